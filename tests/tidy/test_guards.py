@@ -1,4 +1,4 @@
-"""The guards of tests/conftest.py catch what they are there for: each is shown a test that must fail and one that may."""
+"""Each guard of tests/conftest.py catches what it is there for: it is shown what must fail, and what may pass."""
 
 from __future__ import annotations
 

@@ -48,7 +48,12 @@ def tree(path: Path) -> ast.Module:
 
 
 def comments(path: Path) -> Iterator[tuple[int, str]]:
+    """Line number and text of each comment of a Python file of the repository."""
+    return comments_of(text(path))
+
+
+def comments_of(source: str) -> Iterator[tuple[int, str]]:
     """Line number and text of each comment: a `noqa` inside a string is none."""
-    for token in tokenize.generate_tokens(io.StringIO(text(path)).readline):
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             yield token.start[0], token.string
