@@ -23,7 +23,7 @@ LOCK_LINE = re.compile(
 PROMISES = {1, 2, 3, 4, 5, 7}  # by the numbers of the design; each has a test the README points to
 
 # Written with classes of one character, so that this file does not contain what it looks for.
-DEVELOPER_PATHS = re.compile(r"/home[/][a-z]|/Users[/]|/root[/]|(?<![\w.}-])/work[/]")
+DEVELOPER_PATHS = re.compile(r"/home[/][a-z]|/Users[/]|/root[/]|(?<![\w.}~-])/work[/]")
 REGISTRIES = (r"pypi[.]org", r"pythonhosted[.]org", r"registry[.]npmjs[.]org", r"deb[.]debian[.]org")
 
 # Files in which such a path is meant, each with its reason.
