@@ -1,0 +1,309 @@
+"""Journal entries: the bytes that are hashed, kept and sent. docs/reference/journal.md is the specification (E1-E13).
+
+Stored bytes are the truth: an entry that was read is never encoded again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hubd.errors import InvalidValueError
+
+FORMAT = 1
+HASH_DOMAIN = b"hubd.entry.v1\0"
+DOCUMENT_DOMAIN = b"hubd.doc.v1\0"
+FIRST_PREV_HASH = bytes(32)
+KIND_MAX = 64
+BODY_BYTES_MAX = 65_536
+DOCUMENT_BYTES_MAX = 256 * 1024
+DOCUMENTS_MAX = 255
+INTEGER_MAX = 2**53 - 1
+
+CLOCK_UNCERTAIN = 0
+CLOCK_TRUSTED = 1
+
+FLAG_CRITICAL = 1
+FLAG_TRAINING = 2
+FLAG_TEST = 4
+FLAGS_KNOWN = FLAG_CRITICAL | FLAG_TRAINING | FLAG_TEST
+
+_KIND = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
+_FIXED = struct.Struct(">B16sQqB16sQ")
+_U16 = struct.Struct(">H")
+_U32 = struct.Struct(">I")
+
+Json = Any
+"""A JSON value without floats: None, bool, int within 2^53-1, str, list, dict with str keys."""
+
+
+class EntryFormatError(InvalidValueError):
+    """Bytes that are not an entry of this format, or a body that its rules forbid."""
+
+    def __init__(self, detail: str, *, newer: bool = False) -> None:
+        super().__init__("journal.newer_format" if newer else "journal.invalid_entry", detail)
+        self.newer = newer
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRef:
+    """What an entry says of a document: its id and the salted digest; nothing of its content (E11)."""
+
+    id: bytes
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Personal data beside an entry. Salt and bytes travel and are erased together (E11)."""
+
+    id: bytes
+    klass: str
+    """What it is: receipt_lines, staff_name, pin_verifier, contact, note, …"""
+    salt: bytes = field(repr=False)
+    content: bytes = field(repr=False)
+    keep_until: str = ""
+    """Empty: erasable at once. Else the ISO date until which a law demands it."""
+    law: str = ""
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 over the domain, the salt and the bytes."""
+        return hashlib.sha256(DOCUMENT_DOMAIN + self.salt + self.content).digest()
+
+    @property
+    def ref(self) -> DocumentRef:
+        """The part that enters the head."""
+        return DocumentRef(self.id, self.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The head of an entry (E3)."""
+
+    line: bytes
+    seq: int
+    at_us: int
+    clock: int
+    boot: bytes
+    mono_ms: int
+    kind: str
+    body_version: int
+    subject: str
+    actor: str
+    flags: int
+    documents: tuple[DocumentRef, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An entry before the journal gives it line, seq, time and hash."""
+
+    kind: str
+    subject: str
+    actor: str
+    body: Mapping[str, Json]
+    body_version: int = 1
+    flags: int = 0
+    documents: tuple[Document, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry as stored and sent: head and body bytes with its hash, and the decoded head."""
+
+    head: Head
+    head_bytes: bytes
+    body_bytes: bytes
+    hash: bytes
+
+    @property
+    def seq(self) -> int:
+        """Position in the hub's own chain, from 1, without gaps."""
+        return self.head.seq
+
+    @property
+    def line(self) -> bytes:
+        """The line it was written in."""
+        return self.head.line
+
+    @property
+    def kind(self) -> str:
+        """What happened."""
+        return self.head.kind
+
+    def body(self) -> dict[str, Json]:
+        """Parse the body; raises EntryFormatError if its bytes break E6."""
+        return decode_body(self.body_bytes)
+
+
+def _str8(text: str) -> bytes:
+    raw = text.encode("utf-8")
+    if len(raw) > 255:
+        raise EntryFormatError(f"A text of {len(raw)} bytes does not fit into a field of 255.")
+    return bytes((len(raw),)) + raw
+
+
+def check_kind(kind: str) -> None:
+    """Raise unless `kind` follows E4."""
+    if len(kind) > KIND_MAX or not _KIND.fullmatch(kind):
+        raise EntryFormatError("A kind is lower-case words joined by points, at most 64 characters.")
+
+
+def encode_head(head: Head) -> bytes:
+    """The bytes of E3. Raises EntryFormatError for fields that do not fit."""
+    check_kind(head.kind)
+    if head.flags & ~FLAGS_KNOWN:
+        raise EntryFormatError(f"Flags {head.flags:#x} has bits that format {FORMAT} does not know.")
+    if len(head.documents) > DOCUMENTS_MAX:
+        raise EntryFormatError(f"An entry refers to at most {DOCUMENTS_MAX} documents.")
+    parts = [
+        _FIXED.pack(FORMAT, head.line, head.seq, head.at_us, head.clock, head.boot, head.mono_ms),
+        _str8(head.kind),
+        _U16.pack(head.body_version),
+        _str8(head.subject),
+        _str8(head.actor),
+        bytes((head.flags, len(head.documents))),
+    ]
+    parts += [document.id + document.digest for document in head.documents]
+    return b"".join(parts)
+
+
+class _Reader:
+    def __init__(self, raw: bytes) -> None:
+        self._raw, self._at = raw, 0
+
+    def take(self, count: int) -> bytes:
+        if self._at + count > len(self._raw):
+            raise EntryFormatError("A head ends in the middle of a field.")
+        self._at += count
+        return self._raw[self._at - count : self._at]
+
+    def u8(self) -> int:
+        return self.take(1)[0]
+
+    def str8(self) -> str:
+        try:
+            return self.take(self.u8()).decode("utf-8")
+        except UnicodeDecodeError as exc:
+            raise EntryFormatError("A text in a head is not UTF-8.") from exc
+
+    def end(self) -> None:
+        if self._at != len(self._raw):
+            raise EntryFormatError("A head has bytes after its last field.")
+
+
+def decode_head(raw: bytes) -> Head:
+    """Read the bytes of E3. An unknown format byte raises with `newer` set (E15)."""
+    if raw[:1] != bytes((FORMAT,)):
+        raise EntryFormatError(
+            f"The entry has format {raw[:1].hex() or 'none'}, this program reads {FORMAT}.", newer=True
+        )
+    reader = _Reader(raw)
+    _, line, seq, at_us, clock, boot, mono_ms = _FIXED.unpack(reader.take(_FIXED.size))
+    kind = reader.str8()
+    check_kind(kind)
+    (body_version,) = _U16.unpack(reader.take(2))
+    subject, actor = reader.str8(), reader.str8()
+    flags, count = reader.u8(), reader.u8()
+    documents = tuple(DocumentRef(reader.take(16), reader.take(32)) for _ in range(count))
+    reader.end()
+    if flags & ~FLAGS_KNOWN or clock not in (CLOCK_UNCERTAIN, CLOCK_TRUSTED) or seq == 0:
+        raise EntryFormatError("A head has a flag, a clock or a seq that the format forbids.")
+    return Head(line, seq, at_us, clock, boot, mono_ms, kind, body_version, subject, actor, flags, documents)
+
+
+def entry_hash(prev_hash: bytes, head: bytes, body: bytes) -> bytes:
+    """E2: SHA-256 over the domain, the hash before, and the length-prefixed head and body."""
+    digest = hashlib.sha256(HASH_DOMAIN)
+    digest.update(prev_hash)
+    digest.update(_U32.pack(len(head)))
+    digest.update(head)
+    digest.update(_U32.pack(len(body)))
+    digest.update(body)
+    return digest.digest()
+
+
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+)
+
+
+def _check_value(value: Json) -> None:
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return
+    if kind is int:
+        if not -INTEGER_MAX <= value <= INTEGER_MAX:
+            raise EntryFormatError("A number in a body is beyond 2^53-1.")
+    elif kind is dict:
+        for key, item in value.items():
+            if type(key) is not str:
+                raise EntryFormatError("A key in a body is not a text.")
+            _check_value(item)
+    elif kind is list or kind is tuple:
+        for item in value:
+            _check_value(item)
+    else:
+        raise EntryFormatError(
+            f"A body holds a {kind.__name__}; only integers, texts, truth values, lists and objects may."
+        )
+
+
+def encode_body(body: Mapping[str, Json]) -> bytes:
+    """E6: one JSON object, keys sorted by code point, no spaces, non-ASCII as itself, no floats, at most 64 KiB."""
+    plain = dict(body)
+    _check_value(plain)
+    try:
+        raw = _ENCODER.encode(plain).encode("utf-8")
+    except UnicodeEncodeError as exc:
+        raise EntryFormatError("A text in a body is not valid Unicode.") from exc
+    if len(raw) > BODY_BYTES_MAX:
+        raise EntryFormatError(f"A body of {len(raw)} bytes is larger than {BODY_BYTES_MAX}.")
+    return raw
+
+
+def _no_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise EntryFormatError("A body names a key twice.")
+    return found
+
+
+def _no_float(text: str) -> Json:
+    raise EntryFormatError(f"A body holds the number {text[:20]}, which is not an integer.")
+
+
+def _int(text: str) -> int:
+    if len(text) > 17 or abs(int(text)) > INTEGER_MAX:
+        raise EntryFormatError("A number in a body is beyond 2^53-1.")
+    return int(text)
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_no_duplicates, parse_float=_no_float, parse_constant=_no_float, parse_int=_int
+)
+
+
+def decode_body(raw: bytes) -> dict[str, Json]:
+    """Parse a body under E6; raises EntryFormatError for anything that E6 forbids."""
+    if len(raw) > BODY_BYTES_MAX:
+        raise EntryFormatError(f"A body of {len(raw)} bytes is larger than {BODY_BYTES_MAX}.")
+    try:
+        text = raw.decode("utf-8")
+        value = _DECODER.decode(text)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as exc:
+        raise EntryFormatError("A body is not a JSON object in UTF-8.") from exc
+    if not isinstance(value, dict) or not text.startswith("{"):
+        raise EntryFormatError("A body is not one JSON object.")
+    return value
+
+
+def load_entry(head_bytes: bytes, body_bytes: bytes, hash_: bytes) -> Entry:
+    """Wrap stored bytes without checking their place in a chain."""
+    return Entry(decode_head(head_bytes), bytes(head_bytes), bytes(body_bytes), bytes(hash_))

@@ -1,0 +1,302 @@
+"""Payments: what happened to the money, who holds it, and what a person has said; three axes that move independently.
+
+Domain 6.1. The tables below are the whole machine; a test walks every pair of state and event. Delivery to the cloud
+is not here: it is derived from the cursor and never stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from hubd.errors import InvalidTransitionError
+from hubd.model.money import Money
+
+
+class PaymentState(StrEnum):
+    """What happened to the money."""
+
+    REQUESTED = "requested"
+    IN_PROGRESS = "in_progress"
+    APPROVED = "approved"
+    STORED = "stored"
+    DECLINED = "declined"
+    CANCELLED = "cancelled"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+    REVERSAL_PENDING = "reversal_pending"
+    REVERSED = "reversed"
+    CONFLICT = "conflict"
+
+
+class PaymentEvent(StrEnum):
+    """What may happen to a payment; each is the tail of a journal kind (`payment.approved`)."""
+
+    STARTED = "started"
+    APPROVED = "approved"
+    STORED = "stored"
+    DECLINED = "declined"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+    REVERSAL_REQUESTED = "reversal_requested"
+    REVERSED = "reversed"
+    REVERSAL_FAILED = "reversal_failed"
+    CONFLICTED = "conflicted"
+
+
+class Custody(StrEnum):
+    """Who is responsible for a stored payment's way to the acquirer; only for `stored`."""
+
+    HELD = "held"
+    FORWARDING = "forwarding"
+    FORWARDED = "forwarded"
+    CAPTURED = "captured"
+    DECLINED_LATE = "declined_late"
+    EXPIRED = "expired"
+    REJECTED = "rejected"
+
+
+class CustodyEvent(StrEnum):
+    """What may happen to a stored payment; each is the tail of a journal kind (`payment.forwarded`)."""
+
+    FORWARDING = "forwarding"
+    REQUEUED = "requeued"
+    FORWARDED = "forwarded"
+    CAPTURED = "captured"
+    DECLINED_LATE = "declined_late"
+    EXPIRED = "expired"
+    REJECTED = "rejected"
+
+
+class ManualStatus(StrEnum):
+    """What a manager has said of a payment; beside the automatic state for ever, never instead (D09)."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+
+
+_S, _E = PaymentState, PaymentEvent
+_VERDICTS = {
+    _E.APPROVED: _S.APPROVED,
+    _E.STORED: _S.STORED,
+    _E.DECLINED: _S.DECLINED,
+    _E.CANCELLED: _S.CANCELLED,
+}
+
+PAYMENT_TRANSITIONS: dict[PaymentState, dict[PaymentEvent, PaymentState]] = {
+    _S.REQUESTED: {**_VERDICTS, _E.STARTED: _S.IN_PROGRESS, _E.UNKNOWN: _S.UNKNOWN},
+    _S.IN_PROGRESS: {**_VERDICTS, _E.UNKNOWN: _S.UNKNOWN},
+    _S.UNKNOWN: {**_VERDICTS, _E.CONFLICTED: _S.CONFLICT},
+    _S.APPROVED: {_E.REVERSAL_REQUESTED: _S.REVERSAL_PENDING, _E.CONFLICTED: _S.CONFLICT},
+    _S.STORED: {_E.REVERSAL_REQUESTED: _S.REVERSAL_PENDING, _E.CONFLICTED: _S.CONFLICT},
+    _S.REVERSAL_PENDING: {_E.REVERSED: _S.REVERSED, _E.CONFLICTED: _S.CONFLICT},
+    _S.DECLINED: {_E.CONFLICTED: _S.CONFLICT},
+    _S.CANCELLED: {_E.CONFLICTED: _S.CONFLICT},
+    _S.REVERSED: {_E.CONFLICTED: _S.CONFLICT},
+    _S.REFUSED: {},
+    _S.CONFLICT: {},
+}
+"""`reversal_failed` is not in the table: it leads back to the state before, which `next_state` is told."""
+
+_C, _CE = Custody, CustodyEvent
+_LATE = {_CE.CAPTURED: _C.CAPTURED, _CE.DECLINED_LATE: _C.DECLINED_LATE, _CE.EXPIRED: _C.EXPIRED}
+
+CUSTODY_TRANSITIONS: dict[Custody, dict[CustodyEvent, Custody]] = {
+    # A verdict may overtake the custodian's own word: the cloud hears from the acquirer before the terminal answers.
+    _C.HELD: {**_LATE, _CE.FORWARDING: _C.FORWARDING, _CE.REJECTED: _C.REJECTED},
+    _C.FORWARDING: {
+        **_LATE,
+        _CE.REQUEUED: _C.HELD,
+        _CE.FORWARDED: _C.FORWARDED,
+        _CE.REJECTED: _C.REJECTED,
+    },
+    _C.FORWARDED: {**_LATE, _CE.REJECTED: _C.REJECTED},
+    _C.CAPTURED: {},
+    _C.DECLINED_LATE: {},
+    _C.EXPIRED: {},
+    _C.REJECTED: {},
+}
+
+OPEN_STATES = frozenset({_S.REQUESTED, _S.IN_PROGRESS, _S.UNKNOWN, _S.REVERSAL_PENDING, _S.CONFLICT})
+"""States in which nobody may yet say what happened to the money."""
+CUSTODY_OPEN = frozenset({_C.HELD, _C.FORWARDING, _C.FORWARDED})
+"""Stored payments whose verdict is still to come."""
+
+
+def next_state(state: PaymentState, event: PaymentEvent, before_reversal: PaymentState | None = None) -> PaymentState:
+    """Return the state after `event`; raise `InvalidTransitionError` for what must not happen.
+
+    `before_reversal` is the state in which the reversal was asked for; a failed reversal leads back there.
+    """
+    if event is PaymentEvent.REVERSAL_FAILED and state is PaymentState.REVERSAL_PENDING and before_reversal:
+        return before_reversal
+    try:
+        return PAYMENT_TRANSITIONS[state][event]
+    except KeyError:
+        raise InvalidTransitionError("payment", state, event) from None
+
+
+def next_custody(custody: Custody, event: CustodyEvent) -> Custody:
+    """Return the custody after `event`; raise `InvalidTransitionError` for what must not happen."""
+    try:
+        return CUSTODY_TRANSITIONS[custody][event]
+    except KeyError:
+        raise InvalidTransitionError("custody", custody, event) from None
+
+
+def contradicts(custody: Custody, event: CustodyEvent) -> bool:
+    """Whether a late verdict says the opposite of one that was applied: then the payment becomes `conflict`."""
+    decided = {_C.CAPTURED, _C.DECLINED_LATE, _C.EXPIRED, _C.REJECTED}
+    target = {**_LATE, _CE.REJECTED: _C.REJECTED}.get(event)
+    return custody in decided and target is not None and target is not custody
+
+
+def is_open(state: PaymentState, custody: Custody | None, manual: ManualStatus | None) -> bool:
+    """Whether the money of this payment still waits for a word (unknown, in progress, or stored without verdict)."""
+    if state in OPEN_STATES:
+        return manual is None or state not in {PaymentState.UNKNOWN, PaymentState.CONFLICT}
+    return state is PaymentState.STORED and custody in CUSTODY_OPEN
+
+
+TAKEN = frozenset({_S.APPROVED, _S.STORED, _S.REVERSAL_PENDING})
+LATE_REFUSED = frozenset({_C.DECLINED_LATE, _C.EXPIRED, _C.REJECTED})
+
+
+class PaymentKind(StrEnum):
+    """A refund is a payment of its own that points to the original."""
+
+    SALE = "sale"
+    REFUND = "refund"
+
+
+class Mode(StrEnum):
+    """Whether money is meant. Only `live` counts in totals."""
+
+    LIVE = "live"
+    TEST = "test"
+    TRAINING = "training"
+
+
+class Tender(StrEnum):
+    """One way in which part of an order is paid."""
+
+    CASH = "cash"
+    CARD = "card"
+
+
+class Method(StrEnum):
+    """How the customer presents himself. `card` leaves it to the terminal."""
+
+    CASH = "cash"
+    CARD = "card"
+    CHIP = "chip"
+    SWIPE = "swipe"
+    CONTACTLESS = "contactless"
+    MANUAL_ENTRY = "manual_entry"
+    GIFT_CARD = "gift_card"
+    CLEARPAY = "clearpay"
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """One attempt to move money, as the entries up to `last_seq` tell it. Amounts in minor units of `currency`."""
+
+    id: str
+    seq: int
+    """Seq of the entry that created it: the `accepted` of every answer."""
+    last_seq: int
+    digest: bytes
+    """SHA-256 of the request as the till made it; another request under the same id is refused."""
+    kind: PaymentKind
+    state: PaymentState
+    custody: Custody | None
+    manual: ManualStatus | None
+    before_reversal: PaymentState | None
+    mode: Mode
+    tender: Tender
+    method: Method
+    amount: int
+    tip: int
+    rounding: int
+    currency: str
+    order_id: str | None
+    original_id: str | None
+    till: str
+    terminal: str | None
+    staff: str | None
+    location: str
+    business_date: str
+    zone: str
+    outage: str | None
+    policy_version: int | None
+    series: str | None
+    counter: int | None
+    baseline: str
+    reason: str
+    evidence: dict[str, Any]
+    """What the terminal said: receipt_number, trace_number, terminal_id, card_name, pan_last4, technology, …"""
+    receipt_document: bytes | None
+    deadline_us: int | None
+    requested_at_us: int
+    updated_at_us: int
+
+    @property
+    def money(self) -> Money:
+        """What is asked of the customer: amount, tip and rounding together."""
+        return Money(self.amount + self.tip + self.rounding, self.currency)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its money still waits for a word."""
+        return is_open(self.state, self.custody, self.manual)
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether the shop counts it as paid for now."""
+        return self.state in TAKEN and self.custody not in LATE_REFUSED
+
+    def entry_body(self, **more: Any) -> dict[str, Any]:
+        """What every entry about this money carries (docs/reference/journal.md), with `more` on top."""
+        return {
+            "amount": self.amount,
+            "business_date": self.business_date,
+            "counter": self.counter,
+            "currency": self.currency,
+            "custody": self.custody,
+            "device": self.till,
+            "exponent": self.money.exponent,
+            "kind": self.kind,
+            "location": self.location,
+            "method": self.method,
+            "mode": self.mode,
+            "order": self.order_id,
+            "outage": self.outage,
+            "policy_version": self.policy_version,
+            "rounding": self.rounding,
+            "series": self.series,
+            "staff": self.staff,
+            "tender": self.tender,
+            "terminal": self.terminal,
+            "tip": self.tip,
+            "zone": self.zone,
+        } | more
+
+
+def counter_names(payment: Payment) -> tuple[str, ...]:
+    """The running totals that a payment belongs to in its present state; training and test belong to none."""
+    if payment.mode is not Mode.LIVE:
+        return ()
+    names: list[str] = []
+    if payment.state in {_S.REQUESTED, _S.IN_PROGRESS}:
+        names.append("running")
+    elif payment.state is _S.UNKNOWN:
+        names.append("unknown" if payment.manual is None else "unknown_decided")
+    elif payment.state in {_S.CONFLICT, _S.REVERSAL_PENDING}:
+        names.append(payment.state.value)
+    elif payment.state is _S.STORED and payment.custody is not None:
+        names.append(payment.custody.value)
+    if payment.is_taken:
+        sign = "refunds" if payment.kind is PaymentKind.REFUND else "sales"
+        names += [f"perpetual.{sign}", f"day.{payment.business_date}.{sign}.{payment.tender}"]
+    return tuple(names)

@@ -1,0 +1,340 @@
+"""What the core asks of the outside world, as protocols that drivers, sync and tests implement.
+
+The values that come back are verdicts, not exceptions: a caller must handle each of them. Only `NotStarted` promises
+that no money can have moved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from hubd.model.device import Capability, DeviceState
+from hubd.model.money import Money
+
+
+class ByteStream(Protocol):
+    """A connection to a device or a peer. One reader, one writer."""
+
+    async def read(self, max_bytes: int) -> bytes:
+        """Return 1 to `max_bytes` bytes, or b"" once the other side has gone. Raises OSError when the line breaks."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Hand all bytes to the line. Raises OSError when the line is broken; bytes may have left all the same."""
+        ...
+
+    async def close(self) -> None:
+        """Release the line; may be called again."""
+        ...
+
+
+OpenTransport = Callable[[str], Awaitable[ByteStream]]
+"""Opens `tcp://host:port` or `serial:///path?baud=115200`; raises OSError when it cannot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a terminal said about one transaction, with card data already dropped at the decoder.
+
+    Every field may be missing, because terminals differ; `amount` and `receipt_number` are what the hub compares with
+    what it asked for before it believes an answer.
+    """
+
+    amount: Money | None = None
+    receipt_number: str = ""
+    trace_number: str = ""
+    terminal_id: str = ""
+    result_code: str = ""
+    card_name: str = ""
+    pan_last4: str = ""
+    technology: str = ""
+    """chip, contactless, swipe, manual or empty."""
+    verification: str = ""
+    """pin, signature, none or empty."""
+    authorization_code: str = ""
+    device_at: str = ""
+    """The terminal's own date and time as it gave them, `MMDD HHMMSS` or empty; never used for ordering."""
+    offline: bool = False
+    receipt_lines: tuple[str, ...] = ()
+    """Print lines, personal data: they go into an erasable document, never into an entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Approved:
+    """The terminal says that the issuer approved."""
+
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The terminal approved without the issuer and keeps the transaction to send it later."""
+
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """The terminal itself says that the payment was declined."""
+
+    evidence: Evidence
+    reason: str = "declined"
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The terminal itself says that the customer, the cashier or its time limit stopped the payment."""
+
+    evidence: Evidence
+    reason: str = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class NotStarted:
+    """No byte that could move money left the hub, or the terminal refused before it began. Nothing was charged."""
+
+    reason: str
+    """`terminal_busy`, `terminal_unreachable`, `not_registered`, `amount_refused`, or a driver's own word."""
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """No trustworthy answer came; the money may have moved. Resolved by asking, never by charging again."""
+
+    reason: str
+
+
+Outcome = Approved | Stored | Declined | Cancelled | NotStarted | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The terminal's last transaction is the payment in question, with this verdict."""
+
+    outcome: Approved | Stored | Declined | Cancelled
+
+
+@dataclass(frozen=True, slots=True)
+class NotTaken:
+    """The terminal answered that its last transaction is the one from before: the payment never happened there."""
+
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class StillRunning:
+    """The terminal is in the middle of a dialogue; ask again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inconclusive:
+    """The terminal answered, but its answer proves nothing (no content, other amount, other receipt), or was silent."""
+
+    reason: str
+    evidence: Evidence | None = None
+
+
+Enquiry = Found | NotTaken | StillRunning | Inconclusive
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizeRequest:
+    """One payment to take. `reference` is the payment's id, for the terminal's additional text and our traces."""
+
+    reference: str
+    amount: Money
+    offline_allowed: bool
+    """Whether policy lets the terminal approve without its host at this moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnquiryRequest:
+    """Ask what became of a payment. `baseline` is the terminal's last receipt number before it, if it was known."""
+
+    reference: str
+    amount: Money
+    baseline: str
+    wanted: str = ""
+    """The receipt number of the transaction itself, when it is known (reversals); empty otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReverseRequest:
+    """Undo one approved or stored payment in full, named by the terminal's own receipt number."""
+
+    reference: str
+    amount: Money
+    receipt_number: str
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalTotals:
+    """What a terminal counted since its last end-of-day. Sums by currency in minor units."""
+
+    count: int
+    total: Money | None
+    stored_count: int = 0
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FlushResult:
+    """What became of a terminal's stored transactions when it was told to send them.
+
+    `forwarded` lists receipt numbers that the terminal says it has handed over; an empty tuple with `complete` means
+    that it reported all as sent without naming them. `remaining` is what it still holds, None when it does not say.
+    """
+
+    complete: bool
+    forwarded: tuple[str, ...] = ()
+    remaining: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """The terminal's own view of its line to its host."""
+
+    host_reachable: bool
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Something a cashier may want to see while a terminal works: a stable code and whether the card is in play."""
+
+    code: str
+    """insert_card, enter_pin, remove_card, waiting_for_host, offline, online, started, please_wait, …"""
+
+
+ProgressSink = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalStatus:
+    """State of one terminal by the age of its last good answer."""
+
+    state: DeviceState
+    last_answer_monotonic: float | None
+    terminal_id: str = ""
+    problem: str = ""
+    remedy: str = ""
+
+
+class Terminal(Protocol):
+    """A card terminal: one dialogue at a time, every method bounded in time, none of them raises for a lost answer.
+
+    Methods raise DeviceError only before a byte left (`device.gone`, `device.busy`) where the return type has no value
+    for it. Cancellation of `authorize` or `reverse` sends an abort if the dialogue allows it and then re-raises; the
+    caller must treat the payment as unknown.
+    """
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What this terminal can do."""
+        ...
+
+    @property
+    def status(self) -> TerminalStatus:
+        """How it is now."""
+        ...
+
+    async def baseline(self) -> str:
+        """The receipt number of the terminal's last transaction before a new one; empty if it cannot tell."""
+        ...
+
+    async def authorize(self, request: AuthorizeRequest, progress: ProgressSink) -> Outcome:
+        """Take a payment. Amount, currency and receipt number of the answer are compared with what was asked."""
+        ...
+
+    async def enquire(self, request: EnquiryRequest) -> Enquiry:
+        """Ask what became of a payment; never moves money."""
+        ...
+
+    async def reverse(self, request: ReverseRequest, progress: ProgressSink) -> Outcome:
+        """Undo a payment: `Approved` means reversed. A reversal of anything else than what was asked is `Unknown`."""
+        ...
+
+    async def abort(self) -> bool:
+        """Ask the running dialogue to stop; True if the request was sent. The verdict comes from `authorize`."""
+        ...
+
+    async def end_of_day(self) -> TerminalTotals:
+        """Close the terminal's batch. Raises DeviceError with a code when it refuses."""
+        ...
+
+    async def send_offline(self) -> FlushResult:
+        """Tell the terminal to send its stored transactions now."""
+        ...
+
+    async def diagnose(self) -> Diagnosis:
+        """Let the terminal test its line to its host."""
+        ...
+
+
+class LinkSession(Protocol):
+    """One connection to the cloud's transport. Bytes in, bytes out; nothing about it is proof."""
+
+    async def send(self, payload: bytes) -> None:
+        """Hand one message to the transport (topic `up`). Raises OSError when the connection is lost or times out."""
+        ...
+
+    def messages(self) -> AsyncIterator[bytes]:
+        """Messages of topic `down` until the connection is lost (then it ends or raises OSError)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LinkAddress:
+    """What a hub needs to reach its topics."""
+
+    tenant: str
+    hub_id: str
+    """32 hex digits."""
+    client_id: str
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+    @property
+    def shard(self) -> str:
+        """First two hex digits of SHA-256 over the hub id's bytes, for cloud workers to share the load."""
+        return hashlib.sha256(bytes.fromhex(self.hub_id)).hexdigest()[:2]
+
+    def topic(self, leaf: str) -> str:
+        """`hubd/1/{tenant}/{shard}/{hub}/{leaf}` with leaf up, down or state."""
+        return f"hubd/1/{self.tenant}/{self.shard}/{self.hub_id}/{leaf}"
+
+
+class CloudLink(Protocol):
+    """Opens connections to the cloud's transport, one at a time."""
+
+    def connect(self, address: LinkAddress) -> AbstractAsyncContextManager[LinkSession]:
+        """A fresh connection, nothing remembered from an earlier one. Raises OSError when it cannot be made."""
+        ...
+
+
+class Signer(Protocol):
+    """The hub's own key. The private half never leaves the object."""
+
+    @property
+    def public_key(self) -> bytes:
+        """32 bytes, Ed25519."""
+        ...
+
+    @property
+    def hub_id(self) -> bytes:
+        """First 16 bytes of SHA-256 over the public key."""
+        ...
+
+    def sign(self, message: bytes) -> bytes:
+        """64 bytes."""
+        ...
+
+
+VerifySignature = Callable[[bytes, bytes, bytes], bool]
+"""(public_key, signature, message) -> valid; Ed25519."""

@@ -1,0 +1,137 @@
+"""Devices that people have paired, claimed and activated: tills, viewers, terminals. What they report is not stored."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from hubd.model.device import DeviceKind
+from hubd.model.entry import Entry, Json
+from hubd.store.tx import Tx
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device of the store as the journal knows it."""
+
+    id: str
+    seq: int
+    kind: DeviceKind
+    name: str
+    location: str
+    driver: str
+    device_class: str
+    """Which outage policy counts for it: `reader` (Square Reader, Stand), `terminal` (Register, Terminal), …"""
+    address: str
+    identity: str
+    role: str
+    active: bool
+    token_sha256: bytes | None
+    public_key: bytes | None
+    origin: str
+    language: str
+    paired_by: str
+    removed: bool
+
+
+_FIELDS = tuple(field.name for field in fields(Device))
+_SELECT = f"SELECT {', '.join(_FIELDS)} FROM devices"  # noqa: S608 (names of our own dataclass)
+
+
+def _device(row: Sequence[Any]) -> Device:
+    value = dict(zip(_FIELDS, row, strict=True))
+    value["kind"], value["active"], value["removed"] = (
+        DeviceKind(value["kind"]),
+        bool(value["active"]),
+        bool(value["removed"]),
+    )
+    return Device(**value)
+
+
+def get(connection: sqlite3.Connection, device_id: str) -> Device | None:
+    """The device with this id, removed ones included."""
+    row = connection.execute(f"{_SELECT} WHERE id = ?", (device_id,)).fetchone()
+    return _device(row) if row else None
+
+
+def by_token(connection: sqlite3.Connection, token_sha256: bytes) -> Device | None:
+    """The device whose credential has this digest, unless it was removed."""
+    row = connection.execute(f"{_SELECT} WHERE token_sha256 = ? AND removed = 0", (token_sha256,)).fetchone()
+    return _device(row) if row else None
+
+
+def all_devices(connection: sqlite3.Connection, kind: DeviceKind | None = None) -> list[Device]:
+    """Every device that was not removed, oldest first."""
+    rows = connection.execute(f"{_SELECT} WHERE removed = 0 AND (? IS NULL OR kind = ?) ORDER BY seq", (kind, kind))
+    return [_device(row) for row in rows]
+
+
+def _paired(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    """A till or a viewer, let in by a person."""
+    tx.execute(
+        "INSERT INTO devices(id, seq, kind, name, location, active, token_sha256, public_key, origin, language, paired_by)"
+        " VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?)",
+        (
+            entry.head.subject,
+            entry.seq,
+            body["kind"],
+            body["name"],
+            body["location"],
+            bytes.fromhex(body["token_sha256"]) if body.get("token_sha256") else None,
+            bytes.fromhex(body["public_key"]) if body.get("public_key") else None,
+            body.get("origin", ""),
+            body.get("language", "en"),
+            entry.head.actor,
+        ),
+    )
+
+
+def _claimed(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    """A terminal or another attached device, proposed by discovery or configuration; not usable before activation."""
+    tx.execute(
+        "INSERT INTO devices(id, seq, kind, name, location, driver, device_class, address, identity, role, active)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+        (
+            entry.head.subject,
+            entry.seq,
+            body["kind"],
+            body["name"],
+            body["location"],
+            body["driver"],
+            body["device_class"],
+            body["address"],
+            body["identity"],
+            body["role"],
+        ),
+    )
+
+
+def _activated(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    tx.execute("UPDATE devices SET active = 1 WHERE id = ?", (entry.head.subject,))
+
+
+def _deactivated(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    tx.execute("UPDATE devices SET active = 0 WHERE id = ?", (entry.head.subject,))
+
+
+def _assigned(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    tx.execute(
+        "UPDATE devices SET role = ?, name = ?, address = ? WHERE id = ?",
+        (body["role"], body["name"], body["address"], entry.head.subject),
+    )
+
+
+def _removed(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    tx.execute("UPDATE devices SET removed = 1, active = 0 WHERE id = ?", (entry.head.subject,))
+
+
+PROJECTORS = {
+    "device.paired": _paired,
+    "device.claimed": _claimed,
+    "device.activated": _activated,
+    "device.deactivated": _deactivated,
+    "device.assigned": _assigned,
+    "device.removed": _removed,
+}

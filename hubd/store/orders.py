@@ -1,0 +1,96 @@
+"""Orders as rows."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from hubd.model.entry import Entry, Json
+from hubd.model.order import Order, OrderEvent, OrderLine, OrderState, next_order_state
+from hubd.store.lines import use_number
+from hubd.store.tx import Tx
+
+_FIELDS = tuple(field.name for field in fields(Order))
+_SELECT = f"SELECT {', '.join(_FIELDS)} FROM orders"  # noqa: S608 (names of our own dataclass)
+PAGE_MAX = 500
+
+
+def line_from_body(body: dict[str, Json]) -> OrderLine:
+    """Read a line as an entry or a row carries it."""
+    return OrderLine(
+        article_id=body["article"],
+        name=body["name"],
+        quantity_thousandths=body["quantity"],
+        unit=body["unit"],
+        tax_rate=body["tax_rate"],
+        gross=body["gross"],
+        net=body["net"],
+        discount=body["discount"],
+    )
+
+
+def _order(row: Sequence[Any]) -> Order:
+    value = dict(zip(_FIELDS, row, strict=True))
+    value["state"] = OrderState(value["state"])
+    value["lines"] = tuple(line_from_body(line) for line in json.loads(value["lines"]))
+    return Order(**value)
+
+
+def get(connection: sqlite3.Connection, order_id: str) -> Order | None:
+    """The order with this id, if the hub knows it."""
+    row = connection.execute(f"{_SELECT} WHERE id = ?", (order_id,)).fetchone()
+    return _order(row) if row else None
+
+
+def page(connection: sqlite3.Connection, state: OrderState | None, before_seq: int | None, limit: int) -> list[Order]:
+    """Newest first, below `before_seq`, at most `limit`."""
+    clauses = [c for c, v in (("state = ?", state), ("seq < ?", before_seq)) if v is not None]
+    values = [v for v in (state, before_seq) if v is not None]
+    where = f" WHERE {' AND '.join(clauses)}" if clauses else ""
+    rows = connection.execute(f"{_SELECT}{where} ORDER BY seq DESC LIMIT ?", (*values, min(limit, PAGE_MAX)))
+    return [_order(row) for row in rows]
+
+
+def _placed(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    values = {
+        "id": entry.head.subject,
+        "seq": entry.seq,
+        "last_seq": entry.seq,
+        "digest": bytes.fromhex(body["digest"]),
+        "state": OrderState.PLACED_LOCAL,
+        "series": body["series"],
+        "counter": body["counter"],
+        "total": body["amount"],
+        "currency": body["currency"],
+        "lines": json.dumps(body["lines"], sort_keys=True, separators=(",", ":"), ensure_ascii=False),
+        "till": body["device"],
+        "staff": body["staff"],
+        "location": body["location"],
+        "business_date": body["business_date"],
+        "zone": body["zone"],
+        "reason": "",
+        "placed_at_us": entry.head.at_us,
+        "updated_at_us": entry.head.at_us,
+    }
+    marks = ", ".join("?" * len(values))
+    tx.execute(
+        f"INSERT INTO orders({', '.join(values)}) VALUES ({marks})",  # noqa: S608 (own names)
+        list(values.values()),
+    )
+    use_number(tx, body["series"], body["counter"])
+
+
+def _moved(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    before = get(tx.connection, entry.head.subject)
+    assert before is not None, f"{entry.kind} of an order that has no row"
+    state = next_order_state(before.state, OrderEvent(entry.kind.partition(".")[2]))
+    tx.execute(
+        "UPDATE orders SET state = ?, reason = ?, last_seq = ?, updated_at_us = ? WHERE id = ?",
+        (state, body.get("reason", ""), entry.seq, entry.head.at_us, before.id),
+    )
+
+
+PROJECTORS = {"order.placed": _placed, **{f"order.{event}": _moved for event in OrderEvent}}

@@ -1,0 +1,120 @@
+"""Outages and the statements about them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+
+from hubd.model.entry import Entry, Json
+from hubd.store.tx import Tx
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """One outage: from the first loss to the return of service."""
+
+    id: str
+    cause: str
+    """`network_outage` or `service_disruption`."""
+    started_at_us: int
+    opened_seq: int
+    ended_at_us: int | None
+    closed_seq: int | None
+    opened_clock: int
+    anchor_boot: bytes
+    anchor_mono_ms: int
+    """Boot and monotonic time of the first loss: intervals within one boot are exact, across boots they are bounds."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStatement:
+    """A statement as the cloud signed it, with the hub's own comparison."""
+
+    id: str
+    outage: str
+    finality: str
+    seq: int
+    replaces: str | None
+    agrees: bool
+    document: dict[str, Json]
+
+
+_SELECT = (
+    "SELECT id, cause, started_at_us, opened_seq, ended_at_us, closed_seq, opened_clock, anchor_boot, anchor_mono_ms"
+    " FROM outages"
+)
+
+
+def get(connection: sqlite3.Connection, outage_id: str) -> Outage | None:
+    """The outage with this id."""
+    row = connection.execute(f"{_SELECT} WHERE id = ?", (outage_id,)).fetchone()
+    return Outage(*row) if row else None
+
+
+def current(connection: sqlite3.Connection) -> Outage | None:
+    """The outage that is not over, if any."""
+    row = connection.execute(f"{_SELECT} WHERE ended_at_us IS NULL ORDER BY opened_seq DESC LIMIT 1").fetchone()
+    return Outage(*row) if row else None
+
+
+def page(connection: sqlite3.Connection, before_seq: int | None = None, limit: int = 50) -> list[Outage]:
+    """Newest first, opened below `before_seq`."""
+    rows = connection.execute(
+        f"{_SELECT} WHERE ? IS NULL OR opened_seq < ? ORDER BY opened_seq DESC LIMIT ?", (before_seq, before_seq, limit)
+    )
+    return [Outage(*row) for row in rows]
+
+
+def statements(connection: sqlite3.Connection, outage_id: str) -> list[StoredStatement]:
+    """Every statement about an outage, oldest first; the last one counts."""
+    rows = connection.execute(
+        "SELECT id, outage, finality, seq, replaces, agrees, document FROM statements WHERE outage = ? ORDER BY seq",
+        (outage_id,),
+    )
+    return [
+        StoredStatement(id_, outage, finality, seq, replaces, bool(agrees), json.loads(document))
+        for id_, outage, finality, seq, replaces, agrees, document in rows
+    ]
+
+
+def _opened(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    tx.execute(
+        "INSERT INTO outages(id, cause, started_at_us, opened_seq, opened_clock, anchor_boot, anchor_mono_ms)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            entry.head.subject,
+            body["cause"],
+            body["started_at_us"],
+            entry.seq,
+            entry.head.clock,
+            entry.head.boot,
+            body["started_mono_ms"],
+        ),
+    )
+
+
+def _closed(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    tx.execute(
+        "UPDATE outages SET ended_at_us = ?, closed_seq = ?, cause = ? WHERE id = ?",
+        (body["ended_at_us"], entry.seq, body["cause"], entry.head.subject),
+    )
+
+
+def _statement(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    statement = body["statement"]
+    tx.execute(
+        "INSERT INTO statements(id, outage, finality, seq, replaces, agrees, document) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            entry.head.subject,
+            statement["outage"],
+            statement["finality"],
+            entry.seq,
+            statement["replaces"],
+            1 if body["agrees"] else 0,
+            json.dumps(statement, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
+        ),
+    )
+
+
+PROJECTORS = {"outage.opened": _opened, "outage.closed": _closed, "statement.received": _statement}

@@ -1,0 +1,299 @@
+"""Payments as rows, with running totals that stay flat however many there are."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from hubd.model.entry import Entry, Json
+from hubd.model.money import Money
+from hubd.model.payment import (
+    Custody,
+    CustodyEvent,
+    ManualStatus,
+    Method,
+    Mode,
+    Payment,
+    PaymentEvent,
+    PaymentKind,
+    PaymentState,
+    Tender,
+    counter_names,
+    next_custody,
+    next_state,
+)
+from hubd.store.lines import use_number
+from hubd.store.tx import Tx
+
+_FIELDS = tuple(field.name for field in fields(Payment))
+_SELECT = f"SELECT {', '.join(_FIELDS)} FROM payments"  # noqa: S608 (names of our own dataclass)
+_INSERT = f"INSERT INTO payments({', '.join(_FIELDS)}) VALUES ({', '.join('?' * len(_FIELDS))})"  # noqa: S608 (same)
+PAGE_MAX = 500
+
+
+def _payment(row: Sequence[Any]) -> Payment:
+    value = dict(zip(_FIELDS, row, strict=True))
+    value["kind"] = PaymentKind(value["kind"])
+    value["state"] = PaymentState(value["state"])
+    value["custody"] = Custody(value["custody"]) if value["custody"] else None
+    value["manual"] = ManualStatus(value["manual"]) if value["manual"] else None
+    value["before_reversal"] = PaymentState(value["before_reversal"]) if value["before_reversal"] else None
+    value["mode"], value["tender"], value["method"] = (
+        Mode(value["mode"]),
+        Tender(value["tender"]),
+        Method(value["method"]),
+    )
+    value["evidence"] = json.loads(value["evidence"])
+    return Payment(**value)
+
+
+def get(connection: sqlite3.Connection, payment_id: str) -> Payment | None:
+    """The payment with this id, if the hub knows it."""
+    row = connection.execute(f"{_SELECT} WHERE id = ?", (payment_id,)).fetchone()
+    return _payment(row) if row else None
+
+
+def of_order(connection: sqlite3.Connection, order_id: str) -> list[Payment]:
+    """All payments of an order, oldest first."""
+    return [_payment(row) for row in connection.execute(f"{_SELECT} WHERE order_id = ? ORDER BY seq", (order_id,))]
+
+
+def refunds_of(connection: sqlite3.Connection, original_id: str) -> list[Payment]:
+    """All refunds of a payment, oldest first."""
+    original = get(connection, original_id)
+    if original is None:
+        return []
+    rows = connection.execute(f"{_SELECT} WHERE original_id = ? AND seq > ? ORDER BY seq", (original_id, original.seq))
+    return [_payment(row) for row in rows]
+
+
+def running(connection: sqlite3.Connection) -> list[Payment]:
+    """Payments that a terminal is or may be working on: requested, in progress, reversal pending."""
+    rows = connection.execute(f"{_SELECT} WHERE state IN ('requested', 'in_progress', 'reversal_pending') ORDER BY seq")
+    return [_payment(row) for row in rows]
+
+
+def unknown(connection: sqlite3.Connection) -> list[Payment]:
+    """Payments whose outcome nobody knows and nobody has decided, oldest first."""
+    return [
+        _payment(row)
+        for row in connection.execute(f"{_SELECT} WHERE state = 'unknown' AND manual IS NULL ORDER BY seq")
+    ]
+
+
+def in_custody(connection: sqlite3.Connection, *custodies: Custody) -> list[Payment]:
+    """Stored payments in any of these custodies, shortest deadline first."""
+    marks = ", ".join("?" * len(custodies))
+    rows = connection.execute(
+        f"{_SELECT} WHERE custody IN ({marks}) AND state = 'stored' ORDER BY deadline_us, seq", custodies
+    )
+    return [_payment(row) for row in rows]
+
+
+def of_outage(connection: sqlite3.Connection, outage_id: str) -> list[Payment]:
+    """What was taken in an outage, oldest first."""
+    return [_payment(row) for row in connection.execute(f"{_SELECT} WHERE outage = ? ORDER BY seq", (outage_id,))]
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentFilter:
+    """What a list may be narrowed by; every field that is None does not narrow."""
+
+    state: PaymentState | None = None
+    custody: Custody | None = None
+    till: str | None = None
+    terminal: str | None = None
+    open_only: bool = False
+    offline_only: bool = False
+    since_us: int | None = None
+    until_us: int | None = None
+
+
+def page(connection: sqlite3.Connection, narrow: PaymentFilter, before_seq: int | None, limit: int) -> list[Payment]:
+    """Newest first, below `before_seq`, at most `limit`."""
+    conditions = {
+        "seq < ?": before_seq,
+        "state = ?": narrow.state,
+        "custody = ?": narrow.custody,
+        "till = ?": narrow.till,
+        "terminal = ?": narrow.terminal,
+        "requested_at_us >= ?": narrow.since_us,
+        "requested_at_us < ?": narrow.until_us,
+    }
+    clauses = [clause for clause, value in conditions.items() if value is not None]
+    values = [value for value in conditions.values() if value is not None]
+    if narrow.open_only:
+        clauses.append(
+            "(state IN ('requested', 'in_progress', 'reversal_pending')"
+            " OR (state IN ('unknown', 'conflict') AND manual IS NULL)"
+            " OR (state = 'stored' AND custody IN ('held', 'forwarding', 'forwarded')))"
+        )
+    if narrow.offline_only:
+        clauses.append("custody IS NOT NULL")
+    where = f" WHERE {' AND '.join(clauses)}" if clauses else ""
+    rows = connection.execute(f"{_SELECT}{where} ORDER BY seq DESC LIMIT ?", (*values, min(limit, PAGE_MAX)))
+    return [_payment(row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """Count and sum of one running total in one currency."""
+
+    name: str
+    count: int
+    total: Money
+
+
+def totals(connection: sqlite3.Connection, prefix: str = "") -> list[Total]:
+    """Running totals whose name begins with `prefix`."""
+    rows = connection.execute(
+        "SELECT name, currency, count, total FROM counters"
+        " WHERE name >= ? AND name < ? AND count > 0 ORDER BY name, currency",
+        (prefix, prefix + "\U0010ffff"),
+    )
+    return [Total(name, count, Money(total, currency)) for name, currency, count, total in rows]
+
+
+def _count(tx: Tx, payment: Payment, sign: int) -> None:
+    for name in counter_names(payment):
+        tx.execute(
+            "INSERT INTO counters(name, currency, count, total) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT(name, currency) DO UPDATE SET count = count + excluded.count, total = total + excluded.total",
+            (name, payment.currency, sign, sign * payment.money.amount_minor),
+        )
+
+
+def _value(value: Any) -> Any:
+    return (
+        json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        if isinstance(value, dict)
+        else value
+    )
+
+
+def _insert(tx: Tx, payment: Payment) -> None:
+    tx.execute(_INSERT, [_value(getattr(payment, name)) for name in _FIELDS])
+    _count(tx, payment, +1)
+    use_number(tx, payment.series, payment.counter)
+
+
+def _update(tx: Tx, before: Payment, after: Payment) -> None:
+    changed = [name for name in _FIELDS if getattr(before, name) != getattr(after, name)]
+    tx.execute(
+        f"UPDATE payments SET {', '.join(name + ' = ?' for name in changed)} WHERE id = ?",  # noqa: S608 (own names)
+        [*(_value(getattr(after, name)) for name in changed), after.id],
+    )
+    if counter_names(before) != counter_names(after) or before.money != after.money:
+        _count(tx, before, -1)
+        _count(tx, after, +1)
+    if (before.series, before.counter) != (after.series, after.counter):
+        use_number(tx, after.series, after.counter)
+
+
+_CREATED_AS = {
+    "payment.requested": PaymentState.REQUESTED,
+    "payment.recorded": PaymentState.APPROVED,
+    "payment.refused": PaymentState.REFUSED,
+    "payment.announced": PaymentState.UNKNOWN,
+}
+
+
+def _created(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    head = entry.head
+    payment = Payment(
+        id=head.subject,
+        seq=entry.seq,
+        last_seq=entry.seq,
+        digest=bytes.fromhex(body["digest"]),
+        kind=PaymentKind(body["kind"]),
+        state=_CREATED_AS[head.kind],
+        custody=None,
+        manual=None,
+        before_reversal=None,
+        mode=Mode(body["mode"]),
+        tender=Tender(body["tender"]),
+        method=Method(body["method"]),
+        amount=body["amount"],
+        tip=body["tip"],
+        rounding=body["rounding"],
+        currency=body["currency"],
+        order_id=body["order"],
+        original_id=body["original"],
+        till=body["device"],
+        terminal=body["terminal"],
+        staff=body["staff"],
+        location=body["location"],
+        business_date=body["business_date"],
+        zone=body["zone"],
+        outage=body["outage"],
+        policy_version=body["policy_version"],
+        series=body["series"],
+        counter=body["counter"],
+        baseline=body["baseline"],
+        reason=body["reason"],
+        evidence={},
+        receipt_document=None,
+        deadline_us=body["deadline_us"],
+        requested_at_us=head.at_us,
+        updated_at_us=head.at_us,
+    )
+    _insert(tx, payment)
+
+
+def _moved(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    before = get(tx.connection, entry.head.subject)
+    assert before is not None, f"{entry.kind} of a payment that has no row"
+    event = PaymentEvent(entry.kind.partition(".")[2])
+    state = next_state(before.state, event, before.before_reversal)
+    after = replace(
+        before,
+        last_seq=entry.seq,
+        updated_at_us=entry.head.at_us,
+        state=state,
+        reason=body.get("reason", ""),
+        outage=body.get("outage", before.outage),
+        terminal=body.get("terminal", before.terminal),
+        series=body.get("series", before.series),
+        counter=body.get("counter", before.counter),
+        baseline=body.get("baseline", before.baseline),
+        evidence=body.get("evidence") or before.evidence,
+        deadline_us=body.get("deadline_us", before.deadline_us),
+    )
+    if event is PaymentEvent.STORED:
+        after = replace(after, custody=Custody.HELD)
+    elif event is PaymentEvent.REVERSAL_REQUESTED:
+        after = replace(after, before_reversal=before.state)
+    elif event in {PaymentEvent.REVERSED, PaymentEvent.REVERSAL_FAILED}:
+        after = replace(after, before_reversal=None)
+    if entry.head.documents:
+        after = replace(after, receipt_document=entry.head.documents[0].id)
+    _update(tx, before, after)
+
+
+def _custody_moved(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    before = get(tx.connection, entry.head.subject)
+    assert before is not None, f"{entry.kind} of a payment that has no row"
+    assert before.custody is not None, f"{entry.kind} of a payment that nobody holds"
+    custody = next_custody(before.custody, CustodyEvent(entry.kind.partition(".")[2]))
+    after = replace(
+        before, last_seq=entry.seq, updated_at_us=entry.head.at_us, custody=custody, reason=body.get("reason", "")
+    )
+    _update(tx, before, after)
+
+
+def _resolved(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    before = get(tx.connection, entry.head.subject)
+    assert before is not None, "payment.resolved of a payment that has no row"
+    after = replace(before, last_seq=entry.seq, updated_at_us=entry.head.at_us, manual=ManualStatus(body["manual"]))
+    _update(tx, before, after)
+
+
+PROJECTORS = {
+    **dict.fromkeys(_CREATED_AS, _created),
+    **{f"payment.{event}": _moved for event in PaymentEvent},
+    **{f"payment.{event}": _custody_moved for event in CustodyEvent},
+    "payment.resolved": _resolved,
+}

@@ -1,0 +1,118 @@
+"""Staff, their grants per location, and the locations. Names and PIN verifiers are documents, never in entries."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from hubd.model.entry import Entry, Json
+from hubd.store.tx import Tx
+
+
+@dataclass(frozen=True, slots=True)
+class StaffMember:
+    """A person who may act. `name_document` and `pin_document` lead to the documents."""
+
+    id: str
+    name_document: bytes
+    pin_document: bytes
+    language: str
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A place where the store sells, with its calendar."""
+
+    id: str
+    name: str
+    zone: str
+    currency: str
+    country: str
+
+
+def staff(connection: sqlite3.Connection, staff_id: str) -> StaffMember | None:
+    """The person with this id."""
+    row = connection.execute(
+        "SELECT id, name_document, pin_document, language, active FROM staff WHERE id = ?", (staff_id,)
+    ).fetchone()
+    return StaffMember(row[0], row[1], row[2], row[3], bool(row[4])) if row else None
+
+
+def all_staff(connection: sqlite3.Connection) -> list[StaffMember]:
+    """Everybody who is active, oldest first."""
+    rows = connection.execute(
+        "SELECT id, name_document, pin_document, language, active FROM staff WHERE active = 1 ORDER BY seq"
+    )
+    return [StaffMember(row[0], row[1], row[2], row[3], bool(row[4])) for row in rows]
+
+
+def roles_of(connection: sqlite3.Connection, staff_id: str, location: str) -> frozenset[str]:
+    """Roles granted to a person at a location, or everywhere (`*`)."""
+    rows = connection.execute("SELECT role FROM grants WHERE staff = ? AND location IN (?, '*')", (staff_id, location))
+    return frozenset(row[0] for row in rows)
+
+
+def locations(connection: sqlite3.Connection) -> list[Location]:
+    """All locations by id."""
+    rows = connection.execute("SELECT id, name, zone, currency, country FROM locations ORDER BY id")
+    return [Location(*row) for row in rows]
+
+
+def location(connection: sqlite3.Connection, location_id: str) -> Location | None:
+    """The location with this id."""
+    row = connection.execute(
+        "SELECT id, name, zone, currency, country FROM locations WHERE id = ?", (location_id,)
+    ).fetchone()
+    return Location(*row) if row else None
+
+
+def _staff_added(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    name, pin = entry.head.documents[:2]
+    tx.execute(
+        "INSERT INTO staff(id, seq, name_document, pin_document, language, active) VALUES (?, ?, ?, ?, ?, 1)",
+        (entry.head.subject, entry.seq, name.id, pin.id, body["language"]),
+    )
+
+
+def _staff_changed(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    name, pin = entry.head.documents[:2]
+    tx.execute(
+        "UPDATE staff SET name_document = ?, pin_document = ?, language = ? WHERE id = ?",
+        (name.id, pin.id, body["language"], entry.head.subject),
+    )
+
+
+def _staff_removed(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    tx.execute("UPDATE staff SET active = 0 WHERE id = ?", (entry.head.subject,))
+
+
+def _granted(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    tx.execute(
+        "INSERT OR REPLACE INTO grants(staff, location, role, seq) VALUES (?, ?, ?, ?)",
+        (entry.head.subject, body["location"], body["role"], entry.seq),
+    )
+
+
+def _withdrawn(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    tx.execute(
+        "DELETE FROM grants WHERE staff = ? AND location = ? AND role = ?",
+        (entry.head.subject, body["location"], body["role"]),
+    )
+
+
+def _location_set(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    tx.execute(
+        "INSERT OR REPLACE INTO locations(id, name, zone, currency, country) VALUES (?, ?, ?, ?, ?)",
+        (entry.head.subject, body["name"], body["zone"], body["currency"], body["country"]),
+    )
+
+
+PROJECTORS = {
+    "staff.added": _staff_added,
+    "staff.changed": _staff_changed,
+    "staff.removed": _staff_removed,
+    "grant.given": _granted,
+    "grant.withdrawn": _withdrawn,
+    "location.set": _location_set,
+}

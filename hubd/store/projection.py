@@ -1,0 +1,51 @@
+"""From an entry to the rows that hold the current state. The only writer of projections, live and in replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hubd.model.entry import Entry, Json
+from hubd.model.kinds import is_known
+from hubd.model.upcast import upcast
+from hubd.store import devices, lines, orders, outages, payments, people, settings
+from hubd.store.tx import Tx
+
+Projector = Callable[[Tx, Entry, dict[str, Json]], None]
+
+_PROJECTORS: dict[str, Projector] = {
+    **lines.PROJECTORS,
+    **payments.PROJECTORS,
+    **orders.PROJECTORS,
+    **devices.PROJECTORS,
+    **people.PROJECTORS,
+    **settings.PROJECTORS,
+    **outages.PROJECTORS,
+}
+
+PROJECTED_TABLES = (
+    "lines",
+    "payments",
+    "counters",
+    "orders",
+    "devices",
+    "staff",
+    "grants",
+    "locations",
+    "settings",
+    "number_series",
+    "outages",
+    "statements",
+    "enrolment",
+    "cloud_keys",
+)
+"""Every table whose rows follow from the entries alone."""
+
+
+def project(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    """Apply one entry to the projections. Kinds and versions unknown to this program change nothing (E13)."""
+    head = entry.head
+    if not is_known(head.kind, head.body_version):
+        return
+    projector = _PROJECTORS.get(head.kind)
+    if projector is not None:
+        projector(tx, entry, upcast(head.kind, head.body_version, body))

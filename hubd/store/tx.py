@@ -1,0 +1,83 @@
+"""A transaction: the connection, and the journal's head that moves and rewinds with its savepoints."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hubd.model.entry import FIRST_PREV_HASH, decode_head
+from hubd.runtime import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class JournalHead:
+    """The last entry: line, seq and hash. Before the first entry: no line, 0 and 32 zero bytes."""
+
+    line: bytes = b""
+    seq: int = 0
+    hash: bytes = FIRST_PREV_HASH
+
+
+class Tx:
+    """What a function given to `Database.write` may touch. `head` follows the entries appended so far."""
+
+    __slots__ = ("_clock", "boot", "connection", "head")
+
+    def __init__(self, connection: sqlite3.Connection, head: JournalHead, clock: Clock, boot: bytes) -> None:
+        self.connection = connection
+        self.head = head
+        self.boot = boot
+        self._clock = clock
+
+    def execute(self, sql: str, params: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Run one statement."""
+        return self.connection.execute(sql, params)
+
+    def now_us(self) -> int:
+        """Wall time, for the entry that is being made."""
+        return self._clock.now_us()
+
+    def clock_trusted(self) -> bool:
+        """Whether the wall time has a witness."""
+        return self._clock.trusted()
+
+    def mono_ms(self) -> int:
+        """Monotonic milliseconds of this boot."""
+        return int(self._clock.monotonic() * 1000)
+
+    def begin(self, head: JournalHead) -> None:
+        """Start a transaction on `head`."""
+        self.head = head
+        self.connection.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Make everything durable."""
+        self.connection.execute("COMMIT")
+
+    def savepoint(self) -> JournalHead:
+        """Mark this place; give the result to `rollback_to` or `release`."""
+        self.connection.execute("SAVEPOINT work")
+        return self.head
+
+    def rollback_to(self, mark: JournalHead) -> None:
+        """Undo everything since `mark`, the head included."""
+        self.connection.execute("ROLLBACK TO work")
+        self.connection.execute("RELEASE work")
+        self.head = mark
+
+    def release(self, mark: JournalHead) -> None:
+        """Keep everything since `mark`."""
+        self.connection.execute("RELEASE work")
+
+
+def read_head(connection: sqlite3.Connection) -> JournalHead:
+    """The journal's head as the database has it."""
+    row = connection.execute("SELECT head, hash FROM journal ORDER BY seq DESC LIMIT 1").fetchone()
+    if row is not None:
+        head = decode_head(row[0])
+        return JournalHead(head.line, head.seq, row[1])
+    upto_seq, upto_hash = connection.execute("SELECT upto_seq, upto_hash FROM journal_cut").fetchone()
+    line = connection.execute("SELECT line FROM lines ORDER BY opened_seq DESC LIMIT 1").fetchone()
+    return JournalHead(line[0] if line else b"", upto_seq, upto_hash)
