@@ -1,0 +1,185 @@
+"""What every driver is made of: its manifest, the rules by which it claims an endpoint, and what the runner calls."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hubd.model.device import Capability, DeviceKind, Endpoint
+from hubd.ports import (
+    AuthorizeRequest,
+    ByteStream,
+    Diagnosis,
+    Enquiry,
+    EnquiryRequest,
+    FlushResult,
+    Outcome,
+    ProgressSink,
+    ReverseRequest,
+    TerminalTotals,
+)
+from hubd.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """An endpoint with what its discovery knows beside the address."""
+
+    endpoint: Endpoint
+    usb_vid: int | None = None
+    usb_pid: int | None = None
+    mdns_service: str = ""
+    """The service type under which the endpoint was announced, `_zvt._tcp.local.`."""
+
+    @property
+    def scheme(self) -> str:
+        """Kind of line: `tcp` or `serial`."""
+        return self.endpoint.url.partition("://")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Usb:
+    """A USB device by vendor and product."""
+
+    vid: int
+    pid: int
+    rank: int = 4
+
+    def fits(self, seen: Sighting) -> bool:
+        """Whether the endpoint is this device."""
+        return (seen.usb_vid, seen.usb_pid) == (self.vid, self.pid)
+
+
+@dataclass(frozen=True, slots=True)
+class Mdns:
+    """A device that announces itself on the network."""
+
+    service: str
+    rank: int = 3
+
+    def fits(self, seen: Sighting) -> bool:
+        """Whether the endpoint was announced as this service."""
+        return seen.mdns_service == self.service
+
+
+@dataclass(frozen=True, slots=True)
+class Tcp:
+    """A device at its usual TCP port."""
+
+    port: int
+    rank: int = 2
+
+    def fits(self, seen: Sighting) -> bool:
+        """Whether the address is TCP with this port."""
+        return seen.scheme == "tcp" and seen.endpoint.url.rpartition(":")[2].partition("?")[0] == str(self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class Serial:
+    """Any serial line: a last resort, because adapters look alike whatever hangs on them."""
+
+    rank: int = 1
+
+    def fits(self, seen: Sighting) -> bool:
+        """Whether the endpoint is a serial line."""
+        return seen.scheme == "serial"
+
+
+Match = Usb | Mdns | Tcp | Serial
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a driver says of itself. Written as a literal, so that it can be read without importing the driver."""
+
+    id: str
+    name: str
+    kind: DeviceKind
+    matches: tuple[Match, ...]
+    capabilities: frozenset[Capability]
+    stage: str
+    """experimental, supported or proven."""
+    docs: str
+    driver: str
+    """Name of the class in the same module."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a device says it is, after the first exchange with it."""
+
+    device_number: str = ""
+    """The device's own number: for a terminal its TID."""
+    problem: str = ""
+    """A code when it answers but cannot work yet (`diagnosis_required`); empty when all is well."""
+
+
+class TerminalDriver(abc.ABC):
+    """A terminal on one line at a time, driven by the runner: attach, pump beside identify, then dialogues.
+
+    The runner calls one dialogue at a time and none before `identify` has returned. A dialogue that did not end as it
+    should leaves `usable` false: the runner then opens a new line, because late answers to it may still come.
+    """
+
+    capabilities: frozenset[Capability]
+
+    @abc.abstractmethod
+    def attach(self, stream: ByteStream, url: str) -> None:
+        """Take an open line; what was known of the one before is forgotten."""
+
+    @abc.abstractmethod
+    async def pump(self) -> str:
+        """Read the line until it is lost, and return why."""
+
+    @abc.abstractmethod
+    async def close(self) -> None:
+        """Give the line back; may be called again."""
+
+    @property
+    @abc.abstractmethod
+    def usable(self) -> bool:
+        """Whether the next dialogue may use this line."""
+
+    @abc.abstractmethod
+    async def identify(self) -> Identity:
+        """Make the device ours. Raises DeviceError, OSError or TimeoutError when it is not, or not ready to be."""
+
+    @abc.abstractmethod
+    async def check(self) -> Identity:
+        """Ask for a sign of life without moving money. Raises DeviceError, OSError or TimeoutError when none came."""
+
+    @abc.abstractmethod
+    async def baseline(self) -> str:
+        """See `hubd.ports.Terminal.baseline`."""
+
+    @abc.abstractmethod
+    async def authorize(self, request: AuthorizeRequest, progress: ProgressSink) -> Outcome:
+        """See `hubd.ports.Terminal.authorize`."""
+
+    @abc.abstractmethod
+    async def enquire(self, request: EnquiryRequest) -> Enquiry:
+        """See `hubd.ports.Terminal.enquire`."""
+
+    @abc.abstractmethod
+    async def reverse(self, request: ReverseRequest, progress: ProgressSink) -> Outcome:
+        """See `hubd.ports.Terminal.reverse`."""
+
+    @abc.abstractmethod
+    async def abort(self) -> bool:
+        """See `hubd.ports.Terminal.abort`. The only call that may run beside a dialogue."""
+
+    @abc.abstractmethod
+    async def end_of_day(self) -> TerminalTotals:
+        """See `hubd.ports.Terminal.end_of_day`."""
+
+    @abc.abstractmethod
+    async def send_offline(self) -> FlushResult:
+        """See `hubd.ports.Terminal.send_offline`."""
+
+    @abc.abstractmethod
+    async def diagnose(self) -> Diagnosis:
+        """See `hubd.ports.Terminal.diagnose`."""
+
+
+DriverFactory = Callable[[Runtime], TerminalDriver]

@@ -1,0 +1,22 @@
+"""Byte streams to devices: TCP and serial lines behind one small protocol (`hubd.ports.ByteStream`)."""
+
+from __future__ import annotations
+
+from drivers.transport.serial import open_serial
+from drivers.transport.tcp import open_tcp
+from hubd.errors import ConfigError
+from hubd.ports import ByteStream
+
+
+async def open_transport(url: str) -> ByteStream:
+    """Open `tcp://host:port` or `serial:///path?baud=115200`. Raises OSError when the device cannot be reached."""
+    scheme = url.partition("://")[0]
+    if scheme == "tcp":
+        return await open_tcp(url)
+    if scheme == "serial":
+        return await open_serial(url)
+    raise ConfigError(
+        "config.invalid_value",
+        f"No transport is known for addresses of the kind {scheme}.",
+        remedy="Write tcp://host:port or serial:///dev/serial/by-id/name?baud=115200.",
+    )

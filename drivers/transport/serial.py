@@ -1,0 +1,62 @@
+"""Serial lines (RS-232, USB-CDC, pseudo-terminals) through pyserial and the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from urllib.parse import parse_qs, urlsplit
+
+import serial
+import serial_asyncio_fast
+
+from drivers.transport.stream import READ_BUFFER_BYTES, AsyncioStream
+from hubd.errors import ConfigError
+
+BAUD_DEFAULT = 115_200
+STOP_BITS_DEFAULT = 2
+
+
+class SerialStream(AsyncioStream):
+    """A `ByteStream` over a serial port that nobody else uses (an advisory lock, as pyserial takes it)."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: serial.Serial) -> None:
+        super().__init__(reader, writer)
+        self._port = port
+
+    async def close(self) -> None:
+        """Release the port; bytes that the driver of the port still holds are dropped."""
+        if not self._closed and self._port.is_open:
+            # A pseudo-terminal or an unplugged adapter has no such buffer any more.
+            with contextlib.suppress(OSError, serial.SerialException):
+                self._port.reset_output_buffer()
+        await super().close()
+
+
+async def open_serial(url: str) -> SerialStream:
+    """Open `serial:///dev/…?baud=115200&stop_bits=2`; raises OSError when it is gone, locked or not permitted."""
+    parts = urlsplit(url)
+    options = parse_qs(parts.query)
+    baud = _number(options.get("baud", [str(BAUD_DEFAULT)])[0], serial.Serial.BAUDRATES, "baud")
+    stop_bits = _number(options.get("stop_bits", [str(STOP_BITS_DEFAULT)])[0], (1, 2), "stop_bits")
+    loop = asyncio.get_running_loop()
+    # Opening a port may wait for the hardware, so it happens in a thread. Two opens of one port: the second fails.
+    port = await loop.run_in_executor(None, _open_port, parts.path, baud, stop_bits)
+    reader = asyncio.StreamReader(limit=READ_BUFFER_BYTES)
+    protocol = asyncio.StreamReaderProtocol(reader)
+    transport, _ = await serial_asyncio_fast.connection_for_serial(loop, lambda: protocol, port)
+    return SerialStream(reader, asyncio.StreamWriter(transport, protocol, reader, loop), port)
+
+
+def _open_port(path: str, baud: int, stop_bits: int) -> serial.Serial:
+    # pyserial sets RTS and DTR on opening and ignores ports that have no such lines (ENOTTY, EINVAL).
+    return serial.Serial(path, baudrate=baud, stopbits=stop_bits, exclusive=True, timeout=0, write_timeout=0)
+
+
+def _number(text: str, allowed: tuple[int, ...], key: str) -> int:
+    if text.isdigit() and int(text) in allowed:
+        return int(text)
+    raise ConfigError(
+        "config.invalid_value",
+        f"The serial address has an unusable {key}.",
+        remedy="Write serial:///dev/serial/by-id/name?baud=115200&stop_bits=2.",
+    )

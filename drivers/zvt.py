@@ -1,0 +1,471 @@
+"""Card terminals that speak ZVT (Germany, Austria, Switzerland), over TCP or a serial line."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from drivers.base import Identity, Manifest, Mdns, Serial, Tcp, TerminalDriver
+from drivers.zvt_codec import Apdu
+from drivers.zvt_link import LineLostError, ZvtLink
+from drivers.zvt_messages import (
+    ABORT_COMMAND,
+    CONFIG_BYTE,
+    DIAGNOSIS,
+    END_OF_DAY,
+    OFFLINE_TRANSACTION,
+    POSITIVE_ACK,
+    PROGRESS_TEXT,
+    REPEAT_RECEIPT,
+    RESULT_TEXT,
+    SEND_OFFLINE,
+    STATUS_ENQUIRY,
+    Abort,
+    Ack,
+    Answer,
+    Authorization,
+    Command,
+    Completion,
+    IntermediateStatus,
+    Plain,
+    PrintText,
+    Refusal,
+    Registration,
+    Reversal,
+    StatusInformation,
+    Unsupported,
+    decode_answer,
+    decode_registration,
+    decode_terminal_status,
+    encode_command,
+)
+from drivers.zvt_verdict import NO_RECEIPT, Transcript, follows, judge_enquiry, judge_payment, judge_reversal
+from hubd.errors import DeviceError, Retry
+from hubd.model.device import Capability, DeviceKind
+from hubd.model.money import Money
+from hubd.ports import (
+    Approved,
+    AuthorizeRequest,
+    ByteStream,
+    Diagnosis,
+    Enquiry,
+    EnquiryRequest,
+    FlushResult,
+    Inconclusive,
+    NotStarted,
+    Outcome,
+    Progress,
+    ProgressSink,
+    ReverseRequest,
+    StillRunning,
+    Stored,
+    TerminalTotals,
+    Unknown,
+)
+from hubd.runtime import Runtime
+
+MANIFEST = Manifest(
+    id="zvt",
+    name="ZVT terminal",
+    kind=DeviceKind.TERMINAL,
+    matches=(Tcp(20007), Mdns("_zvt._tcp.local."), Serial()),
+    capabilities=frozenset(
+        {
+            Capability.PAY,
+            Capability.REVERSE,
+            Capability.QUERY_LAST,
+            Capability.END_OF_DAY,
+            Capability.SEND_OFFLINE,
+            Capability.DIAGNOSE,
+            Capability.ABORT,
+        }
+    ),
+    stage="experimental",
+    docs="ZVT over TCP port 20007 or a serial line with 115200 8N2 (PA00P015 13.07, PA00P016 04).",
+    driver="ZvtTerminal",
+)
+
+ACK_TIMEOUT_S = 5.0
+"""T3: from a command to its acknowledgement."""
+ANSWER_TIMEOUT_S = 180.0
+"""T4: between two messages of a running command."""
+DIALOGUE_TIMEOUT_S = 900.0
+"""No command may hold the terminal longer, however often it reports progress."""
+ABORT_SEND_TIMEOUT_S = 1.0
+SERIAL_QUIET_S = 0.3
+SERIAL_SETTLE_TIMEOUT_S = 3.0
+"""A serial line has no connections: what an old dialogue still sends is read and dropped before a new one begins."""
+RECEIPT_LINES_MAX = 1000
+TRACES_REMEMBERED_MAX = 512
+"""Receipt and trace numbers of payments, to check a reversal that is named by its trace number."""
+
+_BUSY = 0x9C
+_HOST_FAULTS = frozenset({0x9B, 0xA0, 0xA1, 0xA3})
+_CARD_IN_PLAY = frozenset({_BUSY, 0xDC, 0xE1})
+
+
+@dataclass(frozen=True, slots=True)
+class ZvtOptions:
+    """What differs between installations; the password is the terminal's own setting, not a secret of ours."""
+
+    password: str = "000000"
+    currency: str = "EUR"
+    send_reference: bool = True
+    """Whether the payment's id goes along as additional text (field 3C); some terminals print it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    """The dialogue did not end: what happened is not known."""
+
+    reason: str
+
+
+def _ignore(_: Progress) -> None:
+    """Nobody is looking."""
+
+
+class ZvtTerminal(TerminalDriver):
+    """The hub's side of ZVT: `06 01` leaves at most once per payment, and only a final answer is a verdict."""
+
+    capabilities = MANIFEST.capabilities
+
+    def __init__(self, runtime: Runtime, options: ZvtOptions | None = None) -> None:
+        self._clock = runtime.clock
+        self._options = options or ZvtOptions()
+        self._link: ZvtLink | None = None
+        self._serial = False
+        self._clean = False
+        self._in_dialogue = False
+        self._last_receipt = ""
+        self._traces: OrderedDict[str, str] = OrderedDict()
+
+    # -- the line ------------------------------------------------------------------------------------------------------
+
+    def attach(self, stream: ByteStream, url: str) -> None:
+        """Take an open line. The last receipt number is asked for again: somebody else may have used the terminal."""
+        self._serial = url.startswith("serial:")
+        self._link = ZvtLink(stream, self._clock, serial=self._serial)
+        self._clean, self._in_dialogue, self._last_receipt = True, False, ""
+
+    async def pump(self) -> str:
+        """Read until the line is lost, and return why."""
+        return await self._open_link().pump()
+
+    async def close(self) -> None:
+        """Give the line back."""
+        if self._link is not None:
+            await self._link.close()
+
+    @property
+    def usable(self) -> bool:
+        """Whether the line is there and every dialogue on it has ended as it should."""
+        return self._clean and self._link is not None and not self._link.lost
+
+    def _open_link(self) -> ZvtLink:
+        if self._link is None or self._link.lost:
+            raise DeviceError(
+                "device.gone",
+                "The terminal is not connected.",
+                remedy="Check its power and its cable or network; the hub reconnects by itself.",
+                retry=Retry.SAME_REQUEST,
+            )
+        return self._link
+
+    # -- dialogues -----------------------------------------------------------------------------------------------------
+
+    async def _run(self, command: Command, progress: ProgressSink, *, once: bool) -> Transcript | Refusal | _Lost:
+        """One command from its first byte to its end. With `once` its block leaves at most one time."""
+        link = self._open_link()
+        link.discard_received()
+        self._clean, self._in_dialogue = False, True
+        try:
+            async with self._clock.timeout(DIALOGUE_TIMEOUT_S):
+                await link.send(encode_command(command), once=once)
+                refusal = await self._acknowledged(link)
+                if refusal is None:
+                    progress(Progress("started"))
+                    result: Transcript | Refusal = await self._follow(link, progress)
+                else:
+                    result = refusal
+        except LineLostError as error:
+            return _Lost(error.reason)
+        except OSError:  # TimeoutError is one, and so is a block that was not confirmed
+            return _Lost("no_answer")
+        finally:
+            self._in_dialogue = False
+        self._clean = True
+        return result
+
+    async def _acknowledged(self, link: ZvtLink) -> Refusal | None:
+        """Wait for the answer to a command. What comes before it belongs to an older dialogue and means nothing."""
+        async with self._clock.timeout(ACK_TIMEOUT_S):
+            while True:
+                match decode_answer(await link.receive(ACK_TIMEOUT_S)):
+                    case Ack():
+                        return None
+                    case Refusal() as refusal:
+                        return refusal
+                    case _:
+                        await link.send(POSITIVE_ACK)
+
+    async def _follow(self, link: ZvtLink, progress: ProgressSink) -> Transcript:
+        """The terminal is in charge: acknowledge what it says until it ends the command."""
+        transcript = Transcript()
+        while transcript.end is None:
+            answer = decode_answer(await link.receive(ANSWER_TIMEOUT_S))
+            if isinstance(answer, (Ack, Refusal)):
+                continue  # the answer to an abort command, or a doubled one to ours
+            await link.send(Apdu(0x8483) if isinstance(answer, Unsupported) else POSITIVE_ACK)
+            _note(transcript, answer, progress)
+        return transcript
+
+    # -- Terminal ------------------------------------------------------------------------------------------------------
+
+    async def identify(self) -> Identity:
+        """Register: nothing is paid at the terminal itself, receipts and progress come here (1.4 of the protocol)."""
+        if self._serial:
+            await self._settle()
+        command = Registration(self._options.password, CONFIG_BYTE, self._options.currency)
+        result = await self._run(command, _ignore, once=False)
+        transcript = self._ended(result, "registration")
+        if not isinstance(transcript.end, Completion):
+            raise _refused("registration", transcript.end)
+        registered = decode_registration(transcript.end)
+        if registered.status & 1:
+            return Identity(registered.terminal_id, "initialisation_required")
+        return Identity(registered.terminal_id, "diagnosis_required" if registered.status & 2 else "")
+
+    async def _settle(self) -> None:
+        link = self._open_link()
+        try:
+            async with self._clock.timeout(SERIAL_SETTLE_TIMEOUT_S):
+                seen = -1
+                while seen != link.bytes_read:
+                    seen = link.bytes_read
+                    await self._clock.sleep(SERIAL_QUIET_S)
+        except TimeoutError:
+            raise DeviceError("device.protocol", "The line does not become quiet.", remedy="Check the cable.") from None
+        link.discard_received()
+
+    async def check(self) -> Identity:
+        """Status enquiry: a sign of life and the terminal's own state."""
+        status = await self._terminal_status()
+        if status in (0, *_CARD_IN_PLAY):
+            return Identity()
+        return Identity(problem=RESULT_TEXT.get(status, f"terminal_status_{status:02x}"))
+
+    async def _terminal_status(self) -> int:
+        result = await self._run(Plain(STATUS_ENQUIRY, self._options.password), _ignore, once=False)
+        if isinstance(result, Refusal):
+            return result.code
+        transcript = self._ended(result, "status enquiry")
+        if isinstance(transcript.end, Completion):
+            return decode_terminal_status(transcript.end)
+        code = transcript.end.code if transcript.end else None
+        return 0xFF if code is None else code
+
+    async def baseline(self) -> str:
+        """The last receipt number; `0000` when the terminal says that it has none, "" when it does not tell."""
+        if self._last_receipt or not self.usable:
+            return self._last_receipt
+        result = await self._repeat_receipt()
+        if isinstance(result, Transcript):
+            if isinstance(result.end, Abort) and result.end.code == 0x83:
+                self._last_receipt = NO_RECEIPT
+            elif isinstance(result.end, Completion) and result.status is not None:
+                self._last_receipt = result.status.receipt_number
+        return self._last_receipt
+
+    async def _repeat_receipt(self) -> Transcript | Refusal | _Lost:
+        return await self._run(Plain(REPEAT_RECEIPT, self._options.password), _ignore, once=False)
+
+    async def authorize(self, request: AuthorizeRequest, progress: ProgressSink) -> Outcome:
+        """Take a payment. ZVT cannot forbid an offline approval for one payment: the verdict then says `Stored`."""
+        command = Authorization(
+            request.amount.amount_minor,
+            request.amount.currency,
+            request.reference if self._options.send_reference and request.reference.isascii() else "",
+        )
+        refused = self._refuse_early(command, request.amount)
+        if refused:
+            return refused
+        before, self._last_receipt = self._last_receipt, ""
+        result = await self._move_money(command, progress)
+        if not isinstance(result, Transcript):
+            self._last_receipt = before if isinstance(result, NotStarted) else ""
+            return result
+        outcome = judge_payment(result, request.amount, before)
+        if isinstance(outcome, (Approved, Stored)):
+            return await self._confirm_number(outcome, before)
+        if not isinstance(outcome, (Unknown, NotStarted)):
+            self._last_receipt = outcome.evidence.receipt_number or before
+        return outcome
+
+    def _refuse_early(self, command: Authorization, amount: Money) -> NotStarted | None:
+        if not self.usable:
+            return NotStarted("terminal_unreachable", "Check the terminal's power and its cable or network.")
+        try:
+            encode_command(command)
+        except ValueError as error:
+            return NotStarted("amount_refused", str(error))
+        return None if amount.amount_minor > 0 else NotStarted("amount_refused", "The amount must be above zero.")
+
+    async def _move_money(
+        self, command: Authorization | Reversal, progress: ProgressSink
+    ) -> Transcript | NotStarted | Unknown:
+        """Send a command that moves money, once. Cancellation asks the terminal to stop and is passed on."""
+        link = self._open_link()
+        self._clean = False
+        try:
+            result = await self._run(command, progress, once=True)
+        except BaseException:  # cancellation, or a caller's sink that fails: the customer must not be left to pay
+            await self._send_abort(link)
+            self._clean = False
+            raise
+        match result:
+            case Refusal(code):
+                reason = RESULT_TEXT.get(code, f"refused_{code:02x}")
+                return NotStarted(reason, "Wait for the terminal to finish." if code == _BUSY else "")
+            case _Lost(reason):
+                return Unknown(reason)
+        return result
+
+    async def _confirm_number(self, outcome: Approved | Stored, before: str) -> Outcome:
+        """Ask again when a receipt number does not follow the one before: it is what a reversal will name."""
+        number = outcome.evidence.receipt_number
+        if not follows(number, before):
+            result = await self._repeat_receipt()
+            again = result.status if isinstance(result, Transcript) else None
+            if again is None or again.receipt_number != number:
+                return Unknown("receipt_number_unconfirmed")
+        self._last_receipt = number
+        self._traces[number] = outcome.evidence.trace_number
+        if len(self._traces) > TRACES_REMEMBERED_MAX:
+            self._traces.popitem(last=False)
+        return outcome
+
+    async def enquire(self, request: EnquiryRequest) -> Enquiry:
+        """Ask whether the terminal is idle and what its last transaction was."""
+        if not self.usable:
+            return Inconclusive("terminal_unreachable")
+        try:
+            status = await self._terminal_status()
+        except DeviceError:
+            return Inconclusive("no_answer")
+        if status in _CARD_IN_PLAY:
+            return StillRunning()
+        result = await self._repeat_receipt()
+        match result:
+            case Refusal(code):
+                return StillRunning() if code == _BUSY else Inconclusive(RESULT_TEXT.get(code, "refused"))
+            case _Lost(reason):
+                return Inconclusive(reason)
+        return judge_enquiry(result, request, self._traces.get(request.wanted, ""))
+
+    async def reverse(self, request: ReverseRequest, progress: ProgressSink) -> Outcome:
+        """Undo a payment by its receipt number; what the terminal says it undid is compared with what was asked."""
+        if not self.usable:
+            return NotStarted("terminal_unreachable", "Check the terminal's power and its cable or network.")
+        if not (len(request.receipt_number) == 4 and request.receipt_number.isdigit()):
+            return NotStarted("receipt_number_unusable", "Reverse it at the terminal or with the acquirer.")
+        self._last_receipt = ""
+        result = await self._move_money(Reversal(self._options.password, request.receipt_number), progress)
+        if not isinstance(result, Transcript):
+            return result
+        trace = self._traces.get(request.receipt_number, "")
+        return judge_reversal(result, request.amount, request.receipt_number, trace)
+
+    async def abort(self) -> bool:
+        """Ask the running command to stop; its verdict comes from where it was started."""
+        if not self._in_dialogue or self._link is None:
+            return False
+        return await self._send_abort(self._link)
+
+    async def _send_abort(self, link: ZvtLink) -> bool:
+        try:
+            async with self._clock.timeout(ABORT_SEND_TIMEOUT_S):
+                await link.send(encode_command(Plain(ABORT_COMMAND)))
+        except OSError:
+            return False
+        return True
+
+    async def end_of_day(self) -> TerminalTotals:
+        """Close the batch. A lost answer raises `device.no_answer`: look at the terminal's own receipt."""
+        self._last_receipt = ""
+        result = await self._run(Plain(END_OF_DAY, self._options.password), _ignore, once=True)
+        transcript = self._ended(result, "end-of-day")
+        if not isinstance(transcript.end, Completion):
+            raise _refused("end-of-day", transcript.end)
+        status = transcript.status or StatusInformation()
+        count, minor = status.totals or (0, status.amount_minor)
+        currency = status.currency or self._options.currency
+        total = None if minor is None else Money(minor, currency)
+        return TerminalTotals(count, total, lines=tuple(transcript.lines))
+
+    async def send_offline(self) -> FlushResult:
+        """06 51. FA means that the upload failed as a whole, never that a payment was declined."""
+        if not self.usable:
+            return FlushResult(complete=False, reason="terminal_unreachable")
+        result = await self._run(Plain(SEND_OFFLINE, self._options.password), _ignore, once=False)
+        match result:
+            case Refusal(code):
+                return FlushResult(complete=False, reason=RESULT_TEXT.get(code, f"refused_{code:02x}"))
+            case _Lost(reason):
+                return FlushResult(complete=False, reason=reason)
+        if isinstance(result.end, Completion):
+            return FlushResult(complete=True)
+        said = result.end.code if result.end else None
+        return FlushResult(complete=False, reason=RESULT_TEXT.get(said or 0xFF, "refused"))
+
+    async def diagnose(self) -> Diagnosis:
+        """06 70: the terminal calls its host."""
+        result = await self._run(Plain(DIAGNOSIS), _ignore, once=False)
+        transcript = self._ended(result, "diagnosis")
+        text = "\n".join(transcript.lines)
+        if isinstance(transcript.end, Completion):
+            return Diagnosis(host_reachable=True, text=text)
+        if transcript.end is not None and transcript.end.code in _HOST_FAULTS:
+            return Diagnosis(host_reachable=False, text=text or RESULT_TEXT[transcript.end.code or 0xA3])
+        raise _refused("diagnosis", transcript.end)
+
+    def _ended(self, result: Transcript | Refusal | _Lost, what: str) -> Transcript:
+        match result:
+            case Refusal(code):
+                raise _refused(what, Abort(code))
+            case _Lost(reason):
+                raise DeviceError(
+                    "device.no_answer" if reason != "not_zvt" else "device.protocol",
+                    f"The terminal did not answer to the {what} ({reason}).",
+                    remedy="Check its power, its cable or network, and that ZVT is switched on in its menu.",
+                    retry=Retry.AFTER_ENQUIRY,
+                    params={"reason": reason},
+                )
+        return result
+
+
+def _note(transcript: Transcript, answer: Answer, progress: ProgressSink) -> None:
+    match answer:
+        case StatusInformation():
+            transcript.status = answer
+        case IntermediateStatus(code):
+            transcript.offline_seen |= code == OFFLINE_TRANSACTION
+            progress(Progress(PROGRESS_TEXT.get(code, f"step_{code:02x}")))
+        case PrintText(lines):
+            transcript.lines.extend(lines[: RECEIPT_LINES_MAX - len(transcript.lines)])
+        case Completion() | Abort():
+            transcript.end = answer
+        case _:
+            pass
+
+
+def _refused(what: str, end: Abort | Completion | None) -> DeviceError:
+    code = end.code if isinstance(end, Abort) and end.code is not None else 0xFF
+    busy = code == _BUSY
+    return DeviceError(
+        "device.busy" if busy else "device.refused",
+        f"The terminal refused the {what} ({RESULT_TEXT.get(code, f'{code:02X}')}).",
+        remedy="Wait for it to finish." if busy else "Read its display; its service desk knows the code.",
+        retry=Retry.SAME_REQUEST if busy else Retry.NEVER,
+        params={"reason": RESULT_TEXT.get(code, f"{code:02x}")},
+    )

@@ -1,0 +1,345 @@
+"""ZVT commands and answers as values, both directions: the driver encodes what the simulator decodes, and back.
+
+Pure. What stands in an answer has already lost its card data (`zvt_codec`): a card number is its last four digits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from drivers.zvt_codec import (
+    CURRENCY_NUMBERS,
+    Apdu,
+    Tlv,
+    amount_to_bcd,
+    bcd,
+    build_fields,
+    currency_of,
+    find_all_tlv,
+    find_tlv,
+    from_bcd,
+    parse_fields,
+    parse_tlv,
+    scrub_text,
+)
+
+REGISTRATION, AUTHORIZATION, LOG_OFF = 0x0600, 0x0601, 0x0602
+REPEAT_RECEIPT, REVERSAL, END_OF_DAY = 0x0620, 0x0630, 0x0650
+SEND_OFFLINE, DIAGNOSIS, INITIALISATION = 0x0651, 0x0670, 0x0693
+ABORT_COMMAND, STATUS_ENQUIRY = 0x06B0, 0x0501
+STATUS_INFORMATION, INTERMEDIATE_STATUS = 0x040F, 0x04FF
+COMPLETION, ABORT, PRINT_LINE, PRINT_BLOCK = 0x060F, 0x061E, 0x06D1, 0x06D3
+POSITIVE_ACK: Final = Apdu(0x8000)
+
+RECEIPTS_BY_HUB, ADMIN_RECEIPTS_BY_HUB, SEND_PROGRESS = 0x02, 0x04, 0x08
+NO_PAYMENT_AT_TERMINAL, NO_ADMIN_AT_TERMINAL, RECEIPT_TEXT_FROM_TERMINAL = 0x10, 0x20, 0x80
+CONFIG_BYTE = (
+    RECEIPTS_BY_HUB
+    | ADMIN_RECEIPTS_BY_HUB
+    | SEND_PROGRESS
+    | NO_PAYMENT_AT_TERMINAL
+    | NO_ADMIN_AT_TERMINAL
+    | RECEIPT_TEXT_FROM_TERMINAL
+)
+"""BE: nothing that moves money starts behind the hub's back, the terminal reports its steps and sends its receipts."""
+
+RESULT_TEXT = {
+    0x05: "declined", 0x64: "card_unreadable", 0x6A: "turnover_file_full", 0x6B: "not_registered", 0x6C: "cancelled",
+    0x6E: "card_blocked", 0x6F: "wrong_currency", 0x77: "end_of_day_not_possible", 0x78: "card_expired",
+    0x83: "function_not_possible", 0x9A: "protocol_error", 0x9B: "communication_fault", 0x9C: "terminal_busy",
+    0xA0: "receiver_not_ready", 0xA1: "host_no_response", 0xA3: "host_no_connection", 0xA5: "not_allowed_by_pci",
+    0xB1: "memory_full", 0xB2: "journal_full", 0xB4: "already_reversed", 0xB5: "reversal_not_possible",
+    0xB8: "pre_authorization_error", 0xC2: "diagnosis_required", 0xC3: "amount_above_maximum",
+    0xC5: "method_not_supported", 0xC6: "currency_not_supported", 0xCC: "printer_not_ready", 0xDC: "card_inserted",
+    0xE4: "activation_required", 0xF0: "end_of_day_open", 0xF1: "offline_error", 0xFA: "clearing_failed",
+    0xFC: "device_missing", 0xFF: "system_error",
+}  # fmt: skip
+PROGRESS_TEXT = {
+    0x00: "confirm_amount", 0x04: "waiting_for_host", 0x05: "auto_reversal", 0x0A: "insert_card", 0x0B: "remove_card",
+    0x0E: "please_wait", 0x0F: "automatic_end_of_day", 0x17: "please_wait", 0x1C: "approved_take_goods",
+    0x1D: "declined", 0xCB: "journal_full", 0xD2: "dialling", 0xF1: "offline", 0xF2: "online",
+    0xF3: "offline_transaction",
+}  # fmt: skip
+OFFLINE_TRANSACTION = 0xF3
+_TECHNOLOGY = {b"\x00": "swipe", b"\x01": "chip", b"\x02": "contactless"}
+_VERIFICATION = {
+    b"\x00": "none", b"\x01": "signature", b"\x02": "pin", b"\x03": "pin", b"\x04": "pin", b"\x05": "pin",
+    b"\x06": "pin", b"\x07": "pin",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """06 00: who is in charge and how the terminal is to behave."""
+
+    password: str
+    config: int
+    currency: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """06 01: take a payment."""
+
+    amount_minor: int
+    currency: str = ""
+    reference: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reversal:
+    """06 30: undo the payment with this receipt number."""
+
+    password: str
+    receipt_number: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A command of which the hub sends nothing but, at most, the password."""
+
+    command: int
+    password: str = ""
+
+
+Command = Registration | Authorization | Reversal | Plain
+
+
+def encode_command(command: Command) -> Apdu:
+    """A command of the hub; raises ValueError for amounts, currencies or numbers that ZVT cannot say."""
+    match command:
+        case Registration(password, config, currency):
+            return Apdu(REGISTRATION, bcd(password) + bytes((config,)) + (_currency(currency) if currency else b""))
+        case Authorization(amount_minor, currency, reference):
+            fields = [(0x04, amount_to_bcd(amount_minor))]
+            if currency:
+                fields.append((0x49, _currency(currency)))
+            if reference:
+                fields.append((0x3C, reference.encode("ascii")))
+            return Apdu(AUTHORIZATION, build_fields(fields))
+        case Reversal(password, receipt_number):
+            return Apdu(REVERSAL, bcd(password) + build_fields([(0x87, bcd(receipt_number))]))
+        case Plain(code, password):
+            return Apdu(code, bcd(password) if password else b"")
+
+
+def _currency(code: str) -> bytes:
+    if code not in CURRENCY_NUMBERS:
+        raise ValueError(f"no ZVT number known for currency {code}")
+    return bytes.fromhex(CURRENCY_NUMBERS[code])
+
+
+def decode_command(apdu: Apdu) -> Command | None:
+    """The reverse of `encode_command`; None for what is malformed."""
+    data = apdu.data
+    if apdu.command == REGISTRATION:
+        if len(data) < 4 or not from_bcd(data[:3]):
+            return None
+        return Registration(from_bcd(data[:3]), data[3], currency_of(data[4:6]))
+    if apdu.command == AUTHORIZATION:
+        fields, _ = parse_fields(data)
+        amount = from_bcd(fields.get(0x04, b""))
+        if not amount:
+            return None
+        reference = fields.get(0x3C, b"").decode("ascii", "replace")
+        return Authorization(int(amount), currency_of(fields.get(0x49, b"")), reference)
+    if apdu.command == REVERSAL:
+        fields, _ = parse_fields(data[3:])
+        receipt = from_bcd(fields.get(0x87, b""))
+        return Reversal(from_bcd(data[:3]), receipt) if receipt and from_bcd(data[:3]) else None
+    return Plain(apdu.command, from_bcd(data[:3]))
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """80 00 00 or 84 00 00: the command was taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """84 xx: the command was not taken; 9C is busy, 83 not supported."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatusInformation:
+    """04 0F: what the terminal says of a transaction. Absent fields are None or empty."""
+
+    result_code: int | None = None
+    amount_minor: int | None = None
+    currency: str | None = None
+    """None when the field is absent, "" when it holds a currency we do not know."""
+    receipt_number: str = ""
+    trace_number: str = ""
+    original_trace: str = ""
+    """Present in reversals: the trace number of what was reversed."""
+    terminal_id: str = ""
+    card_name: str = ""
+    pan_last4: str = ""
+    technology: str = ""
+    verification: str = ""
+    authorization_code: str = ""
+    date: str = ""
+    time: str = ""
+    text: str = ""
+    online: bool | None = None
+    totals: tuple[int, int] | None = None
+    """Count and sum in minor units of an end-of-day."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntermediateStatus:
+    """04 FF: what the terminal is doing."""
+
+    code: int
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PrintText:
+    """06 D1 or 06 D3: lines of a receipt."""
+
+    lines: tuple[str, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """06 0F: the command has ended well. Its data depend on the command."""
+
+    data: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """06 1E: the command has ended without effect; `code` is None when the terminal did not say why."""
+
+    code: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unsupported:
+    """A command of the terminal that the hub does not serve."""
+
+    command: int
+
+
+Answer = Ack | Refusal | StatusInformation | IntermediateStatus | PrintText | Completion | Abort | Unsupported
+
+
+def decode_answer(apdu: Apdu) -> Answer:
+    """What the terminal says. Never raises; what cannot be read is absent from the value."""
+    data = apdu.data
+    if apdu.command >> 8 in (0x80, 0x84):
+        return Ack() if apdu.command & 0xFF == 0 else Refusal(apdu.command & 0xFF)
+    match apdu.command:
+        case 0x040F:
+            return decode_status_information(data)
+        case 0x04FF:
+            return _decode_intermediate(data)
+        case 0x06D1:
+            return PrintText((scrub_text(data[1:]),))
+        case 0x06D3:
+            return PrintText(tuple(scrub_text(line) for line in _text_lines(_container(data))))
+        case 0x060F:
+            return Completion(data)
+        case 0x061E:
+            return Abort(data[0] if data else None)
+    return Unsupported(apdu.command)
+
+
+def decode_status_information(data: bytes) -> StatusInformation:
+    """Fields of 04 0F. A field that does not hold what it should counts as absent."""
+    fields, _ = parse_fields(data)
+    tlv = parse_tlv(fields.get(0x06, b""))
+    amount = from_bcd(fields.get(0x04, b""))
+    texts = [fields[0x3C]] if 0x3C in fields else list(_text_lines(tlv))
+    # 1F11 in container 2F is PA00P015's online tag (01 online, 00 offline). Where a terminal leaves it out, the
+    # intermediate status F3 is the only sign of an offline approval.
+    online = {b"\x00": False, b"\x01": True}.get(find_tlv(tlv, 0x1F11) or b"")
+    result = fields.get(0x27)
+    return StatusInformation(
+        result_code=result[0] if result else None,
+        amount_minor=int(amount) if amount else None,
+        currency=currency_of(fields[0x49]) if 0x49 in fields else None,
+        receipt_number=from_bcd(fields.get(0x87, b"")),
+        trace_number=from_bcd(fields.get(0x0B, b"")),
+        original_trace=from_bcd(fields.get(0x37, b"")),
+        terminal_id=from_bcd(fields.get(0x29, b"")),
+        card_name=scrub_text(fields.get(0x8B, b"").rstrip(b"\0")),
+        pan_last4=fields.get(0x22, b"").decode("ascii"),
+        technology=_TECHNOLOGY.get(find_tlv(tlv, 0x1F12) or b"", ""),
+        verification=_VERIFICATION.get(find_tlv(tlv, 0x1F10) or b"", ""),
+        authorization_code=scrub_text(fields.get(0x3B, b"").rstrip(b"\0")),
+        date=from_bcd(fields.get(0x0D, b"")),
+        time=from_bcd(fields.get(0x0C, b"")),
+        text=" ".join(scrub_text(text) for text in texts),
+        online=online,
+        totals=_decode_totals(fields.get(0x60)),
+    )
+
+
+def _decode_totals(value: bytes | None) -> tuple[int, int] | None:
+    """Field 60: first and last receipt number, then per card scheme one count byte and a six-byte amount."""
+    if value is None or len(value) < 4 or (len(value) - 4) % 7:
+        return None
+    count = total = 0
+    for start in range(4, len(value), 7):
+        amount = from_bcd(value[start + 1 : start + 7])
+        if not amount:
+            return None
+        count, total = count + value[start], total + int(amount)
+    return count, total
+
+
+def encode_totals(first: str, last: str, count: int, total_minor: int) -> bytes:
+    """Field 60 with all turnover under the first scheme; counts above 255 are spread over the seven."""
+    out = bcd(first) + bcd(last)
+    left = count
+    for index in range(7):
+        part = min(left, 255)
+        out += bytes((part,)) + amount_to_bcd(total_minor if index == 0 else 0)
+        left -= part
+    return out
+
+
+def _decode_intermediate(data: bytes) -> IntermediateStatus:
+    if not data:
+        return IntermediateStatus(0xFF)
+    fields, _ = parse_fields(data[2:])
+    lines = _text_lines(parse_tlv(fields.get(0x06, b"")))
+    return IntermediateStatus(data[0], " ".join(scrub_text(line) for line in lines))
+
+
+def _container(data: bytes) -> tuple[Tlv, ...]:
+    fields, _ = parse_fields(data)
+    return parse_tlv(fields.get(0x06, b""))
+
+
+def _text_lines(elements: tuple[Tlv, ...]) -> tuple[bytes, ...]:
+    return find_all_tlv(elements, 0x07)
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationResult:
+    """What a completion of 06 00 says."""
+
+    terminal_id: str = ""
+    status: int = 0
+    """Bit 0: initialisation needed; bit 1: diagnosis needed."""
+
+
+def decode_registration(completion: Completion) -> RegistrationResult:
+    """Fields 19 and 29 of the completion of a registration."""
+    fields, _ = parse_fields(completion.data)
+    status = fields.get(0x19)
+    return RegistrationResult(from_bcd(fields.get(0x29, b"")), status[0] if status else 0)
+
+
+def decode_terminal_status(completion: Completion) -> int:
+    """The status byte in the completion of 05 01, behind an optional software version (F0, LLVAR); 0 when absent."""
+    data = completion.data
+    if len(data) > 3 and data[0] == 0xF0 and data[1] >> 4 == 0xF and data[2] >> 4 == 0xF:
+        data = data[3 + (data[1] & 0xF) * 10 + (data[2] & 0xF) :]
+    return data[0] if data else 0
