@@ -18,7 +18,7 @@ INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes -
 PROJECT := -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 
 help:  ## what can be done here
-	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1|\2/p' Makefile | column -t -s '|'
+	@sed -nE 's|^([a-z-]+):.*## (.*)|make \1\t\2|p' Makefile | expand -t 20
 
 run: .venv/.run  ## set everything up and open the demo store
 	exec .venv/bin/hubd demo
