@@ -19,7 +19,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 
 T = TypeVar("T")
 
@@ -46,18 +46,22 @@ def wait_for(
         time.sleep(interval_s)  # noqa: TID251 - the one place in the tests that may
 
 
+@overload
 async def wait_until(
-    condition: Callable[[], T | Awaitable[T | None] | None],
-    timeout_s: float,
-    what: str,
-    *,
-    interval_s: float = POLL_INTERVAL_S,
-) -> T:
+    condition: Callable[[], Awaitable[T | None]], timeout_s: float, what: str, *, interval_s: float = ...
+) -> T: ...
+@overload
+async def wait_until(
+    condition: Callable[[], T | None], timeout_s: float, what: str, *, interval_s: float = ...
+) -> T: ...
+async def wait_until(
+    condition: Callable[[], Any], timeout_s: float, what: str, *, interval_s: float = POLL_INTERVAL_S
+) -> Any:
     """Like `wait_for` for a running event loop; `condition` may be a coroutine function."""
     deadline = time.monotonic() + timeout_s  # noqa: TID251 - rigs wait for real processes in real time
     while True:
         answer = condition()
-        value: T | None = await answer if inspect.isawaitable(answer) else answer
+        value = await answer if inspect.isawaitable(answer) else answer
         if value:
             return value
         if time.monotonic() > deadline:  # noqa: TID251 - see above
