@@ -19,6 +19,7 @@ LONG_FUNCTIONS: dict[str, str] = {}
 
 # Loops that may sleep in tests, each with its reason. Everybody else waits for a condition through them.
 SLEEPERS = {
+    Path("tests/rigs/link_proxy.py"): "a slow link: the delay is what it makes, nobody waits by it for a condition",
     Path("tests/rigs/process.py"): "the one polling wait of the rigs: a condition with a limit, outside any loop",
     Path("tests/simulation/loop.py"): "virtual time: sleeping takes none",
 }
