@@ -1,0 +1,495 @@
+"""The bootstrap configuration: one TOML file, `HUBD_*` overrides, strict, and the origin of every value.
+
+What a merchant wants to change in many shops is a setting in the journal, not here. `load_config` is pure but for
+reading its file; an unknown key, a wrong type or a value out of range is a ConfigError that names the key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, get_args, get_type_hints
+from urllib.parse import urlsplit, urlunsplit
+
+from hubd.errors import ConfigError
+
+SYSTEM_CONFIG_FILE = Path("/etc/hubd/hubd.toml")
+SYSTEM_DATA = Path("/var/lib/hubd")
+SYSTEM_RUNTIME = Path("/run/hubd")
+ENVIRONMENT_PREFIX = "HUBD_"
+NOT_SETTINGS = frozenset({"HUBD_CONFIG", "HUBD_SOAK"})
+"""Names that begin like a setting and are none: where the file is, and the full numbers of the project's own tests."""
+SOCKET_PATH_BYTES_MAX = 107
+"""sun_path of Linux without its closing zero."""
+CONFIG_BYTES_MAX = 256 * 1024
+TERMINALS_MAX = 64
+MASK = "********"
+DEFAULT = "default"
+
+
+class LogLevel(StrEnum):
+    """How much is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What is known of a key beside its type and default: a sentence of help, its range, whether it is masked."""
+
+    help: str
+    low: int = 0
+    high: int = 0
+    secret: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PathsConfig:
+    """Where the hub keeps its files. Defaults depend on who runs it (`default_paths`)."""
+
+    data: Annotated[Path, Option("Directory of the journal, its archives, keys and backups, closed to other users.")]
+    runtime: Annotated[Path, Option("Directory of the operators' socket; emptied at boot.")]
+
+    @property
+    def database(self) -> Path:
+        """The store."""
+        return self.data / "hub.db"
+
+    @property
+    def keys(self) -> Path:
+        """The hub's own key, its CA and its leaf."""
+        return self.data / "keys"
+
+    @property
+    def archive(self) -> Path:
+        """Archived parts of the journal."""
+        return self.data / "archive"
+
+    @property
+    def backups(self) -> Path:
+        """Backups before they leave this disk."""
+        return self.data / "backups"
+
+    @property
+    def socket(self) -> Path:
+        """The operators' socket."""
+        return self.runtime / "hubd.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiConfig:
+    """The API on the LAN."""
+
+    https_port: Annotated[int, Option("Port of the API and the status page; 0: any free one.", 0, 65535)] = 8443
+    http_port: Annotated[
+        int,
+        Option(
+            "Port without TLS: page and API on loopback, on the LAN only the lamp, the CA and the check of the "
+            "browser; 0: any free one.",
+            0,
+            65535,
+        ),
+    ] = 8080
+    addresses: Annotated[tuple[str, ...], Option("Addresses to listen on; 0.0.0.0 means all of this machine.")] = (
+        "0.0.0.0",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CloudConfig:
+    """The way to the cloud. Tenant, store and keys come by enrolment, not from here."""
+
+    enabled: Annotated[bool, Option("Whether to talk to a cloud at all; a hub trades without one.")] = True
+    address: Annotated[str, Option("Broker as mqtts://host:8883; empty: the one that enrolment names.")] = ""
+    ca_file: Annotated[str, Option("File with the CA of the broker's certificate; empty: the system's list.")] = ""
+    username: Annotated[str, Option("Name at the broker; empty: the one that enrolment names.")] = ""
+    password: Annotated[str, Option("Password at the broker; better in password_file.", secret=True)] = field(
+        default="", repr=False
+    )
+    password_file: Annotated[str, Option("File with the password at the broker, for the service user only.")] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbesConfig:
+    """What the hub looks at to say which hop has failed."""
+
+    gateway: Annotated[
+        str, Option("The shop's router as an address, or tcp://host:port; empty: the default route's.")
+    ] = ""
+    dns_server: Annotated[str, Option("Name server as host:port; empty: the system's resolver.")] = ""
+    dns_name: Annotated[str, Option("Name that must be found.")] = "www.debian.org"
+    internet: Annotated[
+        tuple[str, ...],
+        Option(
+            "Places on the Internet, one of which must answer: https:// proves itself by its certificate, "
+            "tcp://host:port only connects, and a captive portal can fake that."
+        ),
+    ] = ("https://www.debian.org", "https://www.wikipedia.org")
+    interval_s: Annotated[int, Option("Seconds between two rounds of measurement.", 1, 300)] = 5
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryConfig:
+    """How devices are found."""
+
+    mdns: Annotated[bool, Option("Look for devices that announce themselves, and announce the hub.")] = True
+    serial: Annotated[bool, Option("Look at serial ports.")] = True
+    usb: Annotated[bool, Option("Look at USB.")] = True
+    interfaces: Annotated[tuple[str, ...], Option("Own addresses to use for mDNS; empty: all interfaces.")] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalConfig:
+    """A card terminal at a fixed address, beside those that are found."""
+
+    address: Annotated[str, Option("tcp://host:port or serial:///dev/serial/by-id/NAME?baud=9600.")]
+    driver: Annotated[str, Option("Driver that speaks to it.")] = "zvt"
+    name: Annotated[str, Option("What people call it; empty: the driver's own words.")] = ""
+    device_class: Annotated[str, Option("Class that an outage policy may name; empty: the driver's default.")] = ""
+    password: Annotated[str, Option("Password of the terminal's cash register function.", secret=True)] = field(
+        default="000000", repr=False
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BackupConfig:
+    """Where backups go when they leave the hub's disk; they are encrypted before."""
+
+    targets: Annotated[tuple[str, ...], Option("Directories, such as the mount point of a USB stick.")] = ()
+    interval_h: Annotated[int, Option("Hours between two backups.", 1, 24)] = 6
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """Logging."""
+
+    level: Annotated[LogLevel, Option("debug, info, warning or error.")] = LogLevel.INFO
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings with their origin: dotted key → `default`, the file, or the environment variable."""
+
+    paths: PathsConfig
+    api: ApiConfig = field(default_factory=ApiConfig)
+    cloud: CloudConfig = field(default_factory=CloudConfig)
+    probes: ProbesConfig = field(default_factory=ProbesConfig)
+    discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
+    terminals: tuple[TerminalConfig, ...] = ()
+    backup: BackupConfig = field(default_factory=BackupConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)
+
+    def origin(self, key: str) -> str:
+        """Where the value of a dotted key comes from."""
+        return self.origins.get(key, DEFAULT)
+
+
+SECTIONS: Mapping[str, type[Any]] = MappingProxyType(
+    {
+        "paths": PathsConfig,
+        "api": ApiConfig,
+        "cloud": CloudConfig,
+        "probes": ProbesConfig,
+        "discovery": DiscoveryConfig,
+        "backup": BackupConfig,
+        "log": LogConfig,
+    }
+)
+"""Section → its type, in the order of the reference page. `[[terminals]]` is a list of `TerminalConfig`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of a section: its name, type, option and default (None where there is none)."""
+
+    name: str
+    type: Any
+    option: Option
+    default: Any
+
+
+def keys_of(section: type[Any]) -> list[Key]:
+    """The keys of a section in their order."""
+    found = []
+    hints = get_type_hints(section, include_extras=True)
+    for item in fields(section):
+        kind, option = get_args(hints[item.name])
+        found.append(Key(item.name, kind, option, None if item.default is MISSING else item.default))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class ShownValue:
+    """One effective value as people may see it: secrets masked, with its origin."""
+
+    key: str
+    value: Any
+    origin: str
+
+
+def shown_values(config: Config) -> Iterator[ShownValue]:
+    """Every effective value in the order of the sections; secrets and passwords in addresses are masked."""
+    for section, kind in SECTIONS.items():
+        part = getattr(config, section)
+        for item in keys_of(kind):
+            key = f"{section}.{item.name}"
+            yield ShownValue(key, _shown(item, getattr(part, item.name)), config.origin(key))
+    for index, terminal in enumerate(config.terminals):
+        for item in keys_of(TerminalConfig):
+            key = f"terminals[{index}].{item.name}"
+            yield ShownValue(key, _shown(item, getattr(terminal, item.name)), config.origin(key))
+
+
+def _shown(item: Key, value: Any) -> Any:
+    if item.option.secret:
+        return MASK if value else ""
+    if isinstance(value, tuple):
+        return [masked_address(str(part)) for part in value]
+    return value if isinstance(value, bool | int) else masked_address(str(value))
+
+
+def masked_address(text: str) -> str:
+    """The text with the password of an address, `scheme://user:password@host`, masked."""
+    if "://" not in text or "@" not in text:
+        return text
+    parts = urlsplit(text)
+    user, _, place = parts.netloc.rpartition("@")
+    if ":" not in user:
+        return text
+    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:{MASK}@{place}"))
+
+
+# -- places ------------------------------------------------------------------------------------------------------------
+
+
+def default_paths(environ: Mapping[str, str], uid: int) -> PathsConfig:
+    """Where the files are if nothing is said.
+
+    The service manager's own directories first; the system's for root, for the service user and for a person who may
+    enter the operators' socket; else the user's own (XDG), so that anyone can run a hub without being root.
+    """
+    if environ.get("STATE_DIRECTORY") and environ.get("RUNTIME_DIRECTORY"):
+        return PathsConfig(Path(environ["STATE_DIRECTORY"]), Path(environ["RUNTIME_DIRECTORY"]))
+    if uid == 0 or os.access(SYSTEM_DATA, os.W_OK) or os.access(SYSTEM_RUNTIME, os.X_OK):
+        return PathsConfig(SYSTEM_DATA, SYSTEM_RUNTIME)
+    home = Path(environ.get("HOME") or "/")
+    data = Path(environ.get("XDG_DATA_HOME") or home / ".local/share")
+    runtime = Path(environ["XDG_RUNTIME_DIR"]) if environ.get("XDG_RUNTIME_DIR") else Path(f"/tmp/hubd-{uid}")
+    return PathsConfig(data / "hubd", runtime / "hubd")
+
+
+def default_config_file(environ: Mapping[str, str], uid: int) -> Path:
+    """The file that is read if none is named; it need not exist."""
+    if environ.get("HUBD_CONFIG"):
+        return Path(environ["HUBD_CONFIG"])
+    if default_paths(environ, uid).data == SYSTEM_DATA:
+        return SYSTEM_CONFIG_FILE
+    home = Path(environ.get("HOME") or "/")
+    return Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "hubd/hubd.toml"
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def load_config(
+    file: Path | None = None, environ: Mapping[str, str] | None = None, *, uid: int | None = None
+) -> Config:
+    """Read the file and the environment. Raises ConfigError; a file that was named must exist, the default need not."""
+    environ = os.environ if environ is None else environ
+    uid = os.getuid() if uid is None else uid
+    path = default_config_file(environ, uid) if file is None else file
+    return parse_config(_read(path, must_exist=file is not None), str(path), environ, default_paths(environ, uid))
+
+
+def _read(path: Path, *, must_exist: bool) -> str:
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(CONFIG_BYTES_MAX + 1)
+    except FileNotFoundError:
+        if not must_exist:
+            return ""
+        raise ConfigError(
+            "config.no_file", f"{path} does not exist.", remedy="Name another file with --config, or create this one."
+        ) from None
+    except OSError as exc:
+        raise ConfigError(
+            "config.unreadable", f"{path} cannot be read: {exc.strerror}.", remedy="Check its owner and mode."
+        ) from exc
+    if len(raw) > CONFIG_BYTES_MAX:
+        raise ConfigError("config.too_large", f"{path} is larger than {CONFIG_BYTES_MAX} bytes.")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise ConfigError("config.not_utf8", f"{path} is not UTF-8.", remedy="Save it as UTF-8.") from exc
+
+
+def parse_config(text: str, source: str, environ: Mapping[str, str], paths: PathsConfig) -> Config:
+    """The settings from the text of a file (named `source` in messages), the environment and the default places."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError("config.not_toml", f"{source}: {exc}.", remedy="Mend this line.") from exc
+    origins: dict[str, str] = {}
+    values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    values["paths"] = {"data": paths.data, "runtime": paths.runtime}
+    for section, content in raw.items():
+        if section == "terminals":
+            continue
+        if section not in SECTIONS:
+            raise _unknown(source, section, [*SECTIONS, "terminals"])
+        if not isinstance(content, dict):
+            raise _invalid(source, section, "is a section: write [" + section + "]")
+        values[section].update(_read_section(source, section, SECTIONS[section], content, origins))
+    terminals = _read_terminals(source, raw.get("terminals", []), origins)
+    for name, section, key, value in _read_environment(environ):
+        values[section][key] = value
+        origins[f"{section}.{key}"] = f"environment {name}"
+    parts = {section: kind(**values[section]) for section, kind in SECTIONS.items()}
+    config = Config(**parts, terminals=terminals, origins=MappingProxyType(origins))
+    _check_together(config)
+    return config
+
+
+def _read_section(
+    source: str, section: str, kind: type[Any], content: Mapping[str, Any], origins: dict[str, str]
+) -> dict[str, Any]:
+    known = {item.name: item for item in keys_of(kind)}
+    found = {}
+    for key, value in content.items():
+        dotted = f"{section}.{key}"
+        if key not in known:
+            raise _unknown(source, dotted, [f"{section}.{name}" for name in known], _everywhere())
+        found[key] = _convert(source, dotted, known[key], value)
+        origins[dotted] = source
+    return found
+
+
+def _read_terminals(source: str, raw: Any, origins: dict[str, str]) -> tuple[TerminalConfig, ...]:
+    if not isinstance(raw, list) or not all(isinstance(item, dict) for item in raw):
+        raise _invalid(source, "terminals", "is a list: write [[terminals]] above each")
+    if len(raw) > TERMINALS_MAX:
+        raise _invalid(source, "terminals", f"has {len(raw)} members, at most {TERMINALS_MAX} are allowed")
+    found = []
+    for index, content in enumerate(raw):
+        section = f"terminals[{index}]"
+        values = _read_section(source, section, TerminalConfig, content, origins)
+        if not values.get("address"):
+            raise _invalid(source, f"{section}.address", "is missing")
+        found.append(TerminalConfig(**values))
+    addresses = [terminal.address for terminal in found]
+    for index, address in enumerate(addresses):
+        if address in addresses[:index]:
+            raise _invalid(source, f"terminals[{index}].address", "is the same as another terminal's")
+    return tuple(found)
+
+
+def _read_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str, Any]]:
+    names = {
+        f"{ENVIRONMENT_PREFIX}{section}_{item.name}".upper(): (section, item)
+        for section, kind in SECTIONS.items()
+        for item in keys_of(kind)
+    }
+    for name in sorted(environ):
+        if not name.startswith(ENVIRONMENT_PREFIX) or name in NOT_SETTINGS:
+            continue
+        if name not in names:
+            raise _unknown("environment", name, list(names))
+        section, item = names[name]
+        value = _from_text(name, item.type, environ[name])
+        yield name, section, item.name, _convert("environment", name, item, value)
+
+
+def _from_text(name: str, kind: Any, text: str) -> Any:
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise _invalid("environment", name, "is neither true nor false")
+        return text.lower() == "true"
+    if kind is int:
+        if not re.fullmatch(r"-?\d{1,18}", text):
+            raise _invalid("environment", name, "is not a whole number")
+        return int(text)
+    if kind == tuple[str, ...]:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    return text
+
+
+def _convert(source: str, key: str, item: Key, value: Any) -> Any:
+    """The value in the option's own type; no text becomes a number and no number a text."""
+    kind, low, high = item.type, item.option.low, item.option.high
+    if kind is bool:
+        if type(value) is not bool:
+            raise _invalid(source, key, "is neither true nor false")
+        return value
+    if kind is int:
+        if type(value) is not int:
+            raise _invalid(source, key, "is not a whole number")
+        if not low <= value <= high:
+            raise _invalid(source, key, f"is {value}; it may be {low} to {high}")
+        return value
+    if kind == tuple[str, ...]:
+        if not isinstance(value, list) or not all(isinstance(part, str) and part for part in value):
+            raise _invalid(source, key, "is not a list of texts")
+        return tuple(value)
+    if not isinstance(value, str):
+        raise _invalid(source, key, "is not a text")
+    if kind is Path:
+        if not Path(value).is_absolute():
+            raise _invalid(source, key, "is not an absolute path")
+        return Path(value)
+    if kind is LogLevel:
+        if value not in list(LogLevel):
+            raise _invalid(source, key, "is not one of " + ", ".join(LogLevel))
+        return LogLevel(value)
+    return value
+
+
+def _check_together(config: Config) -> None:
+    if config.api.https_port == config.api.http_port:
+        raise _invalid(
+            config.origin("api.http_port"), "api.http_port", f"is {config.api.http_port}, which api.https_port has"
+        )
+    if not config.api.addresses:
+        raise _invalid(config.origin("api.addresses"), "api.addresses", "is empty; loopback alone is 127.0.0.1")
+    if len(os.fsencode(config.paths.socket)) > SOCKET_PATH_BYTES_MAX:
+        longest = SOCKET_PATH_BYTES_MAX - len("/hubd.sock")
+        raise _invalid(config.origin("paths.runtime"), "paths.runtime", f"is longer than {longest} bytes")
+    if config.cloud.password and config.cloud.password_file:
+        raise _invalid(config.origin("cloud.password"), "cloud.password", "stands beside cloud.password_file")
+    if config.cloud.address and not re.fullmatch(r"mqtts?://[^/\s]+", config.cloud.address):
+        raise _invalid(config.origin("cloud.address"), "cloud.address", "is not mqtts://host:port")
+    for place in config.probes.internet:
+        if not re.fullmatch(r"(https|tcp)://\S+", place):
+            raise _invalid(
+                config.origin("probes.internet"), "probes.internet", "has a place that is not https:// or tcp://"
+            )
+
+
+def _everywhere() -> list[str]:
+    return [f"{section}.{item.name}" for section, kind in SECTIONS.items() for item in keys_of(kind)]
+
+
+def _unknown(source: str, key: str, valid: list[str], more: list[str] | None = None) -> ConfigError:
+    close = difflib.get_close_matches(key, valid, n=1, cutoff=0.0) if valid else []
+    leaf = key.rpartition(".")[2]
+    elsewhere = [name for name in more or [] if name.rpartition(".")[2] == leaf]
+    nearest = elsewhere[0] if elsewhere else close[0]
+    return ConfigError(
+        "config.unknown_key",
+        f"{source}: {key} is unknown; did you mean {nearest}?",
+        remedy="`hubctl config example` prints every key with its default.",
+    )
+
+
+def _invalid(source: str, key: str, what: str) -> ConfigError:
+    return ConfigError("config.invalid_value", f"{source}: {key} {what}.", remedy="Correct this value.")
