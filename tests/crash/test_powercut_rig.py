@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.rigs import sqlite_writer
-from tests.rigs.powercut import Keep, PowerCutDisk, Unmountable, run_and_cut
+from tests.rigs.powercut import STEP_TIMEOUT_S, Keep, PowerCutDisk, Unmountable, run_and_cut, sweep
+from tests.rigs.process import Child, wait_for
 
 CONTROL_CUTS = 3
 ROWS_BEFORE_CONTROL_CUT = "150 "
@@ -57,6 +60,27 @@ def test_the_control_without_flushes_loses_what_it_acknowledged() -> None:
             )
             losing_cuts += bool({int(text) for text in texts} - survivors(disk))
     assert losing_cuts > 0, "the rig cannot tell a writer that never flushes from one that does"
+
+
+def test_a_killed_test_run_is_cleaned_up_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its mounts stay behind and stop answering; the next run takes them away."""
+    program = (
+        "import sys, signal; sys.path.insert(0, sys.argv[1]); from tests.rigs.powercut import PowerCutDisk\n"
+        "with PowerCutDisk() as disk, disk.powered() as mount: print(mount, flush=True); signal.pause()"
+    )
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def swept() -> bool:
+        sweep()
+        return not mount.parent.exists()
+
+    with Child([sys.executable, "-c", program, Path.cwd()], env={"TMPDIR": str(tmp_path)}) as killed:
+        mount = Path(killed.wait_for_text("/", STEP_TIMEOUT_S))
+        assert os.path.ismount(mount)
+        killed.kill()
+    wait_for(swept, STEP_TIMEOUT_S, "the sweep")
+    with open("/proc/mounts", encoding="utf-8") as mounts:
+        assert str(mount.parent) not in mounts.read()
 
 
 def test_an_orderly_shutdown_keeps_even_what_was_never_flushed() -> None:

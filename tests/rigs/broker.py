@@ -54,8 +54,9 @@ class Broker:
     ) -> None:
         """Describe the broker. `users` are names with passwords (none: everybody may enter); `acl` is mosquitto's text.
 
-        By default every change is saved at once. With `autosave_on_changes=False, autosave_interval=1800` it is the
-        broker as a distribution ships it, which forgets on SIGKILL what it had acknowledged.
+        By default every change is saved a moment after it was acknowledged: mosquitto's best, see `wait_saved`. With
+        `autosave_on_changes=False, autosave_interval=1800` it is the broker as a distribution ships it, which forgets
+        on SIGKILL all that it had acknowledged in the last half hour.
         """
         self.host = HOST
         self.port = port or free_port()
@@ -154,6 +155,17 @@ class Broker:
             return self._said_running() > lives and await accepts(self.host, self.port)
 
         await wait_until(listening, START_TIMEOUT_S, f"mosquitto on port {self.port}")
+
+    async def wait_saved(self, payload: bytes) -> None:
+        """Return when the persistent store on the disk holds `payload`.
+
+        mosquitto acknowledges first and saves on its next turn: between the two, a SIGKILL loses what was acknowledged.
+        """
+        assert self._place is not None
+        store = self._place / "store" / "mosquitto.db"
+        await wait_until(
+            lambda: store.exists() and payload in store.read_bytes(), START_TIMEOUT_S, f"{payload!r} saved"
+        )
 
     def _said_running(self) -> int:
         """How many of its lives have logged that they got their port and run."""

@@ -32,6 +32,7 @@ from tests.rigs.process import Child, RigError, require_tool, run, wait_for
 Keep = Literal["none", "all", "subset", "torn"]
 At = Literal["now", "write", "flush", "any"]
 
+PREFIX = "hubd-powercut-"
 DISK_BYTES = 48 << 20
 STEP_TIMEOUT_S = 20.0
 CUT_TIMEOUT_S = 15.0
@@ -65,8 +66,9 @@ class PowerCutDisk:
         """Make the image with an empty ext4."""
         if os.geteuid() != 0:
             raise RigError("the power-cut rig needs root (loop device and mount)")
-        require_tool("fusermount", "fuse3")
-        self._place = Path(tempfile.mkdtemp(prefix="hubd-powercut-"))
+        require_tool("fusermount3", "fuse3")
+        sweep()
+        self._place = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         for name in ("fuse", "mount"):
             (self._place / name).mkdir()
         with self._image.open("wb") as image:
@@ -104,10 +106,9 @@ class PowerCutDisk:
             server.start()
             undo.callback(_stop_fuse, server, fuse)
             wait_for(lambda: (fuse / "disk").exists() or _ended(server), STEP_TIMEOUT_S, "the volatile disk")
-            losetup = require_tool("losetup", "util-linux")
-            loop = run(losetup, "--find", "--show", fuse / "disk").stdout.strip()
-            undo.callback(run, losetup, "--detach", loop, check=False)
-            mounted = run("mount", "-t", "ext4", "-o", self._mount_options, loop, mount, check=False)
+            # A loop device made by mount goes away with the mount, whoever ends it.
+            options = f"loop,{self._mount_options}"
+            mounted = run("mount", "-t", "ext4", "-o", options, fuse / "disk", mount, check=False)
             if mounted.returncode != 0:
                 raise Unmountable(mounted.stderr.strip())
             undo.callback(_unmount, mount)
@@ -134,6 +135,16 @@ class PowerCutDisk:
             return Cut(at=seen["cut_at"], **numbers)
 
         return wait_for(happened, timeout_s, "the cut")
+
+
+def sweep() -> None:
+    """Undo what a killed test run left: its FUSE server died with it, its mounts did not."""
+    for place in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        owner = place.name.removeprefix(PREFIX).split("-")[0]
+        if owner.isdigit() and not Path("/proc", owner).exists():
+            for name in ("mount", "fuse"):
+                run("umount", place / name, check=False)
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _ended(server: Child) -> bool:
