@@ -22,11 +22,11 @@ class Caller:
     attempt: int = 1
     """Which try of the same request this is, as the till counts; above 1 the first may have arrived before."""
     hub_line: str = ""
-    """The `Hub-Line` that the till sent back (`line:seq:start`), its place in the chain already checked; may be empty."""
+    """The `Hub-Line` that the till sent back (`line:seq:start`), its place in the chain checked; may be empty."""
 
     @property
     def actor(self) -> str:
-        """The actor of entries that this call makes (E4): the person if one is signed in, else the device, else `hub`."""
+        """The actor of entries of this call (E4): the person if one is signed in, else the device, else `hub`."""
         if self.staff is not None:
             return f"staff:{self.staff}"
         return f"device:{self.device}" if self.device else "hub"

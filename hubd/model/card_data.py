@@ -1,0 +1,173 @@
+"""Card numbers never enter: what free text must not hold, found before it reaches a log, an entry or a disk.
+
+Typed fields (ids, GTINs, telephone numbers, amounts) are checked by their own grammar and exempt. In free text a
+sequence of 13 to 19 digits is a card number if it has a known issuer's beginning, that issuer's length and a valid
+Luhn digit; magnetic tracks are known by their shape. This is the second net: the first is that no field asks for one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from hubd.errors import InvalidValueError
+
+DIGITS_MIN = 13
+DIGITS_MAX = 19
+DEPTH_MAX = 32
+
+_ANY = tuple(range(16, 20))
+ISSUERS: tuple[tuple[int, int, tuple[int, ...]], ...] = (
+    # first and last beginning, as numbers of equal length, and the lengths in use (ISO/IEC 7812, networks' own tables)
+    (4, 4, (13, 16, 18, 19)),
+    (34, 34, (15,)),
+    (37, 37, (15,)),
+    (51, 55, (16,)),
+    (2221, 2720, (16,)),
+    (2200, 2204, _ANY),
+    (300, 305, (14, *_ANY)),
+    (3095, 3095, (14, *_ANY)),
+    (36, 36, (14, 15, *_ANY)),
+    (38, 39, (14, *_ANY)),
+    (3528, 3589, _ANY),
+    (6011, 6011, _ANY),
+    (644, 649, _ANY),
+    (65, 65, _ANY),
+    (62, 62, _ANY),
+    (8100, 8171, _ANY),
+    (508500, 508999, (16,)),
+    (606985, 608500, (16,)),
+    (637, 639, (16,)),
+    (5018, 5018, (13, 14, 15, *_ANY)),
+    (5019, 5019, (16,)),
+    (5020, 5020, (13, 14, 15, *_ANY)),
+    (5038, 5038, (13, 14, 15, *_ANY)),
+    (506099, 506198, (16, 18, 19)),
+    (56, 58, (13, 14, 15, *_ANY)),
+    (6304, 6304, (13, 14, 15, *_ANY)),
+    (67, 67, (13, 14, 15, *_ANY)),
+    (680, 680, (19,)),
+    (606005, 606005, (16, 17)),
+    (9792, 9792, (16,)),
+)
+
+_UUID = re.compile(r"(?<![0-9a-f])[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?![0-9a-f])", re.I)
+_HASH = re.compile(r"(?<![0-9a-f])(?=[0-9]*[a-f])[0-9a-f]{32,}(?![0-9a-f])", re.I)
+# One to three separators between groups of digits; a colon and a slash separate times and dates, not card numbers.
+_SEQUENCE = re.compile(r"(?<!\d)\d+(?:[ \u00a0\u2009\u202f._\-\u2010-\u2015]{1,3}\d+)*(?!\d)")
+_GROUP = re.compile(r"\d+")
+_TRACK_1 = re.compile(r"%?[A-Z]\d[\d ]{11,24}\^[^^?\n]{2,26}\^\d{4}", re.I)
+_TRACK_2 = re.compile(r";?(?<!\d)\d{13,19}[=D]\d{7,}", re.I)
+
+
+def luhn_valid(digits: str) -> bool:
+    """Whether the last digit is the Luhn check digit of those before it."""
+    total = 0
+    for position, char in enumerate(reversed(digits)):
+        value = ord(char) - 48
+        if position % 2:
+            value = value * 2 - 9 if value > 4 else value * 2
+        total += value
+    return total % 10 == 0
+
+
+def gtin_valid(digits: str) -> bool:
+    """Whether these are 8, 12, 13 or 14 digits with a valid GS1 check digit."""
+    if len(digits) not in {8, 12, 13, 14} or not (digits.isascii() and digits.isdigit()):
+        return False
+    weighted = sum((ord(char) - 48) * (3 if place % 2 else 1) for place, char in enumerate(reversed(digits)))
+    return weighted % 10 == 0
+
+
+def _has_issuer(digits: str) -> bool:
+    return any(
+        len(digits) in lengths and first <= int(digits[: len(str(first))]) <= last for first, last, lengths in ISSUERS
+    )
+
+
+def is_card_number(digits: str) -> bool:
+    """Whether these digits, without separators, are a card number by length, issuer and check digit.
+
+    A valid EAN-13 is one: nobody has issued cards of 13 digits for decades, and shops write EANs all day.
+    """
+    if not DIGITS_MIN <= len(digits) <= DIGITS_MAX or not _has_issuer(digits) or not luhn_valid(digits):
+        return False
+    return not (len(digits) == 13 and gtin_valid(digits))
+
+
+def _windows(groups: list[str]) -> Iterator[str]:
+    """Every run of whole groups with 13 to 19 digits."""
+    for first in range(len(groups)):
+        digits = ""
+        for group in groups[first:]:
+            digits += group
+            if len(digits) > DIGITS_MAX:
+                break
+            if len(digits) >= DIGITS_MIN:
+                yield digits
+
+
+def holds_card_data(text: str) -> bool:
+    """Whether free text holds a card number (separators or not) or the shape of a magnetic track."""
+    if len(text) < DIGITS_MIN:
+        return False
+    text = text.translate(_OTHER_DIGITS) if not text.isascii() else text
+    if _TRACK_1.search(text) or any(
+        luhn_valid(re.split("[=D]", found.strip(";"), flags=re.I)[0]) for found in _TRACK_2.findall(text)
+    ):
+        return True
+    text = _HASH.sub(" | ", _UUID.sub(" | ", text))
+    return any(
+        is_card_number(digits)
+        for sequence in _SEQUENCE.findall(text)
+        if len(sequence) >= DIGITS_MIN
+        for digits in _windows(_GROUP.findall(sequence))
+    )
+
+
+def _fold_digits() -> dict[int, int]:
+    # Full-width and Arabic digits are card numbers as well, written by another keyboard.
+    return {base + digit: 48 + digit for base in (0xFF10, 0x0660, 0x06F0, 0x0966) for digit in range(10)}
+
+
+_OTHER_DIGITS = _fold_digits()
+
+
+def card_data_refused(where: str = "") -> InvalidValueError:
+    """The refusal. It names the field and never repeats what stood in it."""
+    return InvalidValueError(
+        "card_data_refused",
+        f"The request holds what looks like a card number{f' in {where}' if where else ''}; nothing of it was kept.",
+        remedy="Never send card numbers to the hub. Leave the field empty, or write the last four digits only.",
+        params={"field": where} if where else None,
+    )
+
+
+def check_free_text(text: str, where: str = "") -> str:
+    """Return `text`; raise `card_data_refused` if it holds card data."""
+    if holds_card_data(text):
+        raise card_data_refused(where)
+    return text
+
+
+def check_json(value: Any, depth: int = 0) -> None:
+    """Raise `card_data_refused` if any text, key or whole number of a JSON value of unknown shape holds card data."""
+    if depth > DEPTH_MAX:
+        raise InvalidValueError(
+            "malformed_json", "The JSON is nested too deeply.", remedy="Send the shape that the reference shows."
+        )
+    match value:
+        case str():
+            check_free_text(value)
+        case bool() | None:
+            return
+        case int() | float():
+            check_free_text(str(value))
+        case list() | tuple():
+            for item in value:
+                check_json(item, depth + 1)
+        case dict():
+            for key, item in value.items():
+                check_free_text(str(key))
+                check_json(item, depth + 1)
