@@ -1,0 +1,316 @@
+"""Outages: from measured facts to a mode that everybody reads, and to rows that survive restarts (design 7).
+
+The worker that measures calls `observe` at least once a second. Everybody else reads `snapshot()`, which never waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hubd.errors import NotFoundError, StoreError
+from hubd.model.elapsed import Anchor, Elapsed, Now, elapsed
+from hubd.model.entry import CLOCK_TRUSTED, Draft, Entry
+from hubd.model.mode import (
+    DEFAULT_HYSTERESIS,
+    OUTAGES,
+    Facts,
+    Hysteresis,
+    Mode,
+    ModeSnapshot,
+    ModeState,
+    last_good_ms,
+    resume,
+    step,
+)
+from hubd.model.money import Money
+from hubd.model.payment import LATE_REFUSED, Custody, Payment, PaymentState, Tender
+from hubd.model.payment import Mode as PaymentMode
+from hubd.runtime import Runtime
+from hubd.store import journal, outages, payments
+from hubd.store.db import Database
+from hubd.store.outages import Outage, StoredStatement
+from hubd.store.tx import Tx
+
+log = logging.getLogger(__name__)
+
+ENTRIES_A_READ = 2_000
+Listener = Callable[[ModeSnapshot], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Count and sum of some payments. Sums by currency, because a shop may take more than one."""
+
+    count: int = 0
+    totals: tuple[Money, ...] = ()
+
+    def plus(self, money: Money) -> Group:
+        """The group with one payment more."""
+        others = tuple(total for total in self.totals if total.currency != money.currency)
+        same = next((total for total in self.totals if total.currency == money.currency), Money(0, money.currency))
+        return Group(self.count + 1, (*others, same + money))
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What was taken in an outage, each payment in exactly one group."""
+
+    accepted: Group = Group()
+    """Cards with the issuer's word: approved at once, or captured later."""
+    waiting: Group = Group()
+    """Handed over by the terminal, the bank's answer is still to come."""
+    held: Group = Group()
+    """Still in a terminal, or on their way out of it."""
+    refused_late: Group = Group()
+    unknown: Group = Group()
+    """Nobody can say yet: unknown, in conflict, running, or a reversal that is not answered."""
+    not_taken: Group = Group()
+    """Declined, cancelled, refused by policy, or reversed: no money moved in the end."""
+    cash: Group = Group()
+
+    @property
+    def cards(self) -> Group:
+        """All card payments of the outage for which money moved or may have moved."""
+        found = Group()
+        for group in (self.accepted, self.waiting, self.held, self.refused_late, self.unknown):
+            for total in group.totals:
+                found = Group(found.count, found.plus(total).totals)
+            found = Group(found.count + group.count, found.totals)
+        return found
+
+    @property
+    def settled(self) -> bool:
+        """Whether every payment has its verdict."""
+        return not (self.waiting.count or self.held.count or self.unknown.count)
+
+
+@dataclass(frozen=True, slots=True)
+class OutageView:
+    """An outage with what was taken in it and its newest statement."""
+
+    outage: Outage
+    taken: Taken
+    statement: StoredStatement | None
+
+
+def group_of(payment: Payment) -> str:
+    """The field of `Taken` that a payment belongs to."""
+    if payment.state in {PaymentState.DECLINED, PaymentState.CANCELLED, PaymentState.REFUSED, PaymentState.REVERSED}:
+        return "not_taken"
+    if payment.state not in {PaymentState.APPROVED, PaymentState.STORED}:
+        return "unknown"
+    if payment.tender is Tender.CASH:
+        return "cash"
+    if payment.state is PaymentState.APPROVED or payment.custody is Custody.CAPTURED:
+        return "accepted"
+    if payment.custody in LATE_REFUSED:
+        return "refused_late"
+    return "waiting" if payment.custody is Custody.FORWARDED else "held"
+
+
+def summarise(found: list[Payment]) -> Taken:
+    """Count and sum the live payments of an outage."""
+    groups: dict[str, Group] = {}
+    for payment in found:
+        if payment.mode is PaymentMode.LIVE:
+            name = group_of(payment)
+            groups[name] = groups.get(name, Group()).plus(payment.money)
+    return Taken(**groups)
+
+
+class OutageDesk:
+    """Holds the mode; opens and closes outage rows; tells listeners. One per hub."""
+
+    def __init__(self, database: Database, runtime: Runtime, limits: Hysteresis = DEFAULT_HYSTERESIS) -> None:
+        self._database = database
+        self._runtime = runtime
+        self._limits = limits
+        self._state = ModeState()
+        self._facts = Facts()
+        self._outage: Outage | None = None
+        self._anchor: Anchor | None = None
+        self._uptime_between_ms = 0
+        self._listeners: list[Listener] = []
+        self._store_failing = False
+
+    async def load(self) -> None:
+        """Take up an outage that an earlier run left open. Call once before `observe`."""
+        found, anchor, uptime = await self._database.read("outage.load", self._read_open)
+        if found is None:
+            return
+        self._outage, self._anchor, self._uptime_between_ms = found, anchor, uptime
+        now_ms = self._mono_ms()
+        same_boot = found.anchor_boot == self._runtime.boot
+        self._state = resume(found.cause == Mode.NETWORK_OUTAGE, found.anchor_mono_ms if same_boot else 0, now_ms)
+        log.info("outage.resumed", extra={"outage_id": found.id})
+
+    def listen(self, listener: Listener) -> None:
+        """Call `listener` after every change of the mode or of the outage, on disk or not; it must not block.
+
+        B17 hangs on it: the flush of stored payments starts when the mode comes back to `online`.
+        """
+        self._listeners.append(listener)
+
+    def facts(self) -> Facts:
+        """What was measured last."""
+        return self._facts
+
+    def snapshot(self) -> ModeSnapshot:
+        """The mode as it is now, with the outage it belongs to."""
+        outage = self._outage
+        if outage is None:
+            return ModeSnapshot(self._state.mode, cause=self._state.cause)
+        return ModeSnapshot(
+            self._state.mode,
+            outage.id,
+            self._state.cause or Mode(outage.cause),
+            outage.started_at_us,
+            outage.anchor_mono_ms,
+            outage.anchor_boot,
+        )
+
+    def since_ms(self) -> int:
+        """Monotonic milliseconds since which the mode has its value."""
+        return self._state.since_ms
+
+    def elapsed(self) -> Elapsed | None:
+        """How long the present outage has lasted; None outside one."""
+        if self._anchor is None:
+            return None
+        clock = self._runtime.clock
+        now = Now(self._runtime.boot, self._mono_ms(), clock.now_us(), clock.trusted())
+        return elapsed(self._anchor, now, self._uptime_between_ms)
+
+    async def observe(self, facts: Facts) -> ModeSnapshot:
+        """Judge a new set of facts; open or close the outage row that follows from them."""
+        before = self.snapshot()
+        self._facts = facts
+        self._state = step(self._state, facts, self._mono_ms(), self._limits)
+        await self._follow()
+        after = self.snapshot()
+        if after != before:
+            log.info("mode.changed", extra={"mode": after.mode.value, "before": before.mode.value})
+            for listener in self._listeners:
+                listener(after)
+        return after
+
+    async def page(self, before_seq: int | None = None, limit: int = 50) -> list[OutageView]:
+        """Newest first, with what was taken in each."""
+
+        def read(connection: sqlite3.Connection) -> list[OutageView]:
+            return [_view(connection, found) for found in outages.page(connection, before_seq, limit)]
+
+        return await self._database.read("outage.list", read)
+
+    async def get(self, outage_id: str) -> OutageView:
+        """One outage. Raises NotFoundError."""
+
+        def read(connection: sqlite3.Connection) -> OutageView | None:
+            found = outages.get(connection, outage_id)
+            return _view(connection, found) if found else None
+
+        view = await self._database.read("outage.get", read)
+        if view is None:
+            raise NotFoundError("outage.not_found", "This hub knows no such outage.", params={"outage": outage_id})
+        return view
+
+    async def statements(self, outage_id: str) -> list[StoredStatement]:
+        """Every statement about an outage, oldest first; the last one counts."""
+        return await self._database.read("outage.statements", lambda c: outages.statements(c, outage_id))
+
+    async def payments(self, outage_id: str) -> list[Payment]:
+        """What was taken in an outage, oldest first."""
+        return await self._database.read("outage.payments", lambda c: payments.of_outage(c, outage_id))
+
+    async def _follow(self) -> None:
+        """Bring the rows up to the mode. A store that refuses now is tried again with the next observation."""
+        try:
+            if self._state.mode in OUTAGES and self._outage is None:
+                await self._open()
+            elif self._state.mode is Mode.ONLINE and self._outage is not None:
+                await self._close(self._outage)
+        except StoreError:
+            if not self._store_failing:
+                log.warning("outage.not_recorded", exc_info=True)
+            self._store_failing = True
+        else:
+            self._store_failing = False
+
+    async def _open(self) -> None:
+        cause = self._state.cause
+        assert cause is not None, "an outage has a cause"
+        anchor_ms = self._state.anchor_ms
+        now_ms, now_us = self._mono_ms(), self._runtime.clock.now_us()
+        anchor_ms = now_ms if anchor_ms is None else anchor_ms
+        outage_id = self._runtime.ids.new_id()
+        draft = Draft(
+            kind="outage.opened",
+            subject=outage_id,
+            actor="hub",
+            body={
+                "cause": cause.value,
+                "started_at_us": now_us - (now_ms - anchor_ms) * 1000,
+                "started_mono_ms": anchor_ms,
+            },
+        )
+
+        def work(tx: Tx) -> Outage | None:
+            journal.append(tx, draft)
+            return outages.get(tx.connection, outage_id)
+
+        self._outage = await self._database.write("outage.open", work)
+        assert self._outage is not None, "it was written in the same transaction"
+        trusted = self._outage.opened_clock == CLOCK_TRUSTED
+        self._anchor = Anchor(self._runtime.boot, anchor_ms, self._outage.started_at_us if trusted else None)
+        self._uptime_between_ms = 0
+
+    async def _close(self, outage: Outage) -> None:
+        now_ms, now_us = self._mono_ms(), self._runtime.clock.now_us()
+        ended_at_us = now_us - (now_ms - last_good_ms(self._state)) * 1000
+        network = self._state.network_seen or outage.cause == Mode.NETWORK_OUTAGE
+        cause = Mode.NETWORK_OUTAGE if network else Mode.SERVICE_DISRUPTION
+        draft = Draft(
+            kind="outage.closed",
+            subject=outage.id,
+            actor="hub",
+            body={"ended_at_us": max(ended_at_us, outage.started_at_us), "cause": cause.value},
+        )
+        await self._database.write("outage.close", lambda tx: journal.append(tx, draft))
+        self._outage, self._anchor, self._uptime_between_ms = None, None, 0
+
+    def _mono_ms(self) -> int:
+        return int(self._runtime.clock.monotonic() * 1000)
+
+    def _read_open(self, connection: sqlite3.Connection) -> tuple[Outage | None, Anchor | None, int]:
+        found = outages.current(connection)
+        if found is None:
+            return None, None, 0
+        trusted_us = found.started_at_us if found.opened_clock == CLOCK_TRUSTED else None
+        uptime: dict[bytes, int] = {}
+        seq = found.opened_seq - 1
+        while entries := journal.entries_after(connection, seq, ENTRIES_A_READ):
+            for entry in entries:
+                head = entry.head
+                uptime[head.boot] = max(uptime.get(head.boot, 0), head.mono_ms)
+                trusted_us = trusted_us or _anchored_by(entry, found)
+            seq = entries[-1].seq
+        between = sum(most for boot, most in uptime.items() if boot not in {self._runtime.boot, found.anchor_boot})
+        between += max(0, uptime.get(found.anchor_boot, 0) - found.anchor_mono_ms)
+        return found, Anchor(found.anchor_boot, found.anchor_mono_ms, trusted_us), between
+
+
+def _anchored_by(entry: Entry, outage: Outage) -> int | None:
+    """The true start of an outage, by a later entry of the same boot whose clock a witness had confirmed."""
+    head = entry.head
+    if head.clock != CLOCK_TRUSTED or head.boot != outage.anchor_boot:
+        return None
+    return head.at_us - (head.mono_ms - outage.anchor_mono_ms) * 1000
+
+
+def _view(connection: sqlite3.Connection, found: Outage) -> OutageView:
+    statements = outages.statements(connection, found.id)
+    taken = summarise(payments.of_outage(connection, found.id))
+    return OutageView(found, taken, statements[-1] if statements else None)
