@@ -29,6 +29,8 @@ TimeoutStartSec=2
 """
 SILENT_UNIT = UNIT.replace("/usr/local/bin/notifier", "/bin/sleep 1000").replace("Restart=always", "Restart=no")
 STEP_TIMEOUT_S = 20.0
+# Another container on this machine is waited for.
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(scope="module")
