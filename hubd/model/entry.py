@@ -11,7 +11,11 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
+from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 from hubd.errors import InvalidValueError
 
@@ -23,10 +27,13 @@ KIND_MAX = 64
 BODY_BYTES_MAX = 65_536
 DOCUMENT_BYTES_MAX = 256 * 1024
 DOCUMENTS_MAX = 255
+BODY_DEPTH_MAX = 64
+"""Objects and lists inside each other; keeps every reader's stack safe."""
 INTEGER_MAX = 2**53 - 1
 
 CLOCK_UNCERTAIN = 0
 CLOCK_TRUSTED = 1
+_CLOCKS = (CLOCK_UNCERTAIN, CLOCK_TRUSTED)
 
 FLAG_CRITICAL = 1
 FLAG_TRAINING = 2
@@ -34,6 +41,7 @@ FLAG_TEST = 4
 FLAGS_KNOWN = FLAG_CRITICAL | FLAG_TRAINING | FLAG_TEST
 
 _KIND = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
+_ACTOR = re.compile(r"hub|(device|staff):[A-Za-z0-9_.-]{1,64}|cloud:[0-9a-f]{32}:[1-9][0-9]{0,19}")
 _FIXED = struct.Struct(">B16sQqB16sQ")
 _U16 = struct.Struct(">H")
 _U32 = struct.Struct(">I")
@@ -155,22 +163,47 @@ def check_kind(kind: str) -> None:
         raise EntryFormatError("A kind is lower-case words joined by points, at most 64 characters.")
 
 
+def check_actor(actor: str) -> None:
+    """Raise unless `actor` follows E4; a person's name must never get in here."""
+    if not _ACTOR.fullmatch(actor):
+        raise EntryFormatError("An actor is hub, device:ID, staff:ID or cloud:LINE:SEQ.")
+
+
+@lru_cache(maxsize=256)
+def _kind_field(kind: str) -> bytes:
+    check_kind(kind)
+    return _str8(kind)
+
+
+@lru_cache(maxsize=256)
+def _actor_field(actor: str) -> bytes:
+    check_actor(actor)
+    return _str8(actor)
+
+
 def encode_head(head: Head) -> bytes:
     """The bytes of E3. Raises EntryFormatError for fields that do not fit."""
-    check_kind(head.kind)
     if head.flags & ~FLAGS_KNOWN:
         raise EntryFormatError(f"Flags {head.flags:#x} has bits that format {FORMAT} does not know.")
     if len(head.documents) > DOCUMENTS_MAX:
         raise EntryFormatError(f"An entry refers to at most {DOCUMENTS_MAX} documents.")
-    parts = [
-        _FIXED.pack(FORMAT, head.line, head.seq, head.at_us, head.clock, head.boot, head.mono_ms),
-        _str8(head.kind),
-        _U16.pack(head.body_version),
-        _str8(head.subject),
-        _str8(head.actor),
-        bytes((head.flags, len(head.documents))),
-    ]
-    parts += [document.id + document.digest for document in head.documents]
+    if len(head.line) != 16 or len(head.boot) != 16 or head.seq < 1 or head.clock not in _CLOCKS:
+        raise EntryFormatError("A line and a boot have 16 bytes, seq counts from 1, and a clock is 0 or 1.")
+    try:
+        parts = [
+            _FIXED.pack(FORMAT, head.line, head.seq, head.at_us, head.clock, head.boot, head.mono_ms),
+            _kind_field(head.kind),
+            _U16.pack(head.body_version),
+            _str8(head.subject),
+            _actor_field(head.actor),
+            bytes((head.flags, len(head.documents))),
+        ]
+    except (struct.error, UnicodeEncodeError) as exc:
+        raise EntryFormatError("A field of a head does not fit its place.") from exc
+    for document in head.documents:
+        if len(document.id) != 16 or len(document.digest) != 32:
+            raise EntryFormatError("A document has an id of 16 bytes and a digest of 32.")
+        parts.append(document.id + document.digest)
     return b"".join(parts)
 
 
@@ -210,10 +243,11 @@ def decode_head(raw: bytes) -> Head:
     check_kind(kind)
     (body_version,) = _U16.unpack(reader.take(2))
     subject, actor = reader.str8(), reader.str8()
+    check_actor(actor)
     flags, count = reader.u8(), reader.u8()
     documents = tuple(DocumentRef(reader.take(16), reader.take(32)) for _ in range(count))
     reader.end()
-    if flags & ~FLAGS_KNOWN or clock not in (CLOCK_UNCERTAIN, CLOCK_TRUSTED) or seq == 0:
+    if flags & ~FLAGS_KNOWN or clock not in _CLOCKS or seq == 0:
         raise EntryFormatError("A head has a flag, a clock or a seq that the format forbids.")
     return Head(line, seq, at_us, clock, boot, mono_ms, kind, body_version, subject, actor, flags, documents)
 
@@ -229,27 +263,27 @@ def entry_hash(prev_hash: bytes, head: bytes, body: bytes) -> bytes:
     return digest.digest()
 
 
-_ENCODER = json.JSONEncoder(
-    ensure_ascii=False, check_circular=False, allow_nan=False, sort_keys=True, separators=(",", ":")
-)
+_ENCODER = msgspec.json.Encoder(order="sorted")
 
 
-def _check_value(value: Json) -> None:
+def _check_value(value: Json, depth: int) -> None:
     kind = type(value)
-    if kind is str or kind is bool or value is None:
+    if kind is str or value is None or kind is bool:
         return
     if kind is int:
         if not -INTEGER_MAX <= value <= INTEGER_MAX:
             raise EntryFormatError("A number in a body is beyond 2^53-1.")
+    elif depth > BODY_DEPTH_MAX:
+        raise EntryFormatError(f"A body is nested deeper than {BODY_DEPTH_MAX}.")
     elif kind is dict:
         for key, item in value.items():
             if type(key) is not str:
                 raise EntryFormatError("A key in a body is not a text.")
-            _check_value(item)
+            _check_value(item, depth + 1)
     elif kind is list or kind is tuple:
         for item in value:
-            _check_value(item)
-    else:
+            _check_value(item, depth + 1)
+    elif not (isinstance(value, str) and isinstance(value, Enum)):  # our StrEnums are written as their value
         raise EntryFormatError(
             f"A body holds a {kind.__name__}; only integers, texts, truth values, lists and objects may."
         )
@@ -257,11 +291,11 @@ def _check_value(value: Json) -> None:
 
 def encode_body(body: Mapping[str, Json]) -> bytes:
     """E6: one JSON object, keys sorted by code point, no spaces, non-ASCII as itself, no floats, at most 64 KiB."""
-    plain = dict(body)
-    _check_value(plain)
+    plain = body if type(body) is dict else dict(body)
+    _check_value(plain, 1)
     try:
-        raw = _ENCODER.encode(plain).encode("utf-8")
-    except UnicodeEncodeError as exc:
+        raw = _ENCODER.encode(plain)
+    except (UnicodeEncodeError, TypeError) as exc:
         raise EntryFormatError("A text in a body is not valid Unicode.") from exc
     if len(raw) > BODY_BYTES_MAX:
         raise EntryFormatError(f"A body of {len(raw)} bytes is larger than {BODY_BYTES_MAX}.")
@@ -290,6 +324,14 @@ _DECODER = json.JSONDecoder(
 )
 
 
+def _depth(value: Json) -> int:
+    if isinstance(value, dict):
+        return 1 + max(map(_depth, value.values()), default=0)
+    if isinstance(value, list):
+        return 1 + max(map(_depth, value), default=0)
+    return 0
+
+
 def decode_body(raw: bytes) -> dict[str, Json]:
     """Parse a body under E6; raises EntryFormatError for anything that E6 forbids."""
     if len(raw) > BODY_BYTES_MAX:
@@ -297,10 +339,13 @@ def decode_body(raw: bytes) -> dict[str, Json]:
     try:
         text = raw.decode("utf-8")
         value = _DECODER.decode(text)
+        too_deep = raw.count(b"{") + raw.count(b"[") > BODY_DEPTH_MAX and _depth(value) > BODY_DEPTH_MAX
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as exc:
         raise EntryFormatError("A body is not a JSON object in UTF-8.") from exc
-    if not isinstance(value, dict) or not text.startswith("{"):
+    if not isinstance(value, dict) or not text.startswith("{") or not text.endswith("}"):
         raise EntryFormatError("A body is not one JSON object.")
+    if too_deep:
+        raise EntryFormatError(f"A body is nested deeper than {BODY_DEPTH_MAX}.")
     return value
 
 

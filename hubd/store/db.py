@@ -12,7 +12,6 @@ import logging
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
@@ -20,7 +19,7 @@ import aiosqlite
 
 from hubd.errors import HubError, Retry, StoreError
 from hubd.runtime import Runtime
-from hubd.store import migrations
+from hubd.store import meta, migrations
 from hubd.store.tx import JournalHead, Tx, read_head
 
 log = logging.getLogger(__name__)
@@ -31,7 +30,9 @@ WRITES_WAITING_MAX = 20_000
 GROUP_MAX = 1_000
 GROUP_WAIT_MAX_S = 0.002
 GROUP_WAIT_SHARE = 0.1
-"""After a group of more than one, wait this share of the recent commit time for others to join (performance 2)."""
+"""After a group of more than one, wait this share of the recent commit time for others to join."""
+GROUP_WAIT_MIN_S = 0.0005
+"""A timer of the event loop takes about a millisecond; a shorter wait would cost a fast disk more than it gains."""
 CHECKPOINT_EVERY_WORKS = 500
 """A work dirties about four pages, so this keeps the WAL near 2,000 pages."""
 READERS = 2
@@ -82,7 +83,7 @@ class AioSqliteThread:
         return cls(connection)
 
     async def run(self, fn: Callable[[sqlite3.Connection], T]) -> T:
-        """One hop to the thread, by aiosqlite's own hook: it has no public call for a whole function (pinned by a test)."""
+        """One hop to the thread, by aiosqlite's own hook: it has no public call for this (pinned by a test)."""
         raw: sqlite3.Connection = self._connection._conn
         return cast("T", await self._connection._execute(fn, raw))  # type: ignore[no-untyped-call]
 
@@ -91,17 +92,41 @@ class AioSqliteThread:
         await self._connection.close()
 
 
-@dataclass(slots=True)
 class _Work:
-    name: str
-    fn: Callable[[Tx], Any]
-    done: asyncio.Future[Any]
-    result: Any = None
-    error: BaseException | None = None
+    """One call of `write` on its way; `answered` once its caller has been told."""
+
+    __slots__ = ("answered", "done", "error", "fn", "name", "result")
+
+    def __init__(self, name: str, fn: Callable[[Tx], Any], done: asyncio.Future[Any]) -> None:
+        self.name = name
+        self.fn = fn
+        self.done = done
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.answered = False
+
+    def answer(self) -> None:
+        """Tell the caller what became of it; a caller that was cancelled meanwhile only hears that it is over."""
+        self.answered = True
+        if self.done.done():
+            return
+        if self.error is not None:
+            self.done.set_exception(self.error)
+        else:
+            self.done.set_result(self.result)
+
+    def fail(self, error: BaseException) -> None:
+        """Answer with an error."""
+        self.error = error
+        self.answer()
 
 
 class Database:
-    """The hub's store. Made by `open_database`; `head` is the journal's head after the last commit."""
+    """The hub's store. Made by `open_database`; `head` is the journal's head after the last commit.
+
+    `stopped_cleanly` tells how the process before this one ended: after anything but a clean stop the whole journal
+    is checked in the background (hubd.store.verify).
+    """
 
     def __init__(self, path: Path, runtime: Runtime, open_thread: OpenDbThread) -> None:
         self.path = path
@@ -117,6 +142,9 @@ class Database:
         self._recent_commit_s = 0.0
         self._works_since_checkpoint = 0
         self._failed: HubError | None = None
+        self._closing = False
+        self._clean = True
+        self.stopped_cleanly = True
 
     async def write(self, name: str, fn: Callable[[Tx], T]) -> T:
         """Run `fn(tx)` in a transaction and return its result once it is durable.
@@ -135,92 +163,117 @@ class Database:
         self._waiting.append(work)
         self._wake.set()
         try:
-            return cast("T", await asyncio.shield(work.done))
+            return cast("T", await work.done)
         except asyncio.CancelledError:
-            if not work.done.done():
-                await asyncio.wait([work.done])
-            if not work.done.cancelled():
-                work.done.exception()  # seen here, so that a failure nobody awaits is not reported as lost
+            await _wait_until_answered(work)
             raise
 
     async def read(self, name: str, fn: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `fn(connection)` on a read-only connection; it sees every commit that was answered before the call."""
+        """Run `fn(connection)` in one read-only snapshot; it sees every commit that was answered before the call."""
         if not self._readers:
-            raise StoreError("store.closed", f"The store is closed ({name}).", retry=Retry.SAME_REQUEST)
+            raise _closed(name)
         self._next_reader = (self._next_reader + 1) % len(self._readers)
-        return await self._readers[self._next_reader].run(fn)
+        return await self._readers[self._next_reader].run(lambda connection: _in_snapshot(connection, fn))
+
+    async def read_apart(self, name: str, fn: Callable[[sqlite3.Connection], T]) -> T:
+        """Like `read`, on a read-only connection of its own: for what takes longer than an answer may wait."""
+        if not self._readers:
+            raise _closed(name)
+        thread = await self._open_thread(self.path, True)
+        try:
+            return await thread.run(lambda connection: _in_snapshot(connection, fn))
+        finally:
+            await thread.close()
 
     async def moved_beyond(self, seq: int) -> int:
-        """Return the head's seq once it is greater than `seq`."""
+        """Return the head's seq once it is greater than `seq`; raises `store.closed` when the store has stopped."""
         while self.head.seq <= seq:
+            if self._failed:
+                raise self._failed
             await self._moved.wait()
         return self.head.seq
 
     async def exclusively(self, name: str, fn: Callable[[sqlite3.Connection], T]) -> T:
         """Run `fn` on the writing connection between groups, outside a transaction: backup, checkpoint, vacuum."""
         if self._thread is None:
-            raise StoreError("store.closed", f"The store is closed ({name}).", retry=Retry.SAME_REQUEST)
+            raise _closed(name)
         return await self._thread.run(fn)
 
     async def _start(self) -> None:
         self._thread = await self._open_thread(self.path, False)
         await self._thread.run(_prepare_writer)
+        self.stopped_cleanly = await self._thread.run(_mark_running)
         self.head = await self._thread.run(read_head)
         for _ in range(READERS):
             self._readers.append(await self._open_thread(self.path, True))
 
     async def _stop(self) -> None:
-        for reader in self._readers:
-            await reader.close()
-        self._readers.clear()
-        if self._thread is not None:
-            thread, self._thread = self._thread, None
-            await thread.close()
+        try:
+            for reader in self._readers:
+                await reader.close()
+        finally:
+            self._readers.clear()
+            if self._thread is not None:
+                thread, self._thread = self._thread, None
+                try:
+                    if self._clean and self._closing:
+                        await thread.run(_mark_stopped)
+                finally:
+                    await thread.close()
+
+    def _finish(self) -> None:
+        """Take no more work; the writer ends when what waits is written."""
+        self._closing = True
+        self._failed = self._failed or StoreError("store.closed", "The store has stopped.", retry=Retry.SAME_REQUEST)
+        self._wake.set()
 
     async def _write_groups(self) -> None:
         previous = 0
         try:
-            while True:
+            while not (self._closing and not self._waiting):
                 await self._wake.wait()
                 if previous > 1:
-                    await self._runtime.clock.sleep(min(GROUP_WAIT_MAX_S, self._recent_commit_s * GROUP_WAIT_SHARE))
+                    await self._wait_for_company()
                 group, self._waiting = self._waiting[:GROUP_MAX], self._waiting[GROUP_MAX:]
-                if not self._waiting:
+                if not self._waiting and not self._closing:
                     self._wake.clear()
                 previous = len(group)
                 if group:
                     await self._commit_group(group)
+        except BaseException:
+            self._clean = False
+            raise
         finally:
-            self._failed = self._failed or StoreError(
-                "store.closed", "The store has stopped.", retry=Retry.SAME_REQUEST
-            )
+            self._finish()
+            self._moved.set()
             for work in self._waiting:
-                _fail(work, self._failed)
+                work.fail(cast("HubError", self._failed))
             self._waiting.clear()
+
+    async def _wait_for_company(self) -> None:
+        wait_s = min(GROUP_WAIT_MAX_S, self._recent_commit_s * GROUP_WAIT_SHARE)
+        if wait_s >= GROUP_WAIT_MIN_S and not self._closing:
+            await self._runtime.clock.sleep(wait_s)
 
     async def _commit_group(self, group: list[_Work]) -> None:
         assert self._thread is not None, "the writer runs between start and stop"
-        started = self._runtime.clock.monotonic()
         head, clock, boot = self.head, self._runtime.clock, self._runtime.boot
         try:
-            head = await self._thread.run(lambda connection: _run_group(Tx(connection, head, clock, boot), group))
-        except asyncio.CancelledError:
-            # The thread finishes what it was given; whether it did is unknown to the callers.
-            self._fail_group(group, "The store is stopping.")
-            raise
-        except (sqlite3.Error, StoreError):
+            head, self._recent_commit_s = await self._thread.run(
+                lambda connection: _run_group(Tx(connection, head, clock, boot), group)
+            )
+        except sqlite3.Error:
             log.exception("store.commit_failed", extra={"works": len(group)})
-            self._fail_group(group, "The commit failed; whether it is on disk is not known.")
-            await self._reopen()
+            await self._reopen(group)
             return
-        self._recent_commit_s = self._runtime.clock.monotonic() - started
+        except BaseException:
+            # The thread may still finish what it was given; whether it does is unknown to the callers.
+            _fail_group(group, "The store is stopping.")
+            raise
         moved = head.seq != self.head.seq
         self.head = head
         for work in group:
-            if work.error is not None:
-                _fail(work, work.error)
-            elif not work.done.done():
-                work.done.set_result(work.result)
+            work.answer()
         if moved:
             self._moved.set()
             self._moved = asyncio.Event()
@@ -229,23 +282,64 @@ class Database:
             self._works_since_checkpoint = 0
             await self._thread.run(_checkpoint)
 
-    def _fail_group(self, group: list[_Work], detail: str) -> None:
-        error = StoreError("store.failed", detail, retry=Retry.SAME_REQUEST, remedy="Ask again with the same id.")
-        for work in group:
-            _fail(work, error)
-
-    async def _reopen(self) -> None:
-        """Forget the connection and read the truth again; raises if that fails too, and the hub restarts."""
+    async def _reopen(self, group: list[_Work]) -> None:
+        """Forget the connection, read the truth again and answer; raises if that fails too, and the hub restarts."""
         assert self._thread is not None, "the writer runs between start and stop"
-        await self._thread.close()
-        self._thread = await self._open_thread(self.path, False)
-        await self._thread.run(_prepare_writer)
-        self.head = await self._thread.run(read_head)
+        try:
+            await self._thread.close()
+            self._thread = await self._open_thread(self.path, False)
+            await self._thread.run(_prepare_writer)
+            self.head = await self._thread.run(read_head)
+        finally:
+            _fail_group(group, "The commit failed; whether it is on disk is not known.")
 
 
-def _fail(work: _Work, error: BaseException) -> None:
-    if not work.done.done():
-        work.done.set_exception(error)
+async def _wait_until_answered(work: _Work) -> None:
+    """Wait for the commit that a cancelled caller no longer hears of, however often it is cancelled."""
+    while not work.answered:
+        work.done = asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.wait([work.done])
+        except asyncio.CancelledError:
+            continue  # the first cancellation goes on once the commit is over; this one adds nothing to it
+    if work.done.done() and not work.done.cancelled():
+        work.done.exception()  # seen here, so that a failure nobody awaits is not reported as lost
+
+
+def _closed(name: str) -> StoreError:
+    return StoreError("store.closed", f"The store is closed ({name}).", retry=Retry.SAME_REQUEST)
+
+
+def _fail_group(group: list[_Work], detail: str) -> None:
+    error = StoreError("store.failed", detail, retry=Retry.SAME_REQUEST, remedy="Ask again with the same id.")
+    for work in group:
+        if not work.answered:
+            work.fail(error)
+
+
+def _in_snapshot(connection: sqlite3.Connection, fn: Callable[[sqlite3.Connection], T]) -> T:
+    connection.execute("BEGIN")
+    try:
+        return fn(connection)
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def _mark_running(connection: sqlite3.Connection) -> bool:
+    """Note that the store is open; returns whether the last one closed it."""
+    found = meta.get(connection, meta.CLEAN_STOP)
+    try:
+        connection.execute("INSERT OR REPLACE INTO meta(name, value) VALUES (?, '0')", (meta.CLEAN_STOP,))
+    except sqlite3.OperationalError:
+        log.warning("store.start_not_marked")  # a full disk: a hub that cannot store can still say so
+    return found != "0"
+
+
+def _mark_stopped(connection: sqlite3.Connection) -> None:
+    try:
+        connection.execute("INSERT OR REPLACE INTO meta(name, value) VALUES (?, '1')", (meta.CLEAN_STOP,))
+    except sqlite3.OperationalError:
+        log.warning("store.stop_not_marked")  # a full disk; the next start checks the whole journal, no more
 
 
 def _prepare_writer(connection: sqlite3.Connection) -> None:
@@ -254,26 +348,51 @@ def _prepare_writer(connection: sqlite3.Connection) -> None:
     migrations.migrate(connection)
 
 
-def _run_group(tx: Tx, group: list[_Work]) -> JournalHead:
-    """Run the whole group in one transaction and commit it. Runs in the database thread.
+def _run_group(tx: Tx, group: list[_Work]) -> tuple[JournalHead, float]:
+    """Run the whole group in one transaction and commit it; returns the head and the seconds of the commit.
 
-    A work that raises fails alone. If its error ended the transaction (disk full does), it fails and the others run
-    again from the start, on the head as it was.
+    First without savepoints, which is how nearly every group ends. If a work fails, the transaction is rolled back
+    and the group runs again with a savepoint around each, so that a failing work fails alone. If an error ended the
+    whole transaction (disk full does), that work fails and the others run again from the start. Runs in the database
+    thread; raises sqlite3.Error when the commit failed.
     """
     first = tx.head
+    failed = _run_together(tx, group)
+    if failed is None:
+        return _commit(tx)
+    if len(group) == 1:
+        failed.error = _translate(cast("BaseException", failed.error))
+        return first, 0.0
     alive = list(group)
     while alive:
         tx.begin(first)
-        guilty = _run_works(tx, alive)
+        guilty = _run_apart(tx, alive)
         if guilty is None:
-            tx.commit()
-            break
+            return _commit(tx)
         alive.remove(guilty)
-        alive = [work for work in alive if work.error is None]
-    return tx.head if alive else first
+    return first, 0.0
 
 
-def _run_works(tx: Tx, works: list[_Work]) -> _Work | None:
+def _commit(tx: Tx) -> tuple[JournalHead, float]:
+    started = tx.monotonic()
+    tx.commit()
+    return tx.head, tx.monotonic() - started
+
+
+def _run_together(tx: Tx, works: list[_Work]) -> _Work | None:
+    """Run all in one transaction. Returns the first that failed, with everything rolled back, or None."""
+    tx.begin(tx.head)
+    for work in works:
+        try:
+            work.result = work.fn(tx)
+        except BaseException as exc:  # noqa: BLE001 (handed to the caller that waits; nothing is swallowed)
+            work.error = exc
+            tx.rollback()
+            return work
+    return None
+
+
+def _run_apart(tx: Tx, works: list[_Work]) -> _Work | None:
     for work in works:
         work.error = None
         mark = tx.savepoint()
@@ -303,7 +422,10 @@ def _translate(exc: BaseException) -> BaseException:
 
 def _checkpoint(connection: sqlite3.Connection) -> None:
     # PASSIVE never waits for a reader; what it could not move now moves the next time.
-    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    try:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    except sqlite3.OperationalError:
+        log.warning("store.checkpoint_failed", exc_info=True)  # a full disk: everything is safe in the WAL
 
 
 @asynccontextmanager
@@ -318,10 +440,10 @@ async def open_database(
     try:
         await database._start()
         async with asyncio.TaskGroup() as group:
-            writer = group.create_task(database._write_groups(), name="store.writer")
+            group.create_task(database._write_groups(), name="store.writer")
             try:
                 yield database
             finally:
-                writer.cancel()
+                database._finish()
     finally:
         await database._stop()

@@ -71,7 +71,8 @@ def all_devices(connection: sqlite3.Connection, kind: DeviceKind | None = None) 
 def _paired(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
     """A till or a viewer, let in by a person."""
     tx.execute(
-        "INSERT INTO devices(id, seq, kind, name, location, active, token_sha256, public_key, origin, language, paired_by)"
+        "INSERT INTO devices(id, seq, kind, name, location, active, token_sha256, public_key, origin, language,"
+        " paired_by)"
         " VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?)",
         (
             entry.head.subject,

@@ -98,6 +98,15 @@ def of_outage(connection: sqlite3.Connection, outage_id: str) -> list[Payment]:
     return [_payment(row) for row in connection.execute(f"{_SELECT} WHERE outage = ? ORDER BY seq", (outage_id,))]
 
 
+def first_offline_us(connection: sqlite3.Connection, outage_id: str, terminal: str | None) -> int | None:
+    """When a terminal took its first offline payment in an outage (B03); None if it took none yet."""
+    row = connection.execute(
+        "SELECT min(requested_at_us) FROM payments WHERE outage = ? AND terminal IS ? AND custody IS NOT NULL",
+        (outage_id, terminal),
+    ).fetchone()
+    return None if row[0] is None else int(row[0])
+
+
 @dataclass(frozen=True, slots=True)
 class PaymentFilter:
     """What a list may be narrowed by; every field that is None does not narrow."""

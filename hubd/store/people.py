@@ -53,6 +53,12 @@ def roles_of(connection: sqlite3.Connection, staff_id: str, location: str) -> fr
     return frozenset(row[0] for row in rows)
 
 
+def all_grants(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:
+    """Every grant in force: (staff, location, role)."""
+    rows = connection.execute("SELECT staff, location, role FROM grants ORDER BY staff, location, role")
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
 def locations(connection: sqlite3.Connection) -> list[Location]:
     """All locations by id."""
     rows = connection.execute("SELECT id, name, zone, currency, country FROM locations ORDER BY id")

@@ -43,7 +43,8 @@ def in_force(
     marks = ", ".join("?" * len(scopes))
     rows = connection.execute(
         "SELECT key, scope, effective_from_us, seq, version, source, value FROM settings"
-        f" WHERE key = ? AND effective_from_us <= ? AND scope IN ({marks}) ORDER BY effective_from_us DESC, seq DESC",
+        " WHERE key = ? AND effective_from_us <= ?"
+        f" AND scope IN ({marks}) ORDER BY effective_from_us DESC, seq DESC",  # noqa: S608 (question marks)
         (key, at_us, *scopes),
     ).fetchall()
     best = min(rows, key=lambda row: SCOPE_ORDER.index(row[1].partition(":")[0]), default=None)

@@ -23,13 +23,14 @@ class JournalHead:
 class Tx:
     """What a function given to `Database.write` may touch. `head` follows the entries appended so far."""
 
-    __slots__ = ("_clock", "boot", "connection", "head")
+    __slots__ = ("_clock", "_clock_trusted", "boot", "connection", "head")
 
     def __init__(self, connection: sqlite3.Connection, head: JournalHead, clock: Clock, boot: bytes) -> None:
         self.connection = connection
         self.head = head
         self.boot = boot
         self._clock = clock
+        self._clock_trusted: bool | None = None
 
     def execute(self, sql: str, params: Sequence[Any] = ()) -> sqlite3.Cursor:
         """Run one statement."""
@@ -40,8 +41,14 @@ class Tx:
         return self._clock.now_us()
 
     def clock_trusted(self) -> bool:
-        """Whether the wall time has a witness."""
-        return self._clock.trusted()
+        """Whether the wall time has a witness; asked once a transaction."""
+        if self._clock_trusted is None:
+            self._clock_trusted = self._clock.trusted()
+        return self._clock_trusted
+
+    def monotonic(self) -> float:
+        """Monotonic seconds."""
+        return self._clock.monotonic()
 
     def mono_ms(self) -> int:
         """Monotonic milliseconds of this boot."""
@@ -55,6 +62,11 @@ class Tx:
     def commit(self) -> None:
         """Make everything durable."""
         self.connection.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Undo the whole transaction, if an error has not done so already. The head is set by the next `begin`."""
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
 
     def savepoint(self) -> JournalHead:
         """Mark this place; give the result to `rollback_to` or `release`."""

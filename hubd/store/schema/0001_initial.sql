@@ -63,9 +63,10 @@ CREATE TABLE lines(
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX lines_opened ON lines(opened_seq);
 
+-- Keyed by seq: new rows go to the end, and the only index that sees random places is the small one over ids.
 CREATE TABLE payments(
-  id               TEXT PRIMARY KEY,
-  seq              INTEGER NOT NULL,
+  seq              INTEGER PRIMARY KEY,
+  id               TEXT NOT NULL UNIQUE,
   last_seq         INTEGER NOT NULL,
   digest           BLOB NOT NULL,
   kind             TEXT NOT NULL,
@@ -99,8 +100,7 @@ CREATE TABLE payments(
   deadline_us      INTEGER,
   requested_at_us  INTEGER NOT NULL,
   updated_at_us    INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE UNIQUE INDEX payments_seq ON payments(seq);
+) STRICT;
 CREATE INDEX payments_order ON payments(order_id, seq) WHERE order_id IS NOT NULL;
 CREATE INDEX payments_outage ON payments(outage, seq) WHERE outage IS NOT NULL;
 CREATE INDEX payments_open ON payments(state, seq)
@@ -118,8 +118,8 @@ CREATE TABLE counters(
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE orders(
-  id            TEXT PRIMARY KEY,
-  seq           INTEGER NOT NULL,
+  seq           INTEGER PRIMARY KEY,
+  id            TEXT NOT NULL UNIQUE,
   last_seq      INTEGER NOT NULL,
   digest        BLOB NOT NULL,
   state         TEXT NOT NULL,
@@ -136,8 +136,7 @@ CREATE TABLE orders(
   reason        TEXT NOT NULL DEFAULT '',
   placed_at_us  INTEGER NOT NULL,
   updated_at_us INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE UNIQUE INDEX orders_seq ON orders(seq);
+) STRICT;
 
 CREATE TABLE devices(
   id           TEXT PRIMARY KEY,

@@ -1,0 +1,37 @@
+"""What the hub knows about its own file: not entries, not projections, never sent."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from hubd.store.tx import Tx
+
+CLEAN_STOP = "clean_stop"
+"""`0` while the store is open, `1` after a clean stop."""
+MACHINE_ID = "machine_id"
+DISK_ID = "disk_id"
+RESTORED = "restored"
+"""Set in a database that came out of a backup, until the new line is open: JSON {seq, hash}."""
+RECOVERY_SALT = "recovery_salt"
+RECOVERY_KEY = "recovery_key"
+"""The public key that belongs to the recovery code, hex."""
+BACKUP_ELSEWHERE = "backup_elsewhere"
+"""The newest verified backup that left the disk: JSON (hubd.store.backup.Elsewhere)."""
+LAST_VERIFIED = "last_verified"
+"""The newest full check of the journal: JSON {seq, hash, at_us}."""
+
+
+def get(connection: sqlite3.Connection, name: str) -> str | None:
+    """The value of this name."""
+    row = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return str(row[0]) if row else None
+
+
+def put(tx: Tx, name: str, value: str) -> None:
+    """Set a value."""
+    tx.execute("INSERT OR REPLACE INTO meta(name, value) VALUES (?, ?)", (name, value))
+
+
+def remove(tx: Tx, name: str) -> None:
+    """Remove a value; nothing happens if there is none."""
+    tx.execute("DELETE FROM meta WHERE name = ?", (name,))
