@@ -33,7 +33,7 @@ class Now:
 
 
 @dataclass(frozen=True, slots=True)
-class Elapsed:
+class Interval:
     """Milliseconds between; `most_ms` is None while nothing bounds it."""
 
     least_ms: int
@@ -45,7 +45,7 @@ class Elapsed:
         return self.most_ms is not None and self.most_ms - self.least_ms <= 2 * WITNESS_SLACK_MS
 
 
-def elapsed(anchor: Anchor, now: Now, uptime_between_ms: int = 0) -> Elapsed:
+def elapsed(anchor: Anchor, now: Now, uptime_between_ms: int = 0) -> Interval:
     """The time from `anchor` to `now`.
 
     `uptime_between_ms` is how long the machine is known to have run after the anchor in earlier boots; the present
@@ -53,10 +53,10 @@ def elapsed(anchor: Anchor, now: Now, uptime_between_ms: int = 0) -> Elapsed:
     """
     if anchor.boot == now.boot:
         passed = max(0, now.mono_ms - anchor.mono_ms)
-        return Elapsed(passed, passed)
+        return Interval(passed, passed)
     least = max(0, uptime_between_ms) + now.mono_ms
     if anchor.true_us is None or not now.trusted:
-        return Elapsed(least, None)
+        return Interval(least, None)
     by_wall = (now.wall_us - anchor.true_us) // 1000
     # A trusted clock that contradicts what the machine itself counted is no witness for less.
-    return Elapsed(max(least, by_wall - WITNESS_SLACK_MS), max(least, by_wall + WITNESS_SLACK_MS))
+    return Interval(max(least, by_wall - WITNESS_SLACK_MS), max(least, by_wall + WITNESS_SLACK_MS))

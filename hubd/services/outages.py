@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hubd.errors import NotFoundError, StoreError
-from hubd.model.elapsed import Anchor, Elapsed, Now, elapsed
+from hubd.model.elapsed import Anchor, Now, elapsed
 from hubd.model.entry import CLOCK_TRUSTED, Draft, Entry
 from hubd.model.mode import (
     DEFAULT_HYSTERESIS,
@@ -28,6 +28,7 @@ from hubd.model.mode import (
 from hubd.model.money import Money
 from hubd.model.payment import LATE_REFUSED, Custody, Payment, PaymentState, Tender
 from hubd.model.payment import Mode as PaymentMode
+from hubd.model.policy import Elapsed
 from hubd.runtime import Runtime
 from hubd.store import journal, outages, payments
 from hubd.store.db import Database
@@ -176,13 +177,15 @@ class OutageDesk:
         """Monotonic milliseconds since which the mode has its value."""
         return self._state.since_ms
 
-    def elapsed(self) -> Elapsed | None:
-        """How long the present outage has lasted; None outside one."""
+    def elapsed(self) -> Elapsed:
+        """How long the present outage has lasted, least rounded down and most rounded up; zero outside one."""
         if self._anchor is None:
-            return None
+            return Elapsed(0, 0)
         clock = self._runtime.clock
         now = Now(self._runtime.boot, self._mono_ms(), clock.now_us(), clock.trusted())
-        return elapsed(self._anchor, now, self._uptime_between_ms)
+        lasted = elapsed(self._anchor, now, self._uptime_between_ms)
+        most_s = None if lasted.most_ms is None else -(-lasted.most_ms // 1000)
+        return Elapsed(lasted.least_ms // 1000, most_s)
 
     async def observe(self, facts: Facts) -> ModeSnapshot:
         """Judge a new set of facts; open or close the outage row that follows from them."""
