@@ -101,7 +101,9 @@ class PowerCutDisk:
         """Power on and mount; yields the mount point. Leaving without a cut is an orderly shutdown."""
         fuse, mount = self._base / "fuse", self._base / "mount"
         with ExitStack() as undo:
-            server = Child([sys.executable, Path(voldisk.__file__), self._image, fuse])
+            program: list[str | Path] = [sys.executable, Path(voldisk.__file__), self._image, fuse]
+            # mfusepy takes whichever it finds; the rig means the one of the package fuse3.
+            server = Child(program, env={"FUSE_LIBRARY_NAME": "fuse3"})
             undo.callback(server.close)
             server.start()
             undo.callback(_stop_fuse, server, fuse)
