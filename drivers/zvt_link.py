@@ -173,7 +173,7 @@ class ZvtLink:
             return False
         return self._block_answers.popleft()
 
-    async def receive(self, timeout_s: float) -> Apdu:
+    async def receive(self, timeout_s: float | None) -> Apdu:
         """The next block. Raises TimeoutError after `timeout_s`, `LineLostError` when nothing can come any more."""
         async with self._clock.timeout(timeout_s):
             while not self._apdus:

@@ -1,0 +1,145 @@
+"""Which drivers there are, which one claims a device, and why one cannot be used.
+
+Manifests are read from the source as literals, so a driver whose imports fail is still listed with its reason.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from drivers.base import DriverFactory, Manifest, Mdns, Serial, Sighting, Tcp, TerminalDriver, Usb
+from hubd.errors import DeviceError
+from hubd.model.device import Capability, DeviceKind
+
+ENTRY_POINT_GROUP = "hubd.drivers"
+BUILT_IN = ("drivers.zvt",)
+
+_CALLS: dict[str, Callable[..., Any]] = {
+    "Manifest": Manifest,
+    "Usb": Usb,
+    "Mdns": Mdns,
+    "Tcp": Tcp,
+    "Serial": Serial,
+    "frozenset": frozenset,
+}
+_ENUMS = {"DeviceKind": DeviceKind, "Capability": Capability}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One driver module. Without a `manifest` or with a `reason` it cannot be used."""
+
+    module: str
+    manifest: Manifest | None = None
+    reason: str = ""
+    """load_error or config_error, with what went wrong; empty when all is well."""
+    factory: DriverFactory | None = None
+
+
+class Registry:
+    """The drivers that were found, in the order of their modules."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.entries = tuple(entries)
+
+    def manifest(self, driver_id: str) -> Manifest:
+        """The manifest with this id; raises DeviceError `device.no_driver`."""
+        return self._usable(driver_id)[0]
+
+    def factory(self, driver_id: str) -> DriverFactory:
+        """What makes a driver of this id; raises DeviceError with the reason why there is none."""
+        return self._usable(driver_id)[1]
+
+    def _usable(self, driver_id: str) -> tuple[Manifest, DriverFactory]:
+        for entry in self.entries:
+            if entry.manifest is not None and entry.manifest.id == driver_id:
+                if entry.factory is not None:
+                    return entry.manifest, entry.factory
+                raise DeviceError("device.driver_unusable", f"The driver {driver_id} cannot be used: {entry.reason}.")
+        known = ", ".join(e.manifest.id for e in self.entries if e.manifest) or "none"
+        raise DeviceError("device.no_driver", f"There is no driver {driver_id}.", remedy=f"Known drivers: {known}.")
+
+    def claim(self, seen: Sighting) -> Manifest | None:
+        """The driver with the most specific match, or None. Raises `device.ambiguous` naming both when two have it."""
+        claims: list[tuple[int, Manifest]] = []
+        for entry in self.entries:
+            if entry.manifest is None or entry.factory is None:
+                continue
+            ranks = [match.rank for match in entry.manifest.matches if match.fits(seen)]
+            if ranks:
+                claims.append((max(ranks), entry.manifest))
+        if not claims:
+            return None
+        best = max(rank for rank, _ in claims)
+        names = [manifest for rank, manifest in claims if rank == best]
+        if len(names) > 1:
+            both = " and ".join(manifest.id for manifest in names)
+            raise DeviceError(
+                "device.ambiguous",
+                f"The drivers {both} both claim {seen.endpoint.url}.",
+                remedy="Name the driver of this device in the settings.",
+            )
+        return names[0]
+
+
+def load(modules: Iterable[str] | None = None) -> Registry:
+    """Read all manifests and load the drivers: built-in ones and those of installed packages. Reads files."""
+    if modules is None:
+        found = {point.value.partition(":")[0] for point in entry_points(group=ENTRY_POINT_GROUP)}
+        modules = sorted({*BUILT_IN, *found})
+    return Registry(_load_one(module) for module in modules)
+
+
+def _load_one(module: str) -> Entry:
+    try:
+        manifest = read_manifest(module)
+    except (ImportError, OSError, ValueError, SyntaxError) as error:
+        return Entry(module, reason=f"config_error: {error}")
+    try:
+        loaded = importlib.import_module(module)
+        factory = getattr(loaded, manifest.driver)
+    except Exception as error:  # noqa: BLE001 - whatever a foreign module raises on import is the reason to show
+        return Entry(module, manifest, reason=f"load_error: {type(error).__name__}: {error}")
+    if not (isinstance(factory, type) and issubclass(factory, TerminalDriver)):
+        return Entry(module, manifest, reason=f"config_error: {manifest.driver} is not a driver")
+    return Entry(module, manifest, factory=factory)
+
+
+def read_manifest(module: str) -> Manifest:
+    """The `MANIFEST = Manifest(…)` of a module, without importing it. Raises ImportError or ValueError."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.origin:
+        raise ImportError(f"there is no module {module}")
+    for statement in ast.parse(Path(spec.origin).read_text("utf-8")).body:
+        if isinstance(statement, ast.Assign) and [ast.unparse(target) for target in statement.targets] == ["MANIFEST"]:
+            manifest = _literal(statement.value)
+            if isinstance(manifest, Manifest):
+                return manifest
+    raise ValueError(f"{module} has no literal MANIFEST")
+
+
+def _literal(node: ast.expr) -> Any:
+    """The value of the few expressions of which manifests are made."""
+    match node:
+        case ast.Constant(value):
+            return value
+        case ast.Tuple(items) | ast.List(items):
+            return tuple(_literal(item) for item in items)
+        case ast.Set(items):
+            return frozenset(_literal(item) for item in items)
+        case ast.Attribute(ast.Name(enum), member) if enum in _ENUMS:
+            return _ENUMS[enum][member]
+        case ast.Call(ast.Name(name), arguments, keywords) if name in _CALLS:
+            named = {keyword.arg: _literal(keyword.value) for keyword in keywords if keyword.arg}
+            try:
+                return _CALLS[name](*map(_literal, arguments), **named)
+            except TypeError as error:
+                raise ValueError(f"{name}: {error}") from None
+    raise ValueError(f"a manifest is a literal, not {ast.unparse(node)}")

@@ -1,0 +1,378 @@
+"""One device, kept alive: open the line, identify, watch, reopen with back-off, close. Failures stay inside.
+
+`Runner.run` is the only owner of the line. Services hold `Runner.terminal`, which is there before the device is and
+after it has gone, and which lets one dialogue run at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+
+from drivers.base import DriverFactory, Identity
+from hubd.errors import DeviceError, HubError, Retry
+from hubd.model.device import Capability, DeviceState
+from hubd.ports import (
+    AuthorizeRequest,
+    Diagnosis,
+    Enquiry,
+    EnquiryRequest,
+    FlushResult,
+    Inconclusive,
+    NotStarted,
+    OpenTransport,
+    Outcome,
+    Progress,
+    ProgressSink,
+    ReverseRequest,
+    StillRunning,
+    TerminalStatus,
+    TerminalTotals,
+)
+from hubd.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+OPEN_TIMEOUT_S = 5.0
+IDENTIFY_TIMEOUT_S = 30.0
+KEEP_ALIVE_S = 60.0
+"""An idle terminal is asked for a sign of life this long after its last answer: some die in the night."""
+SILENT_AFTER_S = 2 * KEEP_ALIVE_S
+"""Age of the last good answer from which a terminal that should have been asked counts as silent."""
+REOPEN_INITIAL_S = 0.5
+REOPEN_MAX_S = 30.0
+RECONNECT_WAIT_S = 10.0
+"""How long an enquiry waits for a line that is just being opened again."""
+CHECK_WAIT_S = 12.0
+"""How long a dialogue waits for a sign of life that is just being asked for."""
+
+OnChange = Callable[[str, TerminalStatus], None]
+
+_REMEDIES = {
+    "unreachable": "Check the terminal's power and its cable or network; the hub reconnects by itself.",
+    "no_answer": "Switch the terminal off and on; check that ZVT is switched on in its menu.",
+    "not_zvt": "Another kind of device answers at this address. Correct the address, or the terminal's protocol.",
+    "babble": "Check the cable and the speed of the line, then switch the terminal off and on.",
+    "terminal_busy": "Finish or cancel what the terminal shows.",
+    "diagnosis_required": "Run a diagnosis of the terminal.",
+}
+
+
+class Runner:
+    """Runs one driver on one endpoint until it is cancelled."""
+
+    def __init__(
+        self,
+        device_id: str,
+        factory: DriverFactory,
+        url: str,
+        open_transport: OpenTransport,
+        runtime: Runtime,
+        on_change: OnChange,
+    ) -> None:
+        self._device_id = device_id
+        self._url = url
+        self._open_transport = open_transport
+        self._clock, self._rng = runtime.clock, runtime.rng
+        self._on_change = on_change
+        self.driver = factory(runtime)
+        self._status = TerminalStatus(DeviceState.CONNECTING, None)
+        self._ready = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._checking = False
+        self._terminal = RunnerTerminal(self)
+
+    @property
+    def terminal(self) -> RunnerTerminal:
+        """The terminal as services see it; always the same object."""
+        return self._terminal
+
+    async def run(self) -> None:
+        """Keep the device alive for ever; cancellation closes the line. Raises nothing that a device can cause."""
+        failures = 0
+        try:
+            while True:
+                worked = await self._session()
+                failures = 0 if worked else failures + 1
+                pause_s = min(REOPEN_MAX_S, REOPEN_INITIAL_S * 2 ** min(failures, 16))
+                await self._clock.sleep(pause_s * self._rng.uniform(0.5, 1.0))
+        finally:
+            self._ready.clear()
+            await self.driver.close()
+            self._set(DeviceState.GONE, "stopped")
+
+    # -- one line, from opening to loss --------------------------------------------------------------------------------
+
+    async def _session(self) -> bool:
+        """Return whether the device became ready on this line."""
+        try:
+            async with self._clock.timeout(OPEN_TIMEOUT_S):
+                stream = await self._open_transport(self._url)
+        except OSError:
+            self._set(DeviceState.GONE, "unreachable")
+            return False
+        except HubError as error:
+            self._set(DeviceState.FAULTY, error.code, error.remedy)
+            return False
+        self.driver.attach(stream, self._url)
+        worked = False
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._pump(), name=f"device:{self._device_id}:pump")
+            try:
+                worked = await self._introduce()
+                if worked:
+                    await self._watch()
+            finally:
+                self._ready.clear()
+                await self.driver.close()
+        return worked
+
+    async def _pump(self) -> None:
+        reason = await self.driver.pump()
+        log.info("device.line_lost", extra={"device_id": self._device_id, "reason": reason})
+        self._ready.clear()
+        self._wake.set()
+
+    async def _introduce(self) -> bool:
+        try:
+            async with self._turn, self._clock.timeout(IDENTIFY_TIMEOUT_S):
+                identity = await self.driver.identify()
+        except OSError:
+            self._set(DeviceState.SILENT, "no_answer")
+            return False
+        except DeviceError as error:
+            self._note_refusal(error)
+            return False
+        self._answered(identity)
+        self._ready.set()
+        return True
+
+    def _note_refusal(self, error: DeviceError) -> None:
+        reason = str(error.params.get("reason", error.code))
+        if error.code == "device.busy":
+            self._set(DeviceState.BUSY, "terminal_busy")
+        elif error.code in ("device.no_answer", "device.gone"):
+            self._set(DeviceState.SILENT, "no_answer")
+        else:
+            self._set(DeviceState.FAULTY, reason, error.remedy)
+
+    async def _watch(self) -> None:
+        """Return when the line cannot be used any more."""
+        while True:
+            self._wake.clear()
+            if not self._turn.locked():
+                if not self.driver.usable:
+                    return
+                if self._age_s() >= KEEP_ALIVE_S:
+                    await self._check()
+                    continue
+            with contextlib.suppress(TimeoutError):
+                async with self._clock.timeout(max(1.0, KEEP_ALIVE_S - self._age_s())):
+                    await self._wake.wait()
+
+    async def _check(self) -> None:
+        self._checking = True
+        try:
+            async with self._turn:
+                identity = await self.driver.check()
+        except (OSError, DeviceError):
+            # The line is closed and opened again at once; if that does not help either, the device is silent.
+            log.info("device.no_sign_of_life", extra={"device_id": self._device_id})
+            return
+        finally:
+            self._checking = False
+        self._answered(identity)
+
+    # -- status --------------------------------------------------------------------------------------------------------
+
+    def _age_s(self) -> float:
+        last = self._status.last_answer_monotonic
+        return SILENT_AFTER_S if last is None else self._clock.monotonic() - last
+
+    def _answered(self, identity: Identity | None = None) -> None:
+        number = (identity.device_number if identity else "") or self._status.terminal_id
+        self._status = replace(self._status, last_answer_monotonic=self._clock.monotonic(), terminal_id=number)
+        problem = identity.problem if identity else self._status.problem if self._known_problem() else ""
+        self._set(DeviceState.FAULTY if problem else DeviceState.READY, problem)
+
+    def _known_problem(self) -> bool:
+        return self._status.state is DeviceState.FAULTY
+
+    def _set(self, state: DeviceState, problem: str = "", remedy: str = "") -> None:
+        before = self._status
+        remedy = remedy or _REMEDIES.get(problem, "Read the terminal's display." if problem else "")
+        self._status = replace(before, state=state, problem=problem, remedy=remedy)
+        if (before.state, before.problem) == (state, problem):
+            return
+        quiet = {DeviceState.READY, DeviceState.BUSY}
+        if not ({before.state, state} <= quiet):
+            fields = {"device_id": self._device_id, "state": state.value, "problem": problem}
+            log.log(logging.INFO if state in quiet else logging.WARNING, "device.state", extra=fields)
+        self._on_change(self._device_id, self.status())
+
+    def status(self) -> TerminalStatus:
+        """State by the age of the last good answer: a line that is open and says nothing does not count."""
+        if self._status.state is DeviceState.READY and self._age_s() > SILENT_AFTER_S and not self._turn.locked():
+            return replace(self._status, state=DeviceState.SILENT, problem="no_answer", remedy=_REMEDIES["no_answer"])
+        return self._status
+
+    # -- for the terminal ----------------------------------------------------------------------------------------------
+
+    @property
+    def driver_capabilities(self) -> frozenset[Capability]:
+        """What the driver can do."""
+        return self.driver.capabilities
+
+    @contextlib.asynccontextmanager
+    async def dialogue(self, wait_ready_s: float = 0.0, *, quiet: bool = False) -> AsyncIterator[None]:
+        """The turn for one dialogue. Raises DeviceError `device.busy` or `device.gone` before anything is sent.
+
+        A `quiet` one is not shown as busy: it takes no time that a person would notice.
+        """
+        if self._turn.locked() and not self._checking and self._ready.is_set():
+            raise _busy()
+        try:
+            async with self._clock.timeout(max(wait_ready_s, CHECK_WAIT_S if self._checking else 0.0)):
+                if wait_ready_s:
+                    await self._ready.wait()
+                await self._turn.acquire()
+        except TimeoutError:
+            raise _gone() if not self._ready.is_set() else _busy() from None
+        try:
+            if not (self._ready.is_set() and self.driver.usable):
+                raise _gone()
+            if not quiet:
+                self._set(DeviceState.BUSY, self._status.problem if self._known_problem() else "")
+            yield
+        finally:
+            self._turn.release()
+            self._after_dialogue()
+
+    def _after_dialogue(self) -> None:
+        if self.driver.usable and self._ready.is_set():
+            self._answered()
+        else:
+            self._ready.clear()
+            if self._status.state in (DeviceState.BUSY, DeviceState.READY):
+                self._set(DeviceState.CONNECTING)
+        self._wake.set()
+
+    @property
+    def busy_elsewhere(self) -> bool:
+        """Whether the terminal refused us because it is in the middle of something."""
+        return self._status.problem == "terminal_busy"
+
+    async def abort(self) -> bool:
+        """Ask the running dialogue to stop."""
+        return await self.driver.abort()
+
+    def heard(self, sink: ProgressSink) -> ProgressSink:
+        """A sink that also counts progress as a sign of life."""
+
+        def note(progress: Progress) -> None:
+            self._status = replace(self._status, last_answer_monotonic=self._clock.monotonic())
+            sink(progress)
+
+        return note
+
+
+class RunnerTerminal:
+    """`hubd.ports.Terminal` for a device that comes and goes."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What this terminal can do."""
+        return self._runner.driver_capabilities
+
+    @property
+    def status(self) -> TerminalStatus:
+        """How it is now."""
+        return self._runner.status()
+
+    async def baseline(self) -> str:
+        """The last receipt number, or "" when it cannot be told now."""
+        try:
+            async with self._runner.dialogue(quiet=True):
+                return await self._runner.driver.baseline()
+        except DeviceError:
+            return ""
+
+    async def authorize(self, request: AuthorizeRequest, progress: ProgressSink) -> Outcome:
+        """Take a payment; `NotStarted` when the terminal is busy or not there."""
+        try:
+            async with self._runner.dialogue():
+                return await self._runner.driver.authorize(request, self._runner.heard(progress))
+        except DeviceError as error:
+            return _not_started(error)
+
+    async def enquire(self, request: EnquiryRequest) -> Enquiry:
+        """Ask what became of a payment; waits a little for a line that is being reopened."""
+        try:
+            async with self._runner.dialogue(RECONNECT_WAIT_S):
+                return await self._runner.driver.enquire(request)
+        except DeviceError as error:
+            if error.code == "device.busy" or self._runner.busy_elsewhere:
+                return StillRunning()
+            return Inconclusive("terminal_unreachable")
+
+    async def reverse(self, request: ReverseRequest, progress: ProgressSink) -> Outcome:
+        """Undo a payment; `NotStarted` when the terminal is busy or not there."""
+        try:
+            async with self._runner.dialogue():
+                return await self._runner.driver.reverse(request, self._runner.heard(progress))
+        except DeviceError as error:
+            return _not_started(error)
+
+    async def abort(self) -> bool:
+        """Ask the running dialogue to stop; True if the request was sent."""
+        return await self._runner.abort()
+
+    async def end_of_day(self) -> TerminalTotals:
+        """Close the batch, or raise DeviceError."""
+        async with self._runner.dialogue():
+            return await self._runner.driver.end_of_day()
+
+    async def send_offline(self) -> FlushResult:
+        """Send stored transactions; `complete` is false with a reason when that was not possible."""
+        try:
+            async with self._runner.dialogue():
+                return await self._runner.driver.send_offline()
+        except DeviceError as error:
+            return FlushResult(complete=False, reason=_not_started(error).reason)
+
+    async def diagnose(self) -> Diagnosis:
+        """Let the terminal test its line to its host, or raise DeviceError."""
+        async with self._runner.dialogue():
+            return await self._runner.driver.diagnose()
+
+
+def _not_started(error: DeviceError) -> NotStarted:
+    reason = "terminal_busy" if error.code == "device.busy" else "terminal_unreachable"
+    return NotStarted(reason, error.remedy)
+
+
+def _busy() -> DeviceError:
+    return DeviceError(
+        "device.busy",
+        "The terminal is in the middle of another dialogue.",
+        remedy="Finish or cancel what the terminal shows, then try again.",
+        retry=Retry.SAME_REQUEST,
+        retry_after_s=5,
+    )
+
+
+def _gone() -> DeviceError:
+    return DeviceError(
+        "device.gone",
+        "The terminal is not connected.",
+        remedy=_REMEDIES["unreachable"],
+        retry=Retry.SAME_REQUEST,
+        retry_after_s=10,
+    )

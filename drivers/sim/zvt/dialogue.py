@@ -1,0 +1,176 @@
+"""The terminal's side of one running command: it speaks, waits for the hub's acknowledgement, and hears an abort."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from drivers.sim.zvt.ledger import Transaction, TransactionState
+from drivers.zvt_codec import CURRENCY_NUMBERS, Apdu, amount_to_bcd, bcd, ber_length, build_fields, build_tlv
+from drivers.zvt_link import BlockRefusedError, LineLostError, ZvtLink
+from drivers.zvt_messages import (
+    ABORT,
+    ABORT_COMMAND,
+    COMPLETION,
+    INTERMEDIATE_STATUS,
+    POSITIVE_ACK,
+    PRINT_BLOCK,
+    PRINT_LINE,
+    STATUS_INFORMATION,
+)
+from hubd.model.money import Money
+from hubd.runtime import Clock
+
+ACK_TIMEOUT_S = 5.0
+BUSY = Apdu(0x849C)
+
+
+class Dialogue:
+    """What the terminal does between a command and its end. A lost line ends it, unless it `keeps_going`."""
+
+    def __init__(self, link: ZvtLink, clock: Clock, *, keeps_going: bool) -> None:
+        self._link = link
+        self._clock = clock
+        self._keeps_going = keeps_going
+        self.detached = False
+        self.aborted = False
+
+    async def acknowledge(self, apdu: Apdu = POSITIVE_ACK) -> None:
+        """The first answer to a command; the hub does not acknowledge it."""
+        await self._send(apdu)
+
+    async def say(self, command: int, data: bytes = b"") -> None:
+        """Send a message and wait for its acknowledgement; a hub that does not give one is not waited for."""
+        await self._send(Apdu(command, data))
+        if self.detached:
+            return
+        try:
+            async with self._clock.timeout(ACK_TIMEOUT_S):
+                while not await self._hear():
+                    pass
+        except TimeoutError:
+            return
+        except LineLostError:
+            self._lost()
+
+    async def wait(self, seconds: float) -> bool:
+        """Let the customer take time; return whether the command was aborted meanwhile."""
+        until = self._clock.monotonic() + seconds
+        while not self.aborted and (left := until - self._clock.monotonic()) > 0:
+            if self.detached:
+                await self._clock.sleep(left)
+                break
+            try:
+                async with self._clock.timeout(left):
+                    await self._hear()
+            except TimeoutError:
+                break
+            except LineLostError:
+                self._lost()
+        return self.aborted
+
+    async def _hear(self) -> bool:
+        """Take one message of the hub; return whether it was an acknowledgement."""
+        apdu = await self._link.receive(None)
+        if apdu.command >> 8 in (0x80, 0x84):
+            return True
+        if apdu.command == ABORT_COMMAND:
+            self.aborted = True
+            await self._send(POSITIVE_ACK)
+        else:
+            await self._send(BUSY)
+        return False
+
+    async def _send(self, apdu: Apdu) -> None:
+        if self.detached:
+            return
+        try:
+            await self._link.send(apdu)
+        except BlockRefusedError:
+            return
+        except LineLostError:
+            self._lost()
+
+    def _lost(self) -> None:
+        if not self._keeps_going:
+            raise LineLostError("hub_gone")
+        self.detached = True
+
+    # -- what it says --------------------------------------------------------------------------------------------------
+
+    async def progress(self, code: int) -> None:
+        """04 FF."""
+        await self.say(INTERMEDIATE_STATUS, bytes((code,)))
+
+    async def complete(self, data: bytes = b"") -> None:
+        """06 0F."""
+        await self.say(COMPLETION, data)
+
+    async def fail(self, code: int) -> None:
+        """06 1E."""
+        await self.say(ABORT, bytes((code,)))
+
+    async def status_information(self, data: bytes) -> None:
+        """04 0F."""
+        await self.say(STATUS_INFORMATION, data)
+
+    async def print_lines(self, lines: list[str], *, as_block: bool) -> None:
+        """A receipt, line by line (06 D1) or at once (06 D3)."""
+        encoded = [line.encode("cp437", "replace") for line in lines]
+        if as_block:
+            texts = b"".join(build_tlv(0x07, line) for line in encoded)
+            content = build_tlv(0x1F07, b"\x02") + build_tlv(0x25, texts)
+            await self.say(PRINT_BLOCK, b"\x06" + ber_length(len(content)) + content)
+            return
+        for line in encoded:
+            await self.say(PRINT_LINE, b"\x00" + line)
+
+
+def status_fields(
+    transaction: Transaction, terminal_id: str, *, amount_minor: int, receipt_number: str, technology: str
+) -> bytes:
+    """Fields of a status information. The card number is masked as terminals do: all but four digits are E."""
+    fields = [(0x27, bytes((transaction.result_code,))), (0x29, bcd(terminal_id))]
+    if transaction.state is TransactionState.CANCELLED:
+        return build_fields([*fields, (0x3C, b"Abbruch durch Kunde")])
+    fields += [
+        (0x04, amount_to_bcd(amount_minor)),
+        (0x49, bytes.fromhex(CURRENCY_NUMBERS[transaction.currency])),
+        (0x0B, bcd(f"{transaction.trace % 1_000_000:06d}")),
+        (0x0C, bcd(f"{_moment(transaction):%H%M%S}")),
+        (0x0D, bcd(f"{_moment(transaction):%m%d}")),
+    ]
+    if transaction.original_trace:
+        fields.append((0x37, bcd(f"{transaction.original_trace % 1_000_000:06d}")))
+    if receipt_number:
+        fields.append((0x87, bcd(receipt_number)))
+    used = build_tlv(0x1F12, b"\x02" if technology == "contactless" else b"\x01")
+    if not transaction.result_code:
+        used += build_tlv(0x1F10, b"\x00" if technology == "contactless" else b"\x03")
+        used += build_tlv(0x1F11, b"\x00" if transaction.offline else b"\x01")
+        fields.append((0x3B, f"{transaction.trace % 1_000_000:06d}".encode().ljust(8, b"\0")))
+    fields += [
+        (0x22, bytes.fromhex("EEEEEEEEEEEE4771")),
+        (0x8B, b"Debit Mastercard\0"),
+        (0x06, build_tlv(0x2F, used)),
+    ]
+    return build_fields(fields)
+
+
+def _moment(transaction: Transaction) -> datetime:
+    return datetime.fromtimestamp(transaction.at_us // 1_000_000, UTC)
+
+
+def receipt_lines(transaction: Transaction, terminal_id: str, printed_amount_minor: int) -> list[str]:
+    """A cardholder's receipt."""
+    amount = Money(printed_amount_minor, transaction.currency).plain().replace(".", ",")
+    verdict = "Zahlung abgelehnt" if transaction.result_code else "Zahlung erfolgt"
+    if transaction.kind == "reversal":
+        verdict = "Storno erfolgt"
+    return [
+        "* * Kundenbeleg * *",
+        f"Terminal-ID {terminal_id}",
+        f"TA-Nr. {transaction.trace:06d}  Beleg-Nr. {transaction.receipt_number}",
+        f"Betrag {amount}",
+        "Karte ############4771",
+        verdict,
+    ]

@@ -1,0 +1,419 @@
+"""The terminal itself: commands in, dialogue out, books in the ledger. No transport, no thread, no time of its own.
+
+Where a real terminal would ask its host, the last two digits of the amount decide (`TEST_AMOUNTS`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from drivers.sim.zvt.dialogue import BUSY, Dialogue, receipt_lines, status_fields
+from drivers.sim.zvt.faults import Faults, FaultyStream
+from drivers.sim.zvt.ledger import MONEY_MOVED, Ledger, Transaction, TransactionState
+from drivers.zvt_codec import CURRENCY_NUMBERS, Apdu, amount_to_bcd, bcd, build_fields
+from drivers.zvt_link import LineLostError, ZvtLink
+from drivers.zvt_messages import (
+    DIAGNOSIS,
+    END_OF_DAY,
+    LOG_OFF,
+    OFFLINE_TRANSACTION,
+    POSITIVE_ACK,
+    REPEAT_RECEIPT,
+    SEND_OFFLINE,
+    STATUS_ENQUIRY,
+    Authorization,
+    Plain,
+    Registration,
+    Reversal,
+    decode_command,
+    encode_totals,
+)
+from hubd.ports import ByteStream
+from hubd.runtime import Runtime
+
+DECLINE, STORED_THEN_APPROVED, STORED_THEN_DECLINED, ANSWER_LOST, ANSWER_LOST_FOR_GOOD, REFUSE_BUSY, SLOW = (
+    5, 11, 12, 13, 14, 20, 90,
+)  # fmt: skip
+TEST_AMOUNTS: Final = {
+    DECLINE: "declined",
+    STORED_THEN_APPROVED: "stored offline, approved when sent",
+    STORED_THEN_DECLINED: "stored offline, declined when sent",
+    ANSWER_LOST: "the answer is lost, an enquiry finds it approved",
+    ANSWER_LOST_FOR_GOOD: "the answer is lost, an enquiry has no content",
+    REFUSE_BUSY: "the terminal is busy",
+    SLOW: "the customer takes 90 seconds",
+}
+SLOW_STEPS, SLOW_STEP_S = 9, 10.0
+_INSERT_CARD, _WAITING_FOR_HOST, _REMOVE_CARD, _OFFLINE = 0x0A, 0x04, 0x0B, 0xF1
+_CANCELLED, _DECLINED, _NO_CONNECTION, _NO_RECEIPT = 0x6C, 0x05, 0xA3, 0x83
+_NOT_REGISTERED, _NOT_REVERSIBLE, _ALREADY_REVERSED, _CLEARING_FAILED = 0x6B, 0xB5, 0xB4, 0xFA
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatorOptions:
+    """A terminal's own settings."""
+
+    terminal_id: str = "52500038"
+    password: str = "000000"
+    currency: str = "EUR"
+    floor_limit_minor: int = 5000
+    """Highest amount it approves without its host."""
+    think_s: float = 0.0
+    """Seconds that the customer takes with the card, and the host with its answer."""
+    print_blocks: bool = False
+    keeps_going: bool = False
+    """Whether a payment goes on when the hub's line is lost; otherwise it is cancelled until the card is booked."""
+
+
+class ZvtSimulator:
+    """One terminal with any number of lines to it, one dialogue at a time."""
+
+    def __init__(self, runtime: Runtime, options: SimulatorOptions | None = None, ledger: Ledger | None = None) -> None:
+        self._runtime = runtime
+        self._options = options or SimulatorOptions()
+        self._lines: set[ByteStream] = set()
+        self._registered = False
+        self._in_dialogue = False
+        self._just_cancelled = False
+        self.ledger = ledger or Ledger()
+        self.faults = Faults()
+        self.host_up = True
+        self.plugged = True
+        self.technology = "chip"
+        self.authorizations_received = 0
+        """How many 06 01 have arrived, whatever became of them."""
+
+    async def serve(self, stream: ByteStream, *, serial: bool = False) -> None:
+        """Talk on one line until it is lost. Cancellation closes it."""
+        if not self.plugged:
+            await stream.close()
+            return
+        self._lines.add(stream)
+        faulty = FaultyStream(stream, self.faults, self._runtime)
+        link = ZvtLink(faulty, self._runtime.clock, serial=serial)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(link.pump(), name="zvt-simulator:pump")
+                try:
+                    if self.faults.greeting:
+                        await faulty.write(bytes.fromhex(self.faults.greeting))
+                    while True:
+                        await self._answer(link, await link.receive(None))
+                except OSError:
+                    pass  # the line is lost; the next one finds the terminal as the books say
+                finally:
+                    await link.close()
+        finally:
+            self._lines.discard(stream)
+
+    async def unplug(self) -> None:
+        """Cut all lines and take no new one."""
+        self.plugged = False
+        for stream in tuple(self._lines):
+            await stream.close()
+
+    def replug(self) -> None:
+        """Take lines again; the registration is forgotten, as after a power cut."""
+        self.plugged, self._registered = True, False
+
+    async def control(self, request: dict[str, object]) -> dict[str, object]:
+        """One command of the control socket; raises ValueError for what is not understood."""
+        match request:
+            case {"cmd": "ledger"}:
+                return {"ledger": self.ledger.as_json(), "authorizations_received": self.authorizations_received}
+            case {"cmd": "host", "up": bool(up)}:
+                self.host_up = up
+            case {"cmd": "unplug"}:
+                await self.unplug()
+            case {"cmd": "replug"}:
+                self.replug()
+            case {"cmd": "card", "technology": "chip" | "contactless" as technology}:
+                self.technology = str(technology)
+            case {"cmd": "fault", "name": str(name), "value": value}:
+                self.faults.set(name, value)
+            case {"cmd": "well"}:
+                self.faults.clear()
+            case _:
+                raise ValueError("commands are ledger, host, unplug, replug, card, fault, well")
+        return {"ok": True}
+
+    # -- commands ------------------------------------------------------------------------------------------------------
+
+    async def _answer(self, link: ZvtLink, apdu: Apdu) -> None:
+        if apdu.command >> 8 in (0x80, 0x84):
+            return  # an acknowledgement that came too late
+        command = decode_command(apdu)
+        if isinstance(command, Authorization):
+            self.authorizations_received += 1
+        if command is None:
+            await link.send(Apdu(0x849A))
+        elif self._in_dialogue:
+            await link.send(BUSY)
+        elif not self._registered and not isinstance(command, Registration) and apdu.command != STATUS_ENQUIRY:
+            await link.send(Apdu(0x8400 | _NOT_REGISTERED))
+        else:
+            dialogue = Dialogue(link, self._runtime.clock, keeps_going=self._options.keeps_going)
+            self._in_dialogue = True
+            try:
+                await self._serve_command(dialogue, command)
+            finally:
+                self._in_dialogue = False
+
+    async def _serve_command(
+        self, dialogue: Dialogue, command: Registration | Authorization | Reversal | Plain
+    ) -> None:
+        match command:
+            case Registration():
+                await self._register(dialogue, command)
+            case Authorization():
+                await self._authorize(dialogue, command)
+            case Reversal():
+                await self._reverse(dialogue, command)
+            case Plain(code):
+                await self._plain(dialogue, code)
+
+    async def _plain(self, dialogue: Dialogue, code: int) -> None:
+        if code == STATUS_ENQUIRY and self._just_cancelled and self.faults.mute_enquiry_after_cancel:
+            self._just_cancelled = False
+            return
+        handlers = {
+            STATUS_ENQUIRY: self._status,
+            REPEAT_RECEIPT: self._repeat_receipt,
+            END_OF_DAY: self._end_of_day,
+            SEND_OFFLINE: self._send_offline,
+            DIAGNOSIS: self._diagnose,
+            LOG_OFF: self._log_off,
+        }
+        if code not in handlers:
+            await dialogue.acknowledge(Apdu(0x8483))
+            return
+        await dialogue.acknowledge()
+        await handlers[code](dialogue)
+
+    async def _register(self, dialogue: Dialogue, command: Registration) -> None:
+        if self.faults.refuse_registration or command.password != self._options.password:
+            await dialogue.acknowledge(Apdu(0x8483))
+            return
+        await dialogue.acknowledge(POSITIVE_ACK)
+        self._registered = True
+        number = bytes.fromhex(CURRENCY_NUMBERS[self._options.currency])
+        await dialogue.complete(build_fields([(0x19, b"\x00"), (0x29, bcd(self._options.terminal_id)), (0x49, number)]))
+
+    async def _log_off(self, dialogue: Dialogue) -> None:
+        self._registered = False
+        await dialogue.complete()
+
+    async def _status(self, dialogue: Dialogue) -> None:
+        await dialogue.complete(b"\x00")
+
+    async def _diagnose(self, dialogue: Dialogue) -> None:
+        await dialogue.progress(_WAITING_FOR_HOST)
+        await dialogue.wait(self._options.think_s)
+        await (dialogue.complete() if self.host_up else dialogue.fail(_NO_CONNECTION))
+
+    async def _repeat_receipt(self, dialogue: Dialogue) -> None:
+        last = self.ledger.last_with_receipt
+        if last is None:
+            await dialogue.fail(_NO_RECEIPT)
+            return
+        withheld = last.kind == "payment" and last.amount_minor % 100 == ANSWER_LOST_FOR_GOOD
+        if not withheld and not self.faults.no_receipt_content:
+            await self._tell(dialogue, last, truthful=True)
+        await dialogue.complete()
+
+    # -- payments ------------------------------------------------------------------------------------------------------
+
+    async def _authorize(self, dialogue: Dialogue, command: Authorization) -> None:
+        special = command.amount_minor % 100
+        if special == REFUSE_BUSY:
+            await dialogue.acknowledge(BUSY)
+            return
+        try:
+            await dialogue.acknowledge()
+            stopped = await self._present_card(dialogue, special)
+        except LineLostError:
+            self._book_payment(command, TransactionState.CANCELLED, _CANCELLED)
+            raise
+        self._just_cancelled = stopped
+        transaction = self._decide(command, stopped=stopped)
+        if special in (ANSWER_LOST, ANSWER_LOST_FOR_GOOD) and not dialogue.detached and not stopped:
+            raise LineLostError("test amount: the line goes with the answer")
+        if transaction.offline:
+            await dialogue.progress(OFFLINE_TRANSACTION)
+        await self._tell(dialogue, transaction)
+        if not stopped:
+            await dialogue.progress(_REMOVE_CARD)
+        await (dialogue.fail(transaction.result_code) if transaction.result_code else dialogue.complete())
+
+    async def _present_card(self, dialogue: Dialogue, special: int) -> bool:
+        """The customer and the host take their time; return whether the payment was stopped."""
+        await dialogue.progress(_INSERT_CARD)
+        if special == SLOW:
+            for _ in range(SLOW_STEPS):
+                if await dialogue.wait(SLOW_STEP_S):
+                    return True
+                await dialogue.progress(_INSERT_CARD)
+        if await dialogue.wait(self._options.think_s):
+            return True
+        await dialogue.progress(_WAITING_FOR_HOST if self.host_up else _OFFLINE)
+        return await dialogue.wait(self._options.think_s) or dialogue.aborted
+
+    def _decide(self, command: Authorization, *, stopped: bool) -> Transaction:
+        special = command.amount_minor % 100
+        if stopped:
+            return self._book_payment(command, TransactionState.CANCELLED, _CANCELLED)
+        if special == DECLINE:
+            return self._book_payment(command, TransactionState.DECLINED, _DECLINED)
+        if special in (STORED_THEN_APPROVED, STORED_THEN_DECLINED):
+            return self._book_payment(command, TransactionState.STORED, 0)
+        if self.host_up:
+            return self._book_payment(command, TransactionState.APPROVED, 0)
+        if command.amount_minor <= self._options.floor_limit_minor and self.technology != "contactless":
+            return self._book_payment(command, TransactionState.STORED, 0)
+        return self._book_payment(command, TransactionState.DECLINED, _NO_CONNECTION)
+
+    def _book_payment(self, command: Authorization, state: TransactionState, result_code: int) -> Transaction:
+        """Nothing after this can undo what the customer's bank has been told."""
+        return self.ledger.book(
+            Transaction(
+                trace=self.ledger.next_trace,
+                kind="payment",
+                state=state,
+                amount_minor=command.amount_minor,
+                currency=command.currency or self._options.currency,
+                receipt_number="" if state is TransactionState.CANCELLED else self.ledger.next_receipt,
+                reference=command.reference,
+                at_us=self._runtime.clock.now_us(),
+                offline=state is TransactionState.STORED,
+                result_code=result_code,
+            )
+        )
+
+    async def _tell(self, dialogue: Dialogue, transaction: Transaction, *, truthful: bool = False) -> None:
+        """Status information and receipt, with the lies of the fault menu unless `truthful`."""
+        amount, receipt = transaction.amount_minor, transaction.receipt_number
+        if not truthful:
+            amount += 1 if self.faults.wrong_amount else 0
+            if self.faults.wrong_receipt and receipt:
+                receipt = f"{(int(receipt) + 36) % 9999 + 1:04d}"
+        await dialogue.status_information(
+            status_fields(
+                transaction,
+                self._options.terminal_id,
+                amount_minor=amount,
+                receipt_number=receipt,
+                technology=self.technology,
+            )
+        )
+        if transaction.receipt_number:
+            lines = receipt_lines(transaction, self._options.terminal_id, transaction.amount_minor)
+            await dialogue.print_lines(lines, as_block=self._options.print_blocks)
+
+    async def _reverse(self, dialogue: Dialogue, command: Reversal) -> None:
+        await dialogue.acknowledge()
+        asked = self.ledger.payment(command.receipt_number)
+        wrong = self.faults.reverse_last or self.faults.reverse_last_hidden
+        target = self._last_payment() if wrong else asked
+        if asked is None or target is None or target.state not in MONEY_MOVED:
+            reversed_before = target is not None and target.state is TransactionState.REVERSED
+            await dialogue.fail(_ALREADY_REVERSED if reversed_before else _NOT_REVERSIBLE)
+            return
+        await dialogue.progress(_WAITING_FOR_HOST)
+        if await dialogue.wait(self._options.think_s):
+            await dialogue.fail(_CANCELLED)
+            return
+        if not self.host_up and target.state is not TransactionState.STORED:
+            await dialogue.fail(_NO_CONNECTION)
+            return
+        reversal = self._book_reversal(target)
+        shown = asked if self.faults.reverse_last_hidden else target
+        await self._tell_reversal(dialogue, reversal, shown)
+        await dialogue.complete()
+
+    def _last_payment(self) -> Transaction | None:
+        payments = [t for t in self.ledger.transactions if t.kind == "payment" and t.receipt_number]
+        return payments[-1] if payments else None
+
+    def _book_reversal(self, target: Transaction) -> Transaction:
+        self.ledger.change(target, TransactionState.REVERSED)
+        return self.ledger.book(
+            Transaction(
+                trace=self.ledger.next_trace,
+                kind="reversal",
+                state=TransactionState.APPROVED,
+                amount_minor=target.amount_minor,
+                currency=target.currency,
+                receipt_number=target.receipt_number,
+                at_us=self._runtime.clock.now_us(),
+                original_trace=target.trace,
+            )
+        )
+
+    async def _tell_reversal(self, dialogue: Dialogue, reversal: Transaction, shown: Transaction) -> None:
+        wrong = 1 if self.faults.wrong_amount else 0
+        fields = status_fields(
+            reversal,
+            self._options.terminal_id,
+            amount_minor=shown.amount_minor + wrong,
+            receipt_number=shown.receipt_number,
+            technology=self.technology,
+        )
+        await dialogue.status_information(fields)
+        lines = receipt_lines(reversal, self._options.terminal_id, reversal.amount_minor)
+        await dialogue.print_lines(lines, as_block=self._options.print_blocks)
+
+    # -- batch ---------------------------------------------------------------------------------------------------------
+
+    async def _send_offline(self, dialogue: Dialogue) -> None:
+        await dialogue.progress(_WAITING_FOR_HOST)
+        await dialogue.wait(self._options.think_s)
+        if not self.host_up or self.faults.clearing_fails:
+            await dialogue.fail(_CLEARING_FAILED)
+            return
+        await self._tell_totals(dialogue, self._forward_stored())
+        await dialogue.complete()
+
+    def _forward_stored(self) -> tuple[Transaction, ...]:
+        """The host takes them all; a late decline is its secret, ZVT has no word for it."""
+        stored = self.ledger.stored()
+        for transaction in stored:
+            late = transaction.amount_minor % 100 == STORED_THEN_DECLINED
+            settlement = "declined_late" if late else "captured"
+            self.ledger.change(transaction, TransactionState.FORWARDED, settlement)
+        return stored
+
+    async def _end_of_day(self, dialogue: Dialogue) -> None:
+        await dialogue.progress(_WAITING_FOR_HOST)
+        await dialogue.wait(self._options.think_s)
+        if not self.host_up:
+            await dialogue.fail(0x77)
+            return
+        self._forward_stored()
+        batch = self.ledger.open_batch()
+        total = sum(transaction.amount_minor for transaction in batch)
+        self.ledger.book(
+            Transaction(
+                trace=self.ledger.next_trace,
+                kind="end_of_day",
+                state=TransactionState.APPROVED,
+                amount_minor=total,
+                currency=self._options.currency,
+                at_us=self._runtime.clock.now_us(),
+            )
+        )
+        await self._tell_totals(dialogue, batch)
+        await dialogue.print_lines(["* * Kassenschnitt * *", f"Anzahl {len(batch)}"], as_block=False)
+        await dialogue.complete()
+
+    async def _tell_totals(self, dialogue: Dialogue, batch: tuple[Transaction, ...]) -> None:
+        total = sum(transaction.amount_minor for transaction in batch)
+        receipts = [transaction.receipt_number for transaction in batch] or ["0000"]
+        fields = [
+            (0x27, b"\x00"),
+            (0x04, amount_to_bcd(total)),
+            (0x49, bytes.fromhex(CURRENCY_NUMBERS[self._options.currency])),
+            (0x60, encode_totals(receipts[0], receipts[-1], len(batch), total)),
+        ]
+        await dialogue.status_information(build_fields(fields))

@@ -1,0 +1,118 @@
+"""What can be wrong with a simulated terminal and its line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from hubd.ports import ByteStream
+from hubd.runtime import Runtime
+
+BABBLE_BYTES = 64
+
+
+@dataclass(slots=True)
+class Faults:
+    """The menu. All off by default; a control command or a test switches them on and off."""
+
+    split_bytes: int = 0
+    """Write at most this many bytes at once."""
+    answer_delay_s: float = 0.0
+    answer_twice: bool = False
+    silent: bool = False
+    babble: bool = False
+    """Bytes that are not ZVT instead of answers."""
+    greeting: str = ""
+    """Hex of what is said before anything was asked, like a device with another protocol."""
+    unplug_at_byte: int = 0
+    """Cut the line after this many more bytes of output."""
+    drop_frame: int = 0
+    """Lose the k-th frame from now; 1 is the next."""
+    corrupt_frame: int = 0
+    refuse_registration: bool = False
+    wrong_amount: bool = False
+    wrong_receipt: bool = False
+    no_receipt_content: bool = False
+    """PAX A80: 06 20 is answered with an empty completion."""
+    reverse_last: bool = False
+    """PAX A80: a reversal undoes the last payment, whichever was named, and says so."""
+    reverse_last_hidden: bool = False
+    """The same, but the status information repeats what was asked; only the printed receipt tells."""
+    mute_enquiry_after_cancel: bool = False
+    """Ingenico i5310: no answer to a status enquiry right after a cancelled card read."""
+    clearing_fails: bool = False
+
+    def set(self, name: str, value: object) -> None:
+        """Switch one fault; raises ValueError for what is not on the menu or has another type."""
+        known = {entry.name: type(getattr(self, entry.name)) for entry in fields(self)}
+        if name not in known:
+            raise ValueError(f"no fault is called {name}; there are {', '.join(sorted(known))}")
+        if known[name] is float and isinstance(value, int):
+            value = float(value)
+        if type(value) is not known[name]:
+            raise ValueError(f"{name} takes a {known[name].__name__}")
+        setattr(self, name, value)
+
+    def clear(self) -> None:
+        """All is well again."""
+        for name in Faults.__slots__:
+            setattr(self, name, getattr(_WELL, name))
+
+
+_WELL = Faults()
+
+
+class FaultyStream:
+    """The simulator's end of a line, with the faults of the menu on what it writes."""
+
+    def __init__(self, stream: ByteStream, faults: Faults, runtime: Runtime) -> None:
+        self._stream = stream
+        self._faults = faults
+        self._runtime = runtime
+
+    async def read(self, max_bytes: int) -> bytes:
+        """See `ByteStream`."""
+        return await self._stream.read(max_bytes)
+
+    async def write(self, data: bytes) -> None:
+        """Write one frame, or what the menu makes of it."""
+        faults = self._faults
+        if faults.silent:
+            return
+        if faults.answer_delay_s:
+            await self._runtime.clock.sleep(faults.answer_delay_s)
+        if len(data) > 1:  # one byte is the link's ACK or NAK, not a frame
+            data = self._frame(data)
+        for _ in range(2 if faults.answer_twice and len(data) > 1 else 1):
+            await self._pieces(data)
+
+    def _frame(self, data: bytes) -> bytes:
+        faults, rng = self._faults, self._runtime.rng
+        if faults.babble:
+            return rng.randbytes(BABBLE_BYTES)
+        if faults.drop_frame:
+            faults.drop_frame -= 1
+            if faults.drop_frame == 0:
+                return b""
+        if faults.corrupt_frame:
+            faults.corrupt_frame -= 1
+            if faults.corrupt_frame == 0:
+                index = rng.randrange(len(data))
+                return data[:index] + bytes((data[index] ^ (1 << rng.randrange(8)),)) + data[index + 1 :]
+        return data
+
+    async def _pieces(self, data: bytes) -> None:
+        size = self._faults.split_bytes or max(1, len(data))
+        for start in range(0, len(data), size):
+            piece = data[start : start + size]
+            left = self._faults.unplug_at_byte
+            if left and len(piece) >= left:
+                self._faults.unplug_at_byte = 0
+                await self._stream.write(piece[:left])
+                await self._stream.close()
+                return
+            self._faults.unplug_at_byte = max(0, left - len(piece))
+            await self._stream.write(piece)
+
+    async def close(self) -> None:
+        """See `ByteStream`."""
+        await self._stream.close()
