@@ -1,0 +1,229 @@
+"""The dialogue with a terminal, in a task of the hub: it survives the till's disconnect and ends in an entry.
+
+Order of things, and what a power cut between them means:
+1. `payment.requested` is on disk (the till was answered). Nothing was sent: at the next start it is cancelled.
+2. unknown payments of this terminal are asked about, and its last receipt number is read (no money moves).
+3. `payment.started` is on disk. From here the authorisation may have left: at the next start it is unknown.
+4. the authorisation leaves; the verdict is written; a lost answer is unknown and is asked about at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from hubd.errors import DeviceError, StoreError
+from hubd.model.entry import Document
+from hubd.model.ids import id_bytes
+from hubd.model.payment import Payment, PaymentState
+from hubd.ports import (
+    Approved,
+    AuthorizeRequest,
+    Cancelled,
+    Enquiry,
+    EnquiryRequest,
+    Evidence,
+    Found,
+    Inconclusive,
+    NotStarted,
+    NotTaken,
+    Outcome,
+    Progress,
+    ReverseRequest,
+    StillRunning,
+    Unknown,
+)
+from hubd.runtime import Runtime
+from hubd.services.jobs import Jobs
+from hubd.services.outcomes import record_outcome, record_reversal, record_started
+from hubd.services.terminals import Attached, Terminals
+from hubd.store import payments
+from hubd.store.db import Database
+
+log = logging.getLogger(__name__)
+
+STORE_RETRY_S = 1.0
+"""A verdict that could not be written is written again: the disk may have been full for a moment."""
+ENQUIRY_PAUSES_S = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0)
+"""Pauses between enquiries about an unknown payment; the last one repeats."""
+INCONCLUSIVE_MAX = 5
+"""After so many answers that prove nothing the hub stops asking by itself: a person decides, or asks again."""
+
+RECEIPT_NUMBERS_UNIQUE_FOR_US = 7 * 86_400 * 1_000_000
+"""Terminals count receipts to 9999 and begin again; within a week a number names one transaction."""
+SALT_BYTES = 32
+
+
+class Dialogues:
+    """Runs payments, reversals and enquiries on terminals, one at a time each."""
+
+    def __init__(self, db: Database, runtime: Runtime, terminals: Terminals, jobs: Jobs) -> None:
+        self._db = db
+        self._runtime = runtime
+        self._terminals = terminals
+        self._jobs = jobs
+        self.offline_allowed: Callable[[], bool] = lambda: True
+
+    def make_document(self, klass: str, content: bytes) -> Document:
+        """A document with a fresh id and salt."""
+        ids = self._runtime.ids
+        return Document(id_bytes(ids.new_id()), klass, ids.token_bytes(SALT_BYTES), content)
+
+    def start_payment(self, payment: Payment) -> None:
+        """Begin the dialogue of a payment whose intent is on disk."""
+        attached = self._terminals.get(payment.terminal or "")
+        if attached is not None:
+            # Taken at once and not in the job, so that a second request sees the terminal busy.
+            attached.payment_id = attached.payment_id or payment.id
+        self._jobs.start(f"payment:{payment.id}", self._pay(payment))
+
+    def start_enquiry(self, payment: Payment) -> bool:
+        """Ask about an unknown payment until there is an answer; False if that is running already."""
+        return self._jobs.start(f"enquiry:{payment.id}", self._resolve(payment))
+
+    def start_reversal(self, payment: Payment) -> None:
+        """Begin the reversal of a payment whose request to reverse is on disk."""
+        self._jobs.start(f"reversal:{payment.id}", self._reverse(payment))
+
+    async def resume(self) -> None:
+        """After a start: what was being done when the hub stopped. Called once, before new payments are taken."""
+        for payment in await self._db.read("dialogue.running", payments.running):
+            if payment.state is PaymentState.REQUESTED:
+                # `payment.started` is written before the authorisation leaves, so nothing was sent for this one.
+                await self._record(payment.id, NotStarted("hub_restarted"))
+            elif payment.state is PaymentState.IN_PROGRESS:
+                await self._record(payment.id, Unknown("hub_restarted"))
+        for payment in await self._db.read("dialogue.unknown", payments.unknown):
+            self.start_enquiry(payment)
+
+    async def _pay(self, payment: Payment) -> None:
+        attached = self._terminals.get(payment.terminal or "")
+        if attached is None:
+            await self._record(payment.id, NotStarted("terminal_unreachable"))
+            return
+        try:
+            async with attached.lock:
+                attached.payment_id = payment.id
+                outcome = await self._authorize(attached, payment)
+                after = await self._record(payment.id, outcome)
+        finally:
+            if attached.payment_id == payment.id:
+                attached.payment_id = ""
+            attached.progress = None
+            self._terminals.changed(attached.id)
+        if after.state is PaymentState.UNKNOWN:
+            self.start_enquiry(after)
+
+    async def _authorize(self, attached: Attached, payment: Payment) -> Outcome:
+        await self._ask_about_earlier(attached)
+        try:
+            baseline = await attached.terminal.baseline()
+        except DeviceError as exc:
+            return NotStarted(exc.code)
+        try:
+            started = await self._db.write("payment.started", lambda tx: record_started(tx, payment.id, baseline))
+        except StoreError as exc:
+            # Nothing was sent. If the entry is there all the same, the verdict below is written on top of it.
+            return NotStarted(exc.code)
+        if started is None:
+            return NotStarted("cancelled_before_start")
+        request = AuthorizeRequest(payment.id, payment.money, self.offline_allowed())
+        return await attached.terminal.authorize(request, lambda progress: self._show(attached, progress))
+
+    def _show(self, attached: Attached, progress: Progress) -> None:
+        attached.progress = progress
+        self._terminals.changed(attached.id)
+
+    async def _record(self, payment_id: str, outcome: Outcome) -> Payment:
+        """Write a verdict, for as long as it takes: it happened, so it must get on disk."""
+        while True:
+            try:
+                return await self._db.write(
+                    "payment.outcome", lambda tx: record_outcome(tx, payment_id, outcome, self.make_document)
+                )
+            except StoreError as exc:
+                if exc.code == "store.closed":
+                    raise
+                log.warning("payment.outcome_waits_for_disk", extra={"payment_id": payment_id, "code": exc.code})
+                await self._runtime.clock.sleep(STORE_RETRY_S)
+
+    async def _ask_about_earlier(self, attached: Attached) -> None:
+        """Before a new authorisation replaces the terminal's last transaction, ask about what is unknown on it."""
+        unknown = await self._db.read("dialogue.unknown", payments.unknown)
+        for payment in unknown:
+            if payment.terminal == attached.id:
+                await self._ask(attached, payment)
+
+    async def _ask(self, attached: Attached, payment: Payment) -> Enquiry:
+        request = EnquiryRequest(payment.id, payment.money, payment.baseline)
+        answer = await attached.terminal.enquire(request)
+        if isinstance(answer, Found) and await self._belongs_elsewhere(attached.id, payment, answer):
+            answer = Inconclusive("may_be_another_payment", answer.outcome.evidence)
+        match answer:
+            case Found(outcome):
+                await self._record(payment.id, outcome)
+            case NotTaken() if payment.terminal:
+                await self._record(payment.id, Cancelled(Evidence(), "not_taken"))
+            case NotTaken() | StillRunning() | Inconclusive():
+                pass
+        return answer
+
+    async def _belongs_elsewhere(self, terminal_id: str, payment: Payment, found: Found) -> bool:
+        """Whether the terminal's last transaction is, or may be, another payment of the same amount."""
+        receipt = found.outcome.evidence.receipt_number
+        since_us = self._runtime.clock.now_us() - RECEIPT_NUMBERS_UNIQUE_FOR_US
+        taken, rivals = await self._db.read(
+            "dialogue.rivals",
+            lambda c: (
+                payments.has_receipt(c, terminal_id, receipt, payment.id, since_us),
+                [one for one in payments.unknown(c) if one.id != payment.id and one.money == payment.money],
+            ),
+        )
+        if taken:
+            return True
+        # Without the receipt number from before, equal amounts that are both unknown cannot be told apart.
+        return not payment.baseline and any(one.terminal in {None, terminal_id} for one in rivals)
+
+    async def _resolve(self, payment: Payment) -> None:
+        """Ask until there is an answer; a payment of which not even the terminal is known is asked for at each."""
+        inconclusive = asked = 0
+        while inconclusive < INCONCLUSIVE_MAX:
+            answered = False
+            for attached in self._may_know(payment):
+                async with attached.lock:
+                    now = await self._db.read("dialogue.payment", lambda c: payments.get(c, payment.id))
+                    if now is None or now.state is not PaymentState.UNKNOWN:
+                        return
+                    answer = await self._ask(attached, payment)
+                if isinstance(answer, Found) or (isinstance(answer, NotTaken) and payment.terminal):
+                    return
+                answered = answered or (isinstance(answer, Inconclusive) and answer.reason != "silent")
+            inconclusive += answered
+            pause = ENQUIRY_PAUSES_S[min(asked, len(ENQUIRY_PAUSES_S) - 1)]
+            asked += 1
+            await self._runtime.clock.sleep(pause)
+
+    def _may_know(self, payment: Payment) -> list[Attached]:
+        if payment.terminal is not None:
+            attached = self._terminals.get(payment.terminal)
+            return [attached] if attached else []
+        return [one for one in self._terminals.all() if one.location == payment.location]
+
+    async def _reverse(self, payment: Payment) -> None:
+        attached = self._terminals.get(payment.terminal or "")
+        outcome: Outcome = NotStarted("terminal_unreachable")
+        if attached is not None:
+            async with attached.lock:
+                attached.payment_id = payment.id
+                try:
+                    request = ReverseRequest(payment.id, payment.money, str(payment.evidence.get("receipt_number", "")))
+                    outcome = await attached.terminal.reverse(request, lambda progress: self._show(attached, progress))
+                finally:
+                    attached.payment_id, attached.progress = "", None
+                    self._terminals.changed(attached.id)
+        await self._db.write("payment.reversal", lambda tx: record_reversal(tx, payment.id, outcome))
+
+
+def cash_reversed() -> Outcome:
+    """The outcome of giving cash back: there is nobody to ask."""
+    return Approved(Evidence())

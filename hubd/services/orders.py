@@ -1,0 +1,157 @@
+"""Orders as far as a till rings up lines and pays them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hubd.errors import NotFoundError, OrderError, Retry
+from hubd.model.entry import Draft, Entry
+from hubd.model.money import Money
+from hubd.model.order import Order, OrderLine, OrderState, check_lines
+from hubd.model.permissions import Permission
+from hubd.services.access import Caller
+from hubd.services.calendar import business_date
+from hubd.services.lines import next_number
+from hubd.services.settings import effective
+from hubd.services.taking import blocking_payment, counts_as_paid
+from hubd.services.till_lines import TillLines
+from hubd.store import journal, orders, payments, people
+from hubd.store.db import Database
+from hubd.store.tx import Tx
+
+ORDER_NUMBERS = "order"
+"""Purpose of the number series that orders take their numbers from."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceOrder:
+    """A till's order, checked by its own grammar at the edge."""
+
+    id: str
+    digest: bytes
+    lines: tuple[OrderLine, ...]
+    total: Money
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Answer to an order request."""
+
+    order: Order
+    accepted: Entry
+    created: bool
+
+
+class OrderDesk:
+    """Places, reads and cancels orders."""
+
+    def __init__(self, db: Database, tills: TillLines) -> None:
+        self._db = db
+        self._tills = tills
+
+    async def put(self, request: PlaceOrder, caller: Caller) -> Placed:
+        """Place an order with a number of the till's series; durable on return. The same again gives the same order."""
+        caller.need(Permission.ORDERS_PLACE)
+        check_lines(request.lines, request.total)
+
+        def work(tx: Tx) -> Placed:
+            existing = orders.get(tx.connection, request.id)
+            if existing is not None:
+                if existing.digest != request.digest:
+                    raise OrderError(
+                        "id_conflict",
+                        "This id belongs to another order.",
+                        remedy="Make a new id for a new order.",
+                        retry=Retry.NEW_ID,
+                    )
+                return Placed(existing, journal.entry_at(tx.connection, existing.seq), created=False)
+            self._tills.demand_announced(tx, caller)
+            body = _placed_body(tx, request, caller)
+            entry = journal.append(tx, Draft("order.placed", request.id, caller.actor, body))
+            self._tills.remember(tx, caller)
+            order = orders.get(tx.connection, request.id)
+            assert order is not None, "the projection has just written it"
+            return Placed(order, entry, created=True)
+
+        return await self._db.write("order.put", work)
+
+    async def get(self, order_id: str) -> Order:
+        """The order as it is now. Raises `order_unknown`."""
+        order = await self._db.read("order.get", lambda connection: orders.get(connection, order_id))
+        if order is None:
+            raise NotFoundError("order_unknown", "No order of this id is known to this hub.", remedy="Place it first.")
+        return order
+
+    async def accepted(self, order: Order) -> Entry:
+        """The entry that placed the order."""
+        return await self._db.read("order.accepted", lambda c: journal.entry_at(c, order.seq))
+
+    async def page(self, state: OrderState | None, before_seq: int | None, limit: int) -> list[Order]:
+        """Newest first, below `before_seq`."""
+        return await self._db.read("order.page", lambda c: orders.page(c, state, before_seq, limit))
+
+    async def cancel(self, order_id: str, caller: Caller) -> Order:
+        """Cancel an order on which no money rests. Raises `order_has_payments` otherwise."""
+        caller.need(Permission.ORDERS_CANCEL)
+
+        def work(tx: Tx) -> Order:
+            order = orders.get(tx.connection, order_id)
+            if order is None:
+                raise NotFoundError(
+                    "order_unknown", "No order of this id is known to this hub.", remedy="Read the list."
+                )
+            if order.state is OrderState.CANCELLED:
+                return order
+            paid = any(counts_as_paid(payment) for payment in payments.of_order(tx.connection, order_id))
+            if paid or blocking_payment(tx.connection, order_id) is not None:
+                raise OrderError(
+                    "order_has_payments",
+                    "Money rests on this order, or may.",
+                    remedy="Reverse or resolve its payments first.",
+                    retry=Retry.AFTER_ENQUIRY,
+                )
+            journal.append(tx, Draft("order.cancelled", order_id, caller.actor, _moved_body(order, caller)))
+            after = orders.get(tx.connection, order_id)
+            assert after is not None, "a row never disappears"
+            return after
+
+        return await self._db.write("order.cancel", work)
+
+
+def _moved_body(order: Order, caller: Caller) -> dict[str, object]:
+    return {
+        "amount": order.total,
+        "business_date": order.business_date,
+        "counter": order.counter,
+        "currency": order.currency,
+        "device": caller.device,
+        "location": order.location,
+        "paid": 0,
+        "reason": "cancelled_by_till",
+        "series": order.series,
+        "staff": caller.staff,
+        "zone": order.zone,
+    }
+
+
+def _placed_body(tx: Tx, request: PlaceOrder, caller: Caller) -> dict[str, object]:
+    location = people.location(tx.connection, caller.location)
+    if location is None:
+        raise NotFoundError("location_unknown", "The caller's location is not known.", remedy="Set the hub up first.")
+    starts = effective(tx.connection, "day.starts_at_minute", tx.now_us()).value
+    series, counter = next_number(tx, caller.device or "hub", ORDER_NUMBERS)
+    return {
+        "amount": request.total.amount_minor,
+        "business_date": business_date(tx.now_us(), location.zone, starts),
+        "counter": counter,
+        "currency": request.total.currency,
+        "device": caller.device,
+        "digest": request.digest.hex(),
+        "exponent": request.total.exponent,
+        "lines": [line.as_body() for line in request.lines],
+        "location": caller.location,
+        "mode": "live",
+        "series": series,
+        "staff": caller.staff,
+        "zone": location.zone,
+    }

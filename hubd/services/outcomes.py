@@ -1,0 +1,157 @@
+"""What a terminal said, turned into entries. Runs inside `Database.write`; one verdict on one payment each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from hubd.model.entry import Document, Draft
+from hubd.model.payment import ManualStatus, Payment, PaymentEvent, PaymentState
+from hubd.ports import Approved, Cancelled, Declined, Evidence, NotStarted, Outcome, Stored, Unknown
+from hubd.services.lines import next_number
+from hubd.services.taking import RECEIPTS, mode_flags, settle_order
+from hubd.store import journal, payments
+from hubd.store.tx import Tx
+
+RECEIPT_LAW = "FR LPF L102 B"
+RECEIPT_KEEP_YEARS = 6
+MakeDocument = Callable[[str, bytes], Document]
+"""(class, content) -> a document with a fresh id and salt."""
+
+
+def evidence_body(evidence: Evidence) -> dict[str, Any]:
+    """The part of a terminal's answer that belongs in an entry: no card data beyond the last four, no print lines."""
+    body = asdict(evidence)
+    del body["receipt_lines"]
+    body["amount"] = evidence.amount.amount_minor if evidence.amount else None
+    body["currency"] = evidence.amount.currency if evidence.amount else None
+    return {name: value for name, value in body.items() if value not in ("", None, False)}
+
+
+def record_started(tx: Tx, payment_id: str, baseline: str) -> Payment | None:
+    """Note durably that the authorisation is about to leave, with the terminal's receipt number before it.
+
+    None if the payment is no longer `requested` (it was cancelled meanwhile): then nothing may be sent.
+    """
+    payment = payments.get(tx.connection, payment_id)
+    assert payment is not None, "a dialogue belongs to a payment that has a row"
+    if payment.state is not PaymentState.REQUESTED:
+        return None
+    _append(tx, payment, PaymentEvent.STARTED, {"baseline": baseline, "reason": ""})
+    return payments.get(tx.connection, payment_id)
+
+
+def record_outcome(tx: Tx, payment_id: str, outcome: Outcome, make_document: MakeDocument) -> Payment:
+    """Append the verdict of a dialogue or an enquiry, and what follows from it for the order.
+
+    A verdict on a payment that has one already is not applied twice; one that contradicts it makes a conflict.
+    """
+    payment = payments.get(tx.connection, payment_id)
+    assert payment is not None, "a verdict belongs to a payment that has a row"
+    event, more, evidence = _event_of(tx, payment, outcome)
+    waiting = payment.state in {PaymentState.REQUESTED, PaymentState.IN_PROGRESS, PaymentState.UNKNOWN}
+    if not waiting:
+        if not _agrees(payment.state, event):
+            more.pop("series", None), more.pop("counter", None)
+            _append(tx, payment, PaymentEvent.CONFLICTED, more | {"verdict": event.value})
+    elif payment.state is PaymentState.UNKNOWN and event is PaymentEvent.UNKNOWN:
+        return payment
+    elif payment.manual is not None and not _agrees_with_manual(payment.manual, event):
+        _append(tx, payment, PaymentEvent.CONFLICTED, more | {"verdict": event.value})
+    else:
+        documents = _receipt_documents(evidence, make_document)
+        _append(tx, payment, event, more, documents)
+    if payment.order_id is not None:
+        settle_order(tx, payment.order_id, "hub")
+    after = payments.get(tx.connection, payment_id)
+    assert after is not None, "a row never disappears"
+    return after
+
+
+def _event_of(tx: Tx, payment: Payment, outcome: Outcome) -> tuple[PaymentEvent, dict[str, Any], Evidence | None]:
+    match outcome:
+        case Approved(evidence):
+            return PaymentEvent.APPROVED, _with_number(tx, payment, evidence), evidence
+        case Stored(evidence):
+            more = _with_number(tx, payment, evidence)
+            return PaymentEvent.STORED, more | {"custody": "held", "deadline_us": payment.deadline_us}, evidence
+        case Declined(evidence, reason):
+            return PaymentEvent.DECLINED, {"evidence": evidence_body(evidence), "reason": reason}, evidence
+        case Cancelled(evidence, reason):
+            return PaymentEvent.CANCELLED, {"evidence": evidence_body(evidence), "reason": reason}, evidence
+        case NotStarted(reason):
+            return PaymentEvent.CANCELLED, {"reason": reason}, None
+        case Unknown(reason):
+            return PaymentEvent.UNKNOWN, {"reason": reason}, None
+
+
+def _with_number(tx: Tx, payment: Payment, evidence: Evidence) -> dict[str, Any]:
+    """Receipt numbers are taken only by payments that were taken, so their series have no gaps."""
+    more: dict[str, Any] = {"evidence": evidence_body(evidence), "reason": ""}
+    if payment.counter is None:
+        more["series"], more["counter"] = next_number(tx, payment.till or "hub", RECEIPTS)
+    return more
+
+
+def _receipt_documents(evidence: Evidence | None, make_document: MakeDocument) -> tuple[Document, ...]:
+    if evidence is None or not evidence.receipt_lines:
+        return ()
+    return (make_document("terminal_receipt", "\n".join(evidence.receipt_lines).encode("utf-8")),)
+
+
+def _agrees(state: PaymentState, event: PaymentEvent) -> bool:
+    if event is PaymentEvent.UNKNOWN or state is PaymentState.CONFLICT:
+        return True
+    taken = {PaymentState.APPROVED, PaymentState.STORED, PaymentState.REVERSAL_PENDING, PaymentState.REVERSED}
+    return (state in taken) == (event in {PaymentEvent.APPROVED, PaymentEvent.STORED})
+
+
+def _agrees_with_manual(manual: ManualStatus, event: PaymentEvent) -> bool:
+    if event is PaymentEvent.UNKNOWN:
+        return True
+    return (manual is ManualStatus.SUCCESS) == (event in {PaymentEvent.APPROVED, PaymentEvent.STORED})
+
+
+def record_reversal(tx: Tx, payment_id: str, outcome: Outcome) -> Payment:
+    """Append what became of a reversal. An unknown one stays `reversal_pending`: a person or an enquiry decides."""
+    payment = payments.get(tx.connection, payment_id)
+    assert payment is not None, "a reversal belongs to a payment that has a row"
+    if payment.state is not PaymentState.REVERSAL_PENDING:
+        return payment
+    match outcome:
+        case Approved(evidence):
+            _append(
+                tx, payment, PaymentEvent.REVERSED, {"evidence": payment.evidence, "reversal": evidence_body(evidence)}
+            )
+        case Declined(_, reason) | Cancelled(_, reason) | NotStarted(reason):
+            _append(tx, payment, PaymentEvent.REVERSAL_FAILED, {"reason": reason})
+        case Stored() | Unknown():
+            return payment
+    if payment.order_id is not None:
+        settle_order(tx, payment.order_id, "hub")
+    after = payments.get(tx.connection, payment_id)
+    assert after is not None, "a row never disappears"
+    return after
+
+
+def _append(
+    tx: Tx, payment: Payment, event: PaymentEvent, more: dict[str, Any], documents: tuple[Document, ...] = ()
+) -> None:
+    append_event(tx, payment, event, "hub", more, documents)
+
+
+def append_event(
+    tx: Tx,
+    payment: Payment,
+    event: PaymentEvent,
+    actor: str,
+    more: dict[str, Any],
+    documents: tuple[Document, ...] = (),
+) -> None:
+    """Append one step of a payment with everything that an entry about money carries."""
+    kind = f"payment.{event}"
+    draft = Draft(
+        kind, payment.id, actor, payment.entry_body(**more), flags=mode_flags(payment.mode), documents=documents
+    )
+    journal.append(tx, draft)

@@ -1,0 +1,368 @@
+"""What a till or a person may ask of payments. A call answers once the intent is on disk, it never waits for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hubd.errors import HubError, InvalidValueError, NotFoundError, PaymentError, Retry, StoreError
+from hubd.model.entry import Draft, Entry
+from hubd.model.money import Money
+from hubd.model.payment import (
+    ManualStatus,
+    Method,
+    Payment,
+    PaymentEvent,
+    PaymentKind,
+    PaymentState,
+    Tender,
+    is_open,
+)
+from hubd.model.permissions import Permission
+from hubd.ports import NotStarted
+from hubd.runtime import Runtime
+from hubd.services.access import Caller
+from hubd.services.calendar import business_date
+from hubd.services.dialogue import Dialogues, cash_reversed
+from hubd.services.lines import next_number
+from hubd.services.outcomes import append_event, record_outcome, record_reversal
+from hubd.services.settings import effective
+from hubd.services.taking import (
+    RECEIPTS,
+    OutageView,
+    Taken,
+    TakePayment,
+    check_request,
+    counts_as_paid,
+    digest_matches,
+    mode_flags,
+    settle_order,
+    take,
+)
+from hubd.services.terminals import Terminals
+from hubd.services.till_lines import TillLines
+from hubd.store import documents, journal, payments
+from hubd.store.db import Database
+from hubd.store.payments import PaymentFilter
+from hubd.store.tx import Tx
+
+WAIT_MAX_S = 25
+REASON_MAX = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """A request to give money of a payment back."""
+
+    id: str
+    digest: bytes
+    amount: Money
+    reason: str = ""
+
+
+class PaymentDesk:
+    """Takes, records, cancels, reverses, refunds and resolves payments."""
+
+    def __init__(
+        self,
+        db: Database,
+        runtime: Runtime,
+        dialogues: Dialogues,
+        terminals: Terminals,
+        tills: TillLines,
+        outage: Callable[[], OutageView],
+        room_for_sales: Callable[[], bool],
+    ) -> None:
+        self._db = db
+        self._runtime = runtime
+        self._dialogues = dialogues
+        self._terminals = terminals
+        self._tills = tills
+        self._outage = outage
+        self._room_for_sales = room_for_sales
+
+    async def take(self, request: TakePayment, caller: Caller) -> Taken:
+        """Record a cash payment, begin a card payment, or refuse by policy; durable when this returns.
+
+        The same request again, however often and from whomever, gives the same payment with the same `accepted`.
+        Raises `id_conflict` for another request under this id, `hub_line_changed` for a till that must announce first,
+        `store.low_space` before a terminal is touched when the disk is nearly full.
+        """
+        check_request(request)
+        caller.need(Permission.PAYMENTS_TAKE)
+        outage = self._outage()
+        card = request.tender is Tender.CARD
+        terminal = self._terminals.choose(caller.device, caller.location, request.terminal if card else None)
+        reason = None
+        if request.override_reason is not None:
+            reason = self._dialogues.make_document("override_reason", request.override_reason.encode("utf-8"))
+        room = self._room_for_sales()
+
+        def work(tx: Tx) -> Taken:
+            known = payments.get(tx.connection, request.id)
+            if known is None:
+                self._tills.demand_announced(tx, caller)
+                if not room:
+                    raise _no_room()
+            announce = known is None and self._tills.may_have_arrived_before(tx, caller)
+            taken = take(tx, request, caller, terminal, outage, reason, must_announce=announce)
+            self._tills.remember(tx, caller)
+            return taken
+
+        taken = await self._db.write("payment.take", work)
+        if taken.created:
+            if taken.payment.state is PaymentState.REQUESTED:
+                self._dialogues.start_payment(taken.payment)
+            elif taken.payment.state is PaymentState.UNKNOWN:
+                self._dialogues.start_enquiry(taken.payment)
+        return taken
+
+    async def get(self, payment_id: str) -> Payment:
+        """The payment as it is now. Raises `payment_unknown`."""
+        payment = await self._db.read("payment.get", lambda connection: payments.get(connection, payment_id))
+        if payment is None:
+            raise _unknown_payment()
+        return payment
+
+    async def accepted(self, payment: Payment) -> Entry:
+        """The entry that created the payment: its line, seq and hash never change."""
+        return await self._db.read("payment.accepted", lambda c: journal.entry_at(c, payment.seq))
+
+    async def history(self, payment_id: str) -> list[Entry]:
+        """Every entry about a payment, oldest first."""
+        return await self._db.read("payment.history", lambda c: journal.entries_of(c, payment_id))
+
+    async def page(self, narrow: PaymentFilter, before_seq: int | None, limit: int) -> list[Payment]:
+        """Newest first, below `before_seq`."""
+        return await self._db.read("payment.page", lambda c: payments.page(c, narrow, before_seq, limit))
+
+    async def wait_for_change(self, payment_id: str, last_seq: int, seconds: float) -> Payment:
+        """The payment once its state has moved beyond `last_seq`, or as it is after `seconds` (at most 25)."""
+        payment = await self.get(payment_id)
+        try:
+            async with self._runtime.clock.timeout(min(seconds, WAIT_MAX_S)):
+                while payment.last_seq <= last_seq:
+                    await self._db.moved_beyond(self._db.head.seq)
+                    payment = await self.get(payment_id)
+        except TimeoutError:
+            pass
+        return payment
+
+    async def cancel(self, payment_id: str, caller: Caller) -> Payment:
+        """Ask that a running payment stops. The verdict is the terminal's: it may be approved all the same."""
+        caller.need(Permission.PAYMENTS_CANCEL)
+
+        def work(tx: Tx) -> Payment:
+            payment = payments.get(tx.connection, payment_id)
+            if payment is None:
+                raise _unknown_payment()
+            if payment.state is PaymentState.REQUESTED:
+                return record_outcome(tx, payment_id, NotStarted("cancelled_by_till"), self._dialogues.make_document)
+            return payment
+
+        payment = await self._db.write("payment.cancel", work)
+        if payment.state is PaymentState.IN_PROGRESS:
+            attached = self._terminals.get(payment.terminal or "")
+            if attached is None or not await attached.terminal.abort():
+                raise PaymentError(
+                    "cancel_not_possible",
+                    "The terminal cannot be told to stop now.",
+                    remedy="Press the red key of the terminal, or wait for its answer.",
+                    retry=Retry.AFTER_ENQUIRY,
+                )
+        elif payment.state in {PaymentState.APPROVED, PaymentState.STORED}:
+            raise PaymentError(
+                "already_paid",
+                "The payment is done; it cannot be cancelled any more.",
+                remedy="Reverse it instead.",
+                retry=Retry.NEVER,
+            )
+        return payment
+
+    async def ask_terminal(self, payment_id: str, caller: Caller) -> Payment:
+        """Ask the terminal again what became of an unknown payment."""
+        caller.need(Permission.PAYMENTS_TAKE)
+        payment = await self.get(payment_id)
+        if payment.state is PaymentState.UNKNOWN:
+            self._dialogues.start_enquiry(payment)
+        return payment
+
+    async def reverse(self, payment_id: str, caller: Caller) -> Payment:
+        """Undo a payment in full, before settlement. Cash is reversed at once; a card by its terminal."""
+        caller.need(Permission.PAYMENTS_REVERSE)
+
+        def work(tx: Tx) -> Payment:
+            payment = payments.get(tx.connection, payment_id)
+            if payment is None:
+                raise _unknown_payment()
+            if payment.state in {PaymentState.REVERSAL_PENDING, PaymentState.REVERSED}:
+                return payment
+            if payment.state is PaymentState.STORED and payment.custody != "held":
+                raise PaymentError(
+                    "too_late_to_reverse",
+                    "The stored payment is on its way to the bank already.",
+                    remedy="Wait for the bank's answer, then refund it.",
+                    retry=Retry.AFTER_ENQUIRY,
+                )
+            append_event(tx, payment, PaymentEvent.REVERSAL_REQUESTED, caller.actor, {"reason": ""})
+            if payment.tender is Tender.CASH:
+                return record_reversal(tx, payment_id, cash_reversed())
+            pending = payments.get(tx.connection, payment_id)
+            assert pending is not None, "a row never disappears"
+            return pending
+
+        payment = await self._db.write("payment.reverse", work)
+        if payment.state is PaymentState.REVERSAL_PENDING:
+            self._dialogues.start_reversal(payment)
+        return payment
+
+    async def resolve(self, payment_id: str, manual: ManualStatus, reason: str, caller: Caller) -> Payment:
+        """A manager decides a payment that nobody can speak for; the automatic state stays beside it (D09)."""
+        caller.need(Permission.PAYMENTS_RESOLVE)
+        if not 3 <= len(reason.strip()) <= REASON_MAX:
+            raise InvalidValueError(
+                "reason_missing", "A decision needs a reason in words.", remedy=f"Write 3 to {REASON_MAX} characters."
+            )
+        document = self._dialogues.make_document("manual_reason", reason.strip().encode("utf-8"))
+
+        def work(tx: Tx) -> Payment:
+            payment = payments.get(tx.connection, payment_id)
+            if payment is None:
+                raise _unknown_payment()
+            undecided = {PaymentState.UNKNOWN, PaymentState.CONFLICT, PaymentState.REVERSAL_PENDING}
+            if payment.state not in undecided:
+                raise PaymentError(
+                    "nothing_to_resolve",
+                    f"The payment is {payment.state}; there is nothing to decide.",
+                    remedy="Read the payment.",
+                    retry=Retry.AFTER_ENQUIRY,
+                )
+            body = payment.entry_body(manual=manual.value, automatic=payment.state.value)
+            draft = Draft(
+                "payment.resolved",
+                payment_id,
+                caller.actor,
+                body,
+                flags=mode_flags(payment.mode),
+                documents=(document,),
+            )
+            journal.append(tx, draft)
+            if payment.order_id is not None:
+                settle_order(tx, payment.order_id, caller.actor)
+            after = payments.get(tx.connection, payment_id)
+            assert after is not None, "a row never disappears"
+            return after
+
+        return await self._db.write("payment.resolve", work)
+
+    async def refund(self, original_id: str, request: Refund, caller: Caller) -> Taken:
+        """Give cash back for a payment, as a payment of its own that points to the original."""
+        caller.need(Permission.PAYMENTS_REFUND)
+        room = self._room_for_sales()
+
+        def work(tx: Tx) -> Taken:
+            existing = payments.get(tx.connection, request.id)
+            if existing is not None:
+                digest_matches(existing, TakePayment(request.id, request.digest, request.amount))
+                return Taken(existing, journal.entry_at(tx.connection, existing.seq), created=False)
+            self._tills.demand_announced(tx, caller)
+            if not room:
+                raise _no_room()
+            original = _refundable(tx, original_id, request)
+            series, counter = next_number(tx, caller.device or "hub", RECEIPTS)
+            starts = effective(tx.connection, "day.starts_at_minute", tx.now_us()).value
+            body = original.entry_body(
+                amount=request.amount.amount_minor,
+                attempt=caller.attempt,
+                baseline="",
+                business_date=business_date(tx.now_us(), original.zone, starts),
+                counter=counter,
+                custody=None,
+                deadline_us=None,
+                device=caller.device,
+                digest=request.digest.hex(),
+                kind=PaymentKind.REFUND.value,
+                method=Method.CASH.value,
+                order=None,
+                original=original_id,
+                outage=self._outage().outage_id,
+                reason="",
+                rounding=0,
+                series=series,
+                staff=caller.staff,
+                tender=Tender.CASH.value,
+                terminal=None,
+                tip=0,
+            )
+            draft = Draft("payment.recorded", request.id, caller.actor, body, flags=mode_flags(original.mode))
+            entry = journal.append(tx, draft)
+            payment = payments.get(tx.connection, request.id)
+            assert payment is not None, "the projection has just written it"
+            return Taken(payment, entry, created=True)
+
+        return await self._db.write("payment.refund", work)
+
+    async def document(self, document_id: bytes) -> str | None:
+        """The text of a document that belongs to a payment; None if it is absent or erased."""
+        found = await self._db.read("payment.document", lambda c: documents.get(c, document_id))
+        return found.content.decode("utf-8") if found else None
+
+    async def settled(self, seconds: float) -> None:
+        """Return once no dialogue runs, or after `seconds`: the orderly part of a stop."""
+        try:
+            async with self._runtime.clock.timeout(seconds):
+                while any(one.payment_id for one in self._terminals.all()):
+                    await self._runtime.clock.sleep(0.05)
+        except TimeoutError:
+            pass
+
+
+def _refundable(tx: Tx, original_id: str, request: Refund) -> Payment:
+    original = payments.get(tx.connection, original_id)
+    if original is None:
+        raise _unknown_payment()
+    if original.kind is PaymentKind.REFUND or not counts_as_paid(original):
+        raise PaymentError("not_refundable", "Only a payment that was taken can be refunded.", remedy="Read it.")
+    if is_open(original.state, original.custody, original.manual):
+        raise PaymentError(
+            "refund_before_settlement",
+            "The payment has no final answer yet, so it cannot be refunded.",
+            remedy="Reverse it, or wait for the bank's answer.",
+            retry=Retry.AFTER_ENQUIRY,
+        )
+    if original.tender is not Tender.CASH:
+        raise PaymentError(
+            "refund_not_supported",
+            "A card payment is not refunded by this hub.",
+            remedy="Reverse it before the terminal's end-of-day, or refund it with the acquirer.",
+        )
+    given = sum(refund.amount for refund in payments.refunds_of(tx.connection, original_id))
+    if request.amount.amount_minor <= 0 or request.amount.currency != original.currency:
+        raise InvalidValueError("amount_not_positive", "A refund is above zero, in the payment's currency.", remedy="")
+    if given + request.amount.amount_minor > original.amount:
+        raise PaymentError(
+            "over_refundable",
+            "More would be given back than was paid.",
+            remedy="Read the refunds of this payment.",
+            params={"left": original.amount - given},
+        )
+    return original
+
+
+def _no_room() -> HubError:
+    return StoreError(
+        "store.low_space",
+        "The hub's disk is nearly full, so no new sale is taken; running ones finish.",
+        remedy="Call the technician; nothing that was taken is lost.",
+        retry=Retry.SAME_REQUEST,
+        retry_after_s=60,
+    )
+
+
+def _unknown_payment() -> NotFoundError:
+    return NotFoundError(
+        "payment_unknown",
+        "No payment of this id is known to this hub.",
+        remedy="If an earlier attempt may have reached it, repeat the PUT with the same id.",
+        retry=Retry.SAME_REQUEST,
+    )

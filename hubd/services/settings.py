@@ -1,0 +1,160 @@
+"""Settings: one effective-dated, versioned mechanism for what a merchant may want to change (design 7, 11)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hubd.errors import HubError, InvalidValueError, Retry
+from hubd.model.entry import Draft, Json
+from hubd.model.policy import SHIPPED, SHIPPED_VERSION, OutagePolicy, parse_policy
+from hubd.store import journal, settings
+from hubd.store.db import Database
+from hubd.store.settings import Setting
+from hubd.store.tx import Tx
+
+POLICY_PREFIX = "outage_policy."
+LOCAL_SCOPES = ("hub", "location", "device")
+
+
+def _policy_value(value: Json) -> Json:
+    return parse_policy(value).as_json()
+
+
+def _text(limit: int) -> Callable[[Json], Json]:
+    def check(value: Json) -> Json:
+        if not isinstance(value, str) or len(value) > limit:
+            raise InvalidValueError("invalid_setting", f"The value is not a text of at most {limit} characters.")
+        return value
+
+    return check
+
+
+def _whole(least: int, most: int) -> Callable[[Json], Json]:
+    def check(value: Json) -> Json:
+        if type(value) is not int or not least <= value <= most:
+            raise InvalidValueError("invalid_setting", f"The value is not a whole number from {least} to {most}.")
+        return value
+
+    return check
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A setting that this program understands."""
+
+    default: Json
+    check: Callable[[Json], Json]
+    local: bool
+    """Whether a manager may override it in the store."""
+
+
+KNOWN: dict[str, Known] = {
+    **{
+        f"{POLICY_PREFIX}{name}": Known(policy.as_json(), _policy_value, local=True) for name, policy in SHIPPED.items()
+    },
+    "store.name": Known("", _text(80), local=True),
+    "vendor.status_url": Known("https://www.issquareup.com/", _text(200), local=True),
+    "day.starts_at_minute": Known(0, _whole(0, 1439), local=True),
+    "network.help_phone": Known("", _text(40), local=True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """A value in force and where it comes from."""
+
+    key: str
+    value: Json
+    version: int
+    source: str
+    scope: str
+    effective_from_us: int
+
+
+def effective(
+    connection: sqlite3.Connection, key: str, at_us: int, scopes: tuple[str, ...] = ("hub", "store")
+) -> Effective:
+    """The value of a known key that counts at `at_us`; the shipped default if nobody has set one."""
+    known = KNOWN.get(key)
+    if known is None:
+        raise HubError("unknown_setting", f"There is no setting {key}.", remedy="See the list of settings.")
+    found = settings.in_force(connection, key, at_us, scopes)
+    if found is None:
+        return Effective(key, known.default, SHIPPED_VERSION, "shipped", "hub", 0)
+    return Effective(key, found.value, found.version, found.source, found.scope, found.effective_from_us)
+
+
+def policy_in_force(
+    connection: sqlite3.Connection, device_class: str, location: str, at_us: int
+) -> tuple[OutagePolicy, int]:
+    """The outage policy of a device class and its version."""
+    key = f"{POLICY_PREFIX}{device_class}"
+    if key not in KNOWN:
+        key = f"{POLICY_PREFIX}terminal"
+    found = effective(connection, key, at_us, (f"location:{location}", "hub", "store", "fleet"))
+    return parse_policy(found.value), found.version
+
+
+def change(tx: Tx, actor: str, key: str, value: Json, *, scope: str, effective_from_us: int, source: str) -> int:
+    """Append one change, in the transaction of `tx`; returns its version. Raises for unknown keys and bad values."""
+    known = KNOWN.get(key)
+    if known is None:
+        raise HubError("unknown_setting", f"There is no setting {key}.", remedy="See the list of settings.")
+    if source == "local" and not known.local:
+        raise HubError("setting_not_local", f"The setting {key} is set by the cloud only.", remedy="Change it there.")
+    version = settings.next_version(tx.connection, key)
+    body = {
+        "key": key,
+        "value": known.check(value),
+        "scope": scope,
+        "effective_from_us": effective_from_us,
+        "version": version,
+        "source": source,
+    }
+    journal.append(tx, Draft("setting.changed", key, actor, body))
+    return version
+
+
+class SettingsDesk:
+    """What people may ask of settings."""
+
+    def __init__(self, db: Database, now_us: Callable[[], int]) -> None:
+        self._db = db
+        self._now_us = now_us
+
+    async def get(self, key: str) -> Effective:
+        """The value in force now. Raises `unknown_setting`."""
+        now = self._now_us()
+        return await self._db.read("settings.get", lambda connection: effective(connection, key, now))
+
+    async def all(self) -> list[Effective]:
+        """Every known setting with its value in force and its origin."""
+        now = self._now_us()
+        return await self._db.read("settings.all", lambda c: [effective(c, key, now) for key in sorted(KNOWN)])
+
+    async def history(self, key: str) -> list[Setting]:
+        """Every value a key has had or will have."""
+        return await self._db.read("settings.history", lambda connection: settings.history(connection, key))
+
+    async def put(
+        self, actor: str, key: str, value: Json, *, if_version: int | None = None, effective_from_us: int | None = None
+    ) -> int:
+        """Set a value for this hub from now or from a later moment; returns the new version, durable.
+
+        With `if_version`, raises `changed_meanwhile` when somebody else was faster.
+        """
+        start = effective_from_us if effective_from_us is not None else self._now_us()
+
+        def work(tx: Tx) -> int:
+            if if_version is not None and effective(tx.connection, key, tx.now_us()).version != if_version:
+                raise HubError(
+                    "changed_meanwhile",
+                    f"The setting {key} was changed by somebody else.",
+                    remedy="Read it again and decide anew.",
+                    retry=Retry.AFTER_ENQUIRY,
+                )
+            return change(tx, actor, key, value, scope="hub", effective_from_us=start, source="local")
+
+        return await self._db.write("settings.put", work)

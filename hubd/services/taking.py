@@ -1,0 +1,306 @@
+"""The transaction in which a payment request becomes a durable intent, a recorded cash payment or a refusal.
+
+All functions here run inside `Database.write`: they touch only the transaction and what they are given.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hubd.errors import InvalidValueError, NotFoundError, OrderError, PaymentError, Retry
+from hubd.model.entry import Document, Draft, Entry
+from hubd.model.money import Money
+from hubd.model.order import Order, OrderEvent, OrderState
+from hubd.model.payment import ManualStatus, Method, Mode, Payment, PaymentKind, PaymentState, Tender
+from hubd.model.permissions import Permission
+from hubd.model.policy import Elapsed, Refuse, Sale, deadline_us, decide
+from hubd.services.access import Caller
+from hubd.services.calendar import business_date
+from hubd.services.lines import next_number
+from hubd.services.settings import effective, policy_in_force
+from hubd.store import journal, orders, payments, people
+from hubd.store.tx import Tx
+
+RECEIPTS = "receipt"
+"""Purpose of the number series that receipts take their numbers from."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakePayment:
+    """A till's request, checked by its own grammar at the edge."""
+
+    id: str
+    digest: bytes
+    """SHA-256 of the request's canonical form: the same again is a repeat, another one under this id is refused."""
+    amount: Money
+    tip: int = 0
+    rounding: int = 0
+    tender: Tender = Tender.CARD
+    method: Method = Method.CARD
+    mode: Mode = Mode.LIVE
+    order_id: str | None = None
+    terminal: str | None = None
+    override_reason: str | None = None
+    """A manager's reason to take another payment although the last one of the order is unknown."""
+
+    @property
+    def money(self) -> Money:
+        """What the customer is asked for."""
+        return Money(self.amount.amount_minor + self.tip + self.rounding, self.amount.currency)
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalView:
+    """What the deciding transaction may know of the terminals, taken just before it."""
+
+    chosen: str | None
+    """The terminal that would take the payment; None when there is none to choose."""
+    refusal: str = ""
+    """Why it cannot take one now: `terminal_unreachable`, `terminal_busy`, `no_terminal`; empty when it can."""
+    device_class: str = "terminal"
+
+
+NO_TIME = Elapsed(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class OutageView:
+    """The outage that counts for card payments at this moment, or none."""
+
+    outage_id: str | None
+    started_at_us: int = 0
+    elapsed: Elapsed = NO_TIME
+    cards_offline: bool = False
+    """Whether a card payment now would be an offline payment, so that the policy decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Answer to a payment request: the payment as it is now and whether this call created it."""
+
+    payment: Payment
+    accepted: Entry
+    """The entry that created it; line, seq and hash of every answer."""
+    created: bool
+
+
+def check_request(request: TakePayment) -> None:
+    """Raise for a request that is wrong in itself, whatever the state of the shop."""
+    if request.amount.amount_minor <= 0:
+        raise InvalidValueError(
+            "amount_not_positive", "A payment is above zero.", remedy="To give money back, make a refund."
+        )
+    if request.tip < 0 or abs(request.rounding) > request.amount.amount_minor or request.money.amount_minor <= 0:
+        raise InvalidValueError("amount_out_of_range", "Tip or rounding do not fit the amount.", remedy="Check them.")
+    if (request.tender is Tender.CASH) != (request.method is Method.CASH):
+        raise InvalidValueError(
+            "method_mismatch",
+            "Tender and method do not fit each other.",
+            remedy="Cash goes with cash, cards with card.",
+        )
+
+
+def digest_matches(existing: Payment, request: TakePayment) -> None:
+    """Raise `id_conflict` when the id stands for another request; an announced payment has none to compare."""
+    if existing.digest and existing.digest != request.digest:
+        raise PaymentError(
+            "id_conflict",
+            "This id belongs to another payment request.",
+            remedy="Make a new id for a new payment; repeat the old request unchanged to read its result.",
+            retry=Retry.NEW_ID,
+        )
+
+
+def _order_for(connection: sqlite3.Connection, request: TakePayment) -> Order | None:
+    if request.order_id is None:
+        return None
+    order = orders.get(connection, request.order_id)
+    if order is None:
+        raise NotFoundError(
+            "order_unknown", "The order is not known to this hub.", remedy="Place the order first, then pay it."
+        )
+    if order.currency != request.amount.currency:
+        raise InvalidValueError("currency_mismatch", "The order is in another currency.", remedy="Pay in its currency.")
+    if order.state in {OrderState.PAID, OrderState.PAID_OFFLINE_PENDING, OrderState.CANCELLED}:
+        raise OrderError(
+            "order_closed",
+            f"The order is {order.state} already.",
+            remedy="Read the order; its payments are listed there.",
+            retry=Retry.AFTER_ENQUIRY,
+        )
+    due = order.total - sum(paid.amount for paid in payments.of_order(connection, order.id) if counts_as_paid(paid))
+    if request.amount.amount_minor > due:
+        raise OrderError(
+            "over_amount_due",
+            "The payment is larger than what is still due on the order.",
+            remedy="Read the order and take what is due; give change or a tip apart.",
+            params={"due": due},
+        )
+    return order
+
+
+def counts_as_paid(payment: Payment) -> bool:
+    """Whether an order counts this payment: taken, or decided as a success by a manager while nobody can say."""
+    if payment.kind is PaymentKind.REFUND:
+        return False
+    undecided = payment.state in {PaymentState.UNKNOWN, PaymentState.CONFLICT}
+    return payment.is_taken or (undecided and payment.manual is ManualStatus.SUCCESS)
+
+
+def blocking_payment(connection: sqlite3.Connection, order_id: str) -> Payment | None:
+    """The payment of this order that must be resolved before another may be taken (design 10)."""
+    for payment in reversed(payments.of_order(connection, order_id)):
+        if payment.state is PaymentState.UNKNOWN and payment.manual is None:
+            return payment
+        if payment.state in {PaymentState.REQUESTED, PaymentState.IN_PROGRESS}:
+            return payment
+    return None
+
+
+def take(
+    tx: Tx,
+    request: TakePayment,
+    caller: Caller,
+    terminal: TerminalView,
+    outage: OutageView,
+    reason_document: Document | None,
+    *,
+    must_announce: bool,
+) -> Taken:
+    """Turn a request into entries. A repeat changes nothing and returns the payment as it is."""
+    existing = payments.get(tx.connection, request.id)
+    if existing is not None:
+        digest_matches(existing, request)
+        return Taken(existing, journal.entry_at(tx.connection, existing.seq), created=False)
+    order = _order_for(tx.connection, request)
+    body = _body(tx, request, caller, terminal, outage)
+    if must_announce:
+        body |= {"reason": "attempt_before_restart", "digest": request.digest.hex()}
+        return _append(tx, "payment.announced", request, caller, body)
+    blocking = blocking_payment(tx.connection, request.order_id) if request.order_id is not None else None
+    if blocking is not None and not _overridden(tx, request, caller, blocking, reason_document):
+        code = "previous_unknown" if blocking.state is PaymentState.UNKNOWN else "previous_in_progress"
+        return _append(tx, "payment.refused", request, caller, body | {"reason": code})
+    if request.tender is Tender.CASH:
+        series, counter = next_number(tx, caller.device or "hub", RECEIPTS)
+        taken = _append(tx, "payment.recorded", request, caller, body | {"series": series, "counter": counter})
+        if order is not None:
+            settle_order(tx, order.id, caller.actor)
+        return taken
+    refusal, more = _card_refusal(tx, request, caller, terminal, outage, body)
+    if refusal:
+        return _append(tx, "payment.refused", request, caller, body | {"reason": refusal} | more)
+    return _append(tx, "payment.requested", request, caller, body | more)
+
+
+def _card_refusal(
+    tx: Tx, request: TakePayment, caller: Caller, terminal: TerminalView, outage: OutageView, body: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """Policy first, because it says what would be allowed; then the terminal. Also what an accepted intent carries."""
+    more: dict[str, Any] = {}
+    if outage.cards_offline and outage.outage_id is not None:
+        policy, version = policy_in_force(tx.connection, terminal.device_class, caller.location, tx.now_us())
+        more["policy_version"] = version
+        sale = Sale(request.money, request.method, by_manager=caller.may(Permission.PAYMENTS_OVERRIDE))
+        verdict = decide(policy, sale, outage.elapsed)
+        if isinstance(verdict, Refuse):
+            more["refusal"] = {"params": dict(verdict.params), "would_allow": list(verdict.would_allow)}
+            return verdict.code, more
+        first = payments.first_offline_us(tx.connection, outage.outage_id, terminal.chosen)
+        more["deadline_us"] = deadline_us(verdict, outage.started_at_us, first, tx.now_us())
+    return terminal.refusal, more
+
+
+def _body(tx: Tx, request: TakePayment, caller: Caller, terminal: TerminalView, outage: OutageView) -> dict[str, Any]:
+    location = people.location(tx.connection, caller.location)
+    if location is None:
+        raise NotFoundError("location_unknown", "The caller's location is not known.", remedy="Set the hub up first.")
+    starts = effective(tx.connection, "day.starts_at_minute", tx.now_us()).value
+    return {
+        "amount": request.amount.amount_minor,
+        "attempt": caller.attempt,
+        "baseline": "",
+        "business_date": business_date(tx.now_us(), location.zone, starts),
+        "counter": None,
+        "currency": request.amount.currency,
+        "custody": None,
+        "deadline_us": None,
+        "device": caller.device,
+        "digest": request.digest.hex(),
+        "exponent": request.amount.exponent,
+        "kind": PaymentKind.SALE.value,
+        "location": caller.location,
+        "method": request.method.value,
+        "mode": request.mode.value,
+        "order": request.order_id,
+        "original": None,
+        "outage": outage.outage_id,
+        "policy_version": None,
+        "reason": "",
+        "rounding": request.rounding,
+        "series": None,
+        "staff": caller.staff,
+        "tender": request.tender.value,
+        "terminal": terminal.chosen if request.tender is Tender.CARD else None,
+        "tip": request.tip,
+        "zone": location.zone,
+    }
+
+
+def _append(tx: Tx, kind: str, request: TakePayment, caller: Caller, body: Mapping[str, Any]) -> Taken:
+    entry = journal.append(tx, Draft(kind, request.id, caller.actor, body, flags=mode_flags(request.mode)))
+    payment = payments.get(tx.connection, request.id)
+    assert payment is not None, "the projection has just written it"
+    return Taken(payment, entry, created=True)
+
+
+def mode_flags(mode: Mode) -> int:
+    """The entry flags of training and test mode (E5)."""
+    return {Mode.LIVE: 0, Mode.TRAINING: 2, Mode.TEST: 4}[mode]
+
+
+def _overridden(
+    tx: Tx, request: TakePayment, caller: Caller, blocking: Payment, reason_document: Document | None
+) -> bool:
+    if reason_document is None or blocking.state is not PaymentState.UNKNOWN:
+        return False
+    caller.need(Permission.PAYMENTS_OVERRIDE)
+    body = {"rule": "previous_unknown", "payment": request.id, "overrides": blocking.id}
+    journal.append(tx, Draft("override.given", request.id, caller.actor, body, documents=(reason_document,)))
+    return True
+
+
+def settle_order(tx: Tx, order_id: str, actor: str) -> None:
+    """Bring an order to the state that its payments justify; nothing happens if it is there already."""
+    order = orders.get(tx.connection, order_id)
+    assert order is not None, "a payment names an order that has no row"
+    if order.state is OrderState.CANCELLED:
+        return
+    counted = [payment for payment in payments.of_order(tx.connection, order_id) if counts_as_paid(payment)]
+    paid = sum(payment.amount for payment in counted)
+    certain = sum(payment.amount for payment in counted if not payment.is_open)
+    if paid < order.total:
+        wanted = OrderState.AWAITING_PAYMENT
+    else:
+        wanted = OrderState.PAID if certain >= order.total else OrderState.PAID_OFFLINE_PENDING
+    if wanted is order.state or (wanted is OrderState.AWAITING_PAYMENT and order.state is OrderState.PLACED_LOCAL):
+        return
+    if order.state is OrderState.PAID and wanted is OrderState.PAID_OFFLINE_PENDING:
+        wanted = OrderState.AWAITING_PAYMENT
+    body = {
+        "amount": order.total,
+        "business_date": order.business_date,
+        "counter": order.counter,
+        "currency": order.currency,
+        "device": order.till,
+        "location": order.location,
+        "paid": paid,
+        "reason": "payment_lost" if wanted is OrderState.AWAITING_PAYMENT else "",
+        "series": order.series,
+        "staff": order.staff,
+        "zone": order.zone,
+    }
+    journal.append(tx, Draft(f"order.{OrderEvent(wanted.value)}", order_id, actor, body))

@@ -1,0 +1,92 @@
+"""The terminals that are attached now, and the one dialogue that each can hold."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hubd.model.device import DeviceState
+from hubd.ports import Progress, Terminal, TerminalStatus
+from hubd.services.taking import TerminalView
+
+READY = frozenset({DeviceState.READY, DeviceState.BUSY})
+
+
+@dataclass(slots=True)
+class Attached:
+    """An activated terminal with its driver running."""
+
+    id: str
+    name: str
+    role: str
+    """`till:ID` binds it to one till; empty: any till of its location."""
+    location: str
+    device_class: str
+    terminal: Terminal
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    payment_id: str = ""
+    """The payment whose dialogue it holds; empty when it holds none."""
+    progress: Progress | None = None
+
+
+class Terminals:
+    """A book of the attached terminals. Everything here is of this moment; nothing of it is stored."""
+
+    def __init__(self) -> None:
+        self._attached: dict[str, Attached] = {}
+        self._watchers: list[Callable[[str], None]] = []
+
+    def attach(self, attached: Attached) -> None:
+        """Make a terminal usable."""
+        self._attached[attached.id] = attached
+        self.changed(attached.id)
+
+    def detach(self, terminal_id: str) -> None:
+        """Take a terminal away; a dialogue that runs ends by itself as unknown."""
+        self._attached.pop(terminal_id, None)
+        self.changed(terminal_id)
+
+    def get(self, terminal_id: str) -> Attached | None:
+        """The attached terminal of this id."""
+        return self._attached.get(terminal_id)
+
+    def all(self) -> list[Attached]:
+        """Every attached terminal, by id."""
+        return [self._attached[key] for key in sorted(self._attached)]
+
+    def status(self, terminal_id: str) -> TerminalStatus | None:
+        """How a terminal is now; None if its driver does not run."""
+        attached = self._attached.get(terminal_id)
+        return attached.terminal.status if attached else None
+
+    def watch(self, watcher: Callable[[str], None]) -> None:
+        """Call `watcher(terminal_id)` whenever a terminal's state or prompt changes."""
+        self._watchers.append(watcher)
+
+    def changed(self, terminal_id: str) -> None:
+        """Tell the watchers."""
+        for watcher in self._watchers:
+            watcher(terminal_id)
+
+    def choose(self, till: str, location: str, wanted: str | None) -> TerminalView:
+        """The terminal for a payment: the one asked for, else the till's own, else a free one of the location."""
+        if wanted is not None:
+            chosen = self._attached.get(wanted)
+            return self._view(chosen) if chosen else TerminalView(wanted, "no_terminal")
+        here = [one for one in self.all() if one.location == location]
+        own = [one for one in here if one.role == f"till:{till}"]
+        shared = [one for one in here if not one.role]
+        candidates = own or shared
+        if not candidates:
+            return TerminalView(None, "no_terminal")
+        usable = [one for one in candidates if not self._view(one).refusal]
+        return self._view((usable or candidates)[0])
+
+    def _view(self, one: Attached) -> TerminalView:
+        refusal = ""
+        if one.terminal.status.state not in READY:
+            refusal = "terminal_unreachable"
+        elif one.payment_id:
+            refusal = "terminal_busy"
+        return TerminalView(one.id, refusal, one.device_class)

@@ -1,0 +1,193 @@
+"""Restored hubs: a till's `Hub-Line` against the hub's own chain (design 10, sync S9).
+
+Every answer tells the till (line, seq, start); it sends back the last it saw. If that place is not in this hub's
+chain, the hub was restored or cloned and has forgotten something: a new line is opened, and money requests of that
+till are answered `hub_line_changed` until it has announced what it holds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hubd.errors import InvalidValueError, PaymentError, Retry
+from hubd.model.entry import Draft
+from hubd.model.ids import parse_id
+from hubd.model.money import Money
+from hubd.model.payment import Payment, PaymentKind, PaymentState
+from hubd.ports import Signer
+from hubd.runtime import Runtime
+from hubd.services.access import Caller
+from hubd.services.calendar import business_date
+from hubd.services.lines import LINE_BYTES, LineReason, open_new_line
+from hubd.store import journal, payments, people
+from hubd.store import till_lines as rows
+from hubd.store.db import Database
+from hubd.store.tx import Tx
+
+ANNOUNCED_MAX = 5_000
+"""What a till may hold of its last seven days."""
+HUB_LINE = re.compile(r"([0-9a-f]{32}):(\d{1,18}):([0-9a-f]{1,32})")
+
+
+@dataclass(frozen=True, slots=True)
+class HubLine:
+    """A place in a hub's chain with the start (boot and process) of the hub that told it."""
+
+    line: bytes
+    seq: int
+    start: str
+
+    @classmethod
+    def parse(cls, text: str) -> HubLine:
+        """Read `line:seq:start`; raises `invalid_hub_line`."""
+        match = HUB_LINE.fullmatch(text)
+        if match is None:
+            raise InvalidValueError(
+                "invalid_hub_line", "The Hub-Line header is not line:seq:start.", remedy="Send back what the hub told."
+            )
+        return cls(bytes.fromhex(match[1]), int(match[2]), match[3])
+
+    def __str__(self) -> str:
+        """The form of the header."""
+        return f"{self.line.hex()}:{self.seq}:{self.start}"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One payment that a till holds of its last days."""
+
+    id: str
+    line: str
+    seq: int
+    hash: str
+    state: str
+    amount: Money
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """Answer to an announcement: what the hub knew and what it had forgotten."""
+
+    known: int
+    forgotten: tuple[str, ...]
+
+
+class TillLines:
+    """Compares what tills saw with what this hub has."""
+
+    def __init__(self, db: Database, runtime: Runtime, signer: Signer) -> None:
+        self._db = db
+        self._runtime = runtime
+        self._signer = signer
+
+    def here(self) -> HubLine:
+        """The present place, for the `Hub-Line` of an answer."""
+        head = self._db.head
+        return HubLine(head.line, head.seq, self._runtime.start_id)
+
+    async def check(self, till: str, header: str) -> None:
+        """Look at what a till saw last. If it is not in our chain: a new line, and the till is held until it announces.
+
+        Raises `invalid_hub_line` for a header that is not one. Costs one read; writes only on a discrepancy.
+        """
+        seen = HubLine.parse(header)
+        head = self._db.head
+        if seen.line == head.line and seen.seq <= head.seq:
+            return  # the present line, not beyond the head: nothing was forgotten (the everyday case)
+        if await self._db.read("till.in_chain", lambda c: rows.in_chain(c, seen.line, seen.seq)):
+            return
+        line = self._runtime.ids.token_bytes(LINE_BYTES)
+
+        def work(tx: Tx) -> None:
+            if rows.in_chain(tx.connection, seen.line, seen.seq):
+                return
+            # One new line is enough for all tills that remember what this hub forgot.
+            if not rows.opened_since_restore(tx.connection, seen.line, seen.seq):
+                open_new_line(tx, self._signer, line, LineReason.RESTORED)
+                rows.note_forgotten(tx, seen.line, seen.seq)
+            rows.hold(tx, till, seen.start, seen.line, seen.seq)
+
+        await self._db.write("till.hub_line", work)
+
+    def demand_announced(self, tx: Tx, caller: Caller) -> None:
+        """Raise `hub_line_changed` while a till must announce what it holds before it may ask for money."""
+        if caller.device and rows.is_held(tx.connection, caller.device):
+            raise PaymentError(
+                "hub_line_changed",
+                "The hub was restored and may have forgotten payments of this till.",
+                remedy="Announce what the till holds of its last 7 days (POST /v1/announcements), then repeat.",
+                retry=Retry.SAME_REQUEST,
+            )
+
+    def may_have_arrived_before(self, tx: Tx, caller: Caller) -> bool:
+        """Whether an unknown id with `Attempt` above 1 may have reached a hub that has forgotten it.
+
+        Only if the hub has started since the till's last answer; otherwise the first attempt never arrived.
+        """
+        if caller.attempt <= 1 or not caller.device:
+            return False
+        seen = caller.seen_start or rows.last_start(tx.connection, caller.device)
+        return seen != self._runtime.start_id
+
+    def remember(self, tx: Tx, caller: Caller) -> None:
+        """Note the start in which this till was answered, in the transaction of the answer; written once a start."""
+        if caller.device and rows.last_start(tx.connection, caller.device) != self._runtime.start_id:
+            rows.answered(tx, caller.device, self._runtime.start_id, tx.head.line, tx.head.seq)
+
+    async def announce(self, caller: Caller, held: Sequence[Held]) -> tuple[Announced, list[Payment]]:
+        """A till tells what it holds. Ids that the hub does not know become `unknown`, never sent to a terminal.
+
+        Durable on return; the till may ask for money again. Returns the payments that became unknown.
+        """
+        if len(held) > ANNOUNCED_MAX:
+            raise InvalidValueError(
+                "too_many_announced", f"At most {ANNOUNCED_MAX} payments at once.", remedy="Announce the newest ones."
+            )
+
+        def work(tx: Tx) -> tuple[Announced, list[Payment]]:
+            forgotten = [self._adopt(tx, caller, one) for one in held if payments.get(tx.connection, one.id) is None]
+            rows.release(tx, caller.device, self._runtime.start_id, tx.head.line, tx.head.seq)
+            return Announced(len(held) - len(forgotten), tuple(payment.id for payment in forgotten)), forgotten
+
+        return await self._db.write("till.announce", work)
+
+    def _adopt(self, tx: Tx, caller: Caller, one: Held) -> Payment:
+        location = people.location(tx.connection, caller.location)
+        assert location is not None, "a paired till has a location"
+        body = {
+            "amount": one.amount.amount_minor,
+            "announced": {"hash": one.hash, "line": one.line, "seq": one.seq, "state": one.state},
+            "attempt": caller.attempt,
+            "baseline": "",
+            "business_date": business_date(tx.now_us(), location.zone),
+            "counter": None,
+            "currency": one.amount.currency,
+            "custody": None,
+            "deadline_us": None,
+            "device": caller.device,
+            "digest": "",
+            "exponent": one.amount.exponent,
+            "kind": PaymentKind.SALE.value,
+            "location": caller.location,
+            "method": "card",
+            "mode": "live",
+            "order": None,
+            "original": None,
+            "outage": None,
+            "policy_version": None,
+            "reason": "forgotten_by_restore",
+            "rounding": 0,
+            "series": None,
+            "staff": caller.staff,
+            "tender": "card",
+            "terminal": None,
+            "tip": 0,
+            "zone": location.zone,
+        }
+        journal.append(tx, Draft("payment.announced", parse_id(one.id), caller.actor, body))
+        payment = payments.get(tx.connection, one.id)
+        assert payment is not None, "the projection has just written it"
+        assert payment.state is PaymentState.UNKNOWN, "an announced payment is unknown"
+        return payment
