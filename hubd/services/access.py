@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import base64
+import hashlib
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from hubd.errors import AccessError
-from hubd.model.permissions import Permission
+from hubd.errors import AccessError, Retry
+from hubd.model.device import DeviceKind
+from hubd.model.permissions import ADMINISTRATOR_PERMISSIONS, Permission, device_permissions, permissions_of
+from hubd.runtime import Runtime
+from hubd.services.feed import Feed
+from hubd.services.pins import PinGuard, PinHasher
+from hubd.services.signatures import ReplayWindow, SignedRequest, verify_p256
+from hubd.store import devices, documents, people
+from hubd.store.db import Database
+from hubd.store.devices import Device
+from hubd.store.people import Location, StaffMember
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +62,230 @@ class Caller:
                 remedy="Let a person whose role allows it sign in with the PIN, and repeat the request.",
                 params={"permission": permission},
             )
+
+
+TOKEN_BYTES = 32
+SESSION_IDLE_S = 15 * 60
+SESSION_LONGEST_S = 12 * 3600
+SESSIONS_MAX = 1_000
+_ACCESS_KINDS = ("device.", "staff.", "grant.", "location.")
+_NOBODY = "$scrypt$ln=15,r=8,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+"""A verifier that nothing matches: an unknown person must take as long to refuse as a wrong PIN."""
+
+
+def make_token(runtime: Runtime) -> str:
+    """256 unpredictable bits, as text that fits into a header."""
+    return base64.urlsafe_b64encode(runtime.ids.token_bytes(TOKEN_BYTES)).decode("ascii").rstrip("=")
+
+
+def token_digest(token: str) -> bytes:
+    """What the hub keeps of a token. No slow hash is needed: nobody guesses 256 bits."""
+    return hashlib.sha256(token.encode("utf-8")).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A person who is signed in, at one device or in one browser, until idle for 15 minutes."""
+
+    token: str = field(repr=False)
+    staff: str
+    name: str
+    device: str
+    location: str
+    permissions: frozenset[Permission]
+    language: str
+    idle_s: int = SESSION_IDLE_S
+
+
+@dataclass(slots=True)
+class _Open:
+    """What the hub remembers of a session; its token is kept as a digest."""
+
+    staff: str
+    device: str
+    location: str
+    opened: float
+    used: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    by_token: Mapping[bytes, Device]
+    by_id: Mapping[str, Device]
+    staff: Mapping[str, StaffMember]
+    grants: tuple[tuple[str, str, str], ...]
+    locations: tuple[Location, ...]
+
+
+def _read_known(connection: sqlite3.Connection) -> _Known:
+    paired = [
+        device
+        for device in devices.all_devices(connection)
+        if device.kind in {DeviceKind.TILL, DeviceKind.VIEWER} and device.active
+    ]
+    return _Known(
+        by_token={device.token_sha256: device for device in paired if device.token_sha256},
+        by_id={device.id: device for device in paired},
+        staff={person.id: person for person in people.all_staff(connection)},
+        grants=tuple(people.all_grants(connection)),
+        locations=tuple(people.locations(connection)),
+    )
+
+
+class AccessDesk:
+    """Establishes who calls: devices by token or signature, people by PIN for a short session.
+
+    Sessions live in memory only: after a restart people sign in again. What is known of devices and grants is kept
+    in memory too, and read anew after every entry that changes it.
+    """
+
+    def __init__(self, db: Database, runtime: Runtime, hasher: PinHasher, feed: Feed) -> None:
+        self._db = db
+        self._runtime = runtime
+        self._hasher = hasher
+        self._known: _Known | None = None
+        self._sessions: dict[bytes, _Open] = {}
+        self._windows: dict[str, ReplayWindow] = {}
+        self.guard = PinGuard(db, runtime)
+        feed.listen(_ACCESS_KINDS, lambda _entry: self.forget())
+
+    def forget(self) -> None:
+        """Read devices and grants anew at the next call; for those who have just changed them."""
+        self._known = None
+
+    async def _all(self) -> _Known:
+        known = self._known
+        if known is None:
+            known = self._known = await self._db.read("access", _read_known)
+        return known
+
+    async def device_of_token(self, token: str) -> Device:
+        """The paired device that holds this token; raises `access.unknown_token`."""
+        device = (await self._all()).by_token.get(token_digest(token))
+        if device is None:
+            raise AccessError(
+                "access.unknown_token",
+                "The token is not known to this hub, or its device was removed.",
+                remedy="Pair the device again: a person in the store shows a new code.",
+            )
+        return device
+
+    async def device_of_signature(self, signed: SignedRequest) -> Device:
+        """The paired browser whose key made this signature; raises `access.bad_signature`, `access.stale_signature`."""
+        device = (await self._all()).by_id.get(signed.key_id)
+        if device is None or device.public_key is None:
+            raise AccessError("access.bad_signature", "The signature names no paired browser.", remedy="Pair it again.")
+        if signed.start != self._runtime.start_id:
+            raise AccessError(
+                "access.stale_signature",
+                "The signature was made for another start of the hub.",
+                remedy="Sign again with the start that the answer's Hub-Line names.",
+                retry=Retry.SAME_REQUEST,
+            )
+        if not verify_p256(device.public_key, signed.signature, signed.base):
+            raise AccessError("access.bad_signature", "The signature does not fit the request.", remedy="Sign anew.")
+        if not self._windows.setdefault(device.id, ReplayWindow()).accept(signed.counter):
+            raise AccessError(
+                "access.stale_signature",
+                "The counter of the signature was used before.",
+                remedy="Raise the counter with every request and sign again.",
+                retry=Retry.SAME_REQUEST,
+            )
+        return device
+
+    async def origins(self) -> frozenset[str]:
+        """Origins of all paired browsers; preflight requests are answered for these alone."""
+        return frozenset(device.origin for device in (await self._all()).by_id.values() if device.origin)
+
+    async def caller(
+        self, device: Device | None, session: str | None, *, attempt: int = 1, hub_line: str = "", language: str = ""
+    ) -> Caller:
+        """The caller of a request from this device and, if a session token is given, this person.
+
+        Raises `access.session_over` for a session that is not known (any more) or belongs to another device.
+        """
+        known = await self._all()
+        person = self._person(session, device.id if device else "") if session else None
+        if device is None and person is None:
+            raise AccessError("access.not_signed_in", "Nobody is signed in.", remedy="Sign in with your PIN.")
+        location = device.location if device else (person.location if person else "")
+        granted = device_permissions(device.kind) if device else frozenset[Permission]()
+        spoken = device.language if device else "en"
+        if person is not None:
+            granted |= self._granted(known, person.staff, location)
+            spoken = known.staff[person.staff].language if person.staff in known.staff and not device else spoken
+        return Caller(
+            device=device.id if device else "",
+            staff=person.staff if person else None,
+            location=location,
+            permissions=granted,
+            language=language or spoken,
+            attempt=attempt,
+            hub_line=hub_line,
+        )
+
+    async def administrator(self, language: str = "en") -> Caller:
+        """The administrator of the machine, who reached the unix socket: the file's permissions let nobody else in."""
+        places = (await self._all()).locations
+        return Caller("", None, places[0].id if places else "", ADMINISTRATOR_PERMISSIONS, language)
+
+    async def sign_in(self, staff: str, pin: str, *, device: Device | None, location: str | None = None) -> Session:
+        """Open a session for a person who knows the PIN. Raises `pin_wrong`, `pin_locked`, `access.no_role_here`."""
+        self.guard.check(staff)
+        known = await self._all()
+        person = known.staff.get(staff)
+        verifier, name = await self._db.read("sign_in", lambda connection: _secrets_of(connection, person))
+        matches = await self._hasher.matches(pin, verifier or _NOBODY)
+        if person is None or not verifier or not matches:
+            await self.guard.failed(staff)
+            raise AccessError("pin_wrong", "The PIN is wrong, or the person is not known.", remedy="Type it again.")
+        await self.guard.passed(staff)
+        place = device.location if device else location or (known.locations[0].id if known.locations else "")
+        granted = self._granted(known, staff, place)
+        if not granted:
+            raise AccessError(
+                "access.no_role_here",
+                "The person has no role at this location.",
+                remedy="Let a manager grant one.",
+            )
+        token = make_token(self._runtime)
+        now = self._runtime.clock.monotonic()
+        self._drop_old(now)
+        self._sessions[token_digest(token)] = _Open(staff, device.id if device else "", place, now, now)
+        return Session(token, staff, name, device.id if device else "", place, granted, person.language)
+
+    def sign_out(self, token: str) -> None:
+        """End a session; nothing happens if it is over."""
+        self._sessions.pop(token_digest(token), None)
+
+    def _drop_old(self, now: float) -> None:
+        for digest, session in list(self._sessions.items()):
+            if now - session.used > SESSION_IDLE_S or now - session.opened > SESSION_LONGEST_S:
+                del self._sessions[digest]
+        while len(self._sessions) >= SESSIONS_MAX:
+            del self._sessions[min(self._sessions, key=lambda digest: self._sessions[digest].used)]
+
+    def _person(self, token: str, device: str) -> _Open:
+        now = self._runtime.clock.monotonic()
+        self._drop_old(now)
+        session = self._sessions.get(token_digest(token))
+        if session is None or session.device != device:
+            raise AccessError("access.session_over", "The session is over.", remedy="Sign in again with the PIN.")
+        session.used = now
+        return session
+
+    def _granted(self, known: _Known, staff: str, location: str) -> frozenset[Permission]:
+        if staff not in known.staff:
+            return frozenset()
+        return permissions_of(
+            frozenset(role for who, where, role in known.grants if who == staff and where in (location, "*"))
+        )
+
+
+def _secrets_of(connection: sqlite3.Connection, person: StaffMember | None) -> tuple[str, str]:
+    """PIN verifier and name; empty where there is no such person or the documents were erased."""
+    if person is None:
+        return "", ""
+    pin = documents.get(connection, person.pin_document)
+    name = documents.get(connection, person.name_document)
+    return (pin.content.decode() if pin else ""), (name.content.decode() if name else "")

@@ -1,0 +1,157 @@
+"""The event feed: the journal's new entries, and notices that are not stored, for everybody who follows.
+
+One task reads each new entry once and keeps the latest in memory. Followers pull from their own place, so a slow one
+costs nothing but the entries it has yet to read; one that is too far behind is told to start again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from hubd.model.entry import Entry
+from hubd.runtime import Runtime
+from hubd.store import journal
+from hubd.store.db import Database
+
+RECENT_MAX = 2_000
+NOTICES_MAX = 500
+BATCH_MAX = 200
+BEHIND_MAX = 10_000
+"""A follower further behind than this is told to read the lists again instead of every entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that is seen once and not stored: a prompt of a terminal, a device's state."""
+
+    number: int
+    name: str
+    subject: str
+    data: dict[str, Any]
+    till: str = ""
+    """Only for this till; empty: for everybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a follower has come: the last entry and the last notice it has."""
+
+    seq: int
+    notice: int
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What came after a place, oldest first, and the place after it. `lost` tells to read the lists again."""
+
+    entries: tuple[Entry, ...]
+    notices: tuple[Notice, ...]
+    place: Place
+    lost: bool = False
+
+
+class Feed:
+    """Wakes those who follow the journal. `run` belongs to the supervisor."""
+
+    def __init__(self, db: Database, runtime: Runtime) -> None:
+        self._db = db
+        self._runtime = runtime
+        self._recent: deque[Entry] = deque(maxlen=RECENT_MAX)
+        self._notices: deque[Notice] = deque(maxlen=NOTICES_MAX)
+        self._notice_number = 0
+        self._seq = db.head.seq
+        self._wake = asyncio.Event()
+        self._listeners: list[tuple[tuple[str, ...], Callable[[Entry], None]]] = []
+        self.stopped = False
+
+    @property
+    def hub_line(self) -> str:
+        """`line:seq:start` of this moment, for the header `Hub-Line`."""
+        head = self._db.head
+        return f"{head.line.hex()}:{head.seq}:{self._runtime.start_id}"
+
+    @property
+    def place(self) -> Place:
+        """The newest place."""
+        return Place(self._seq, self._notice_number)
+
+    def listen(self, kinds: tuple[str, ...], listener: Callable[[Entry], None]) -> None:
+        """Call `listener(entry)` for each new entry whose kind begins with one of `kinds`."""
+        self._listeners.append((kinds, listener))
+
+    def tell(self, name: str, subject: str, data: dict[str, Any], till: str = "") -> None:
+        """Give a notice to everybody who follows at this moment; it is not stored."""
+        self._notice_number += 1
+        self._notices.append(Notice(self._notice_number, name, subject, data, till))
+        self._rouse()
+
+    def stop(self) -> None:
+        """End every stream; called before the server stops, which would wait for them."""
+        self.stopped = True
+        self._rouse()
+
+    async def run(self) -> None:
+        """Read new entries for ever."""
+        while True:
+            await self._db.moved_beyond(self._seq)
+            entries = await self._db.read("feed", partial(journal.entries_after, seq=self._seq, limit=BATCH_MAX))
+            for entry in entries:
+                self._recent.append(entry)
+                self._seq = entry.seq
+                for kinds, listener in self._listeners:
+                    if entry.kind.startswith(kinds):
+                        listener(entry)
+            self._rouse()
+
+    async def resume(self, line: str, seq: int) -> Place | None:
+        """The place after the entry `seq` of `line`, or None if it is not in this hub's chain or too far back."""
+        if not 0 <= seq <= self._db.head.seq or self._seq - seq > BEHIND_MAX:
+            return None
+        if seq == 0:
+            return Place(0, self._notice_number)
+        wrote = await self._db.read("feed.line", lambda connection: journal.line_at(connection, seq))
+        known = await self._db.read("feed.hash", lambda connection: journal.hash_at(connection, seq))
+        if wrote is None or known is None or (line and wrote.hex() != line):
+            return None
+        return Place(min(seq, self._seq), self._notice_number)
+
+    async def news(self, place: Place, wait_s: float) -> News:
+        """What came after `place`; waits up to `wait_s` for something to come. Empty when nothing did."""
+        if not self._has_news(place):
+            wake = self._wake
+            try:
+                async with self._runtime.clock.timeout(wait_s):
+                    await wake.wait()
+            except TimeoutError:
+                return News((), (), place)
+        if self._seq - place.seq > BEHIND_MAX:
+            return News((), (), self.place, lost=True)
+        entries = await self._entries_after(place.seq)
+        notices = tuple(notice for notice in self._notices if notice.number > place.notice)
+        return News(
+            entries,
+            notices,
+            Place(entries[-1].seq if entries else place.seq, notices[-1].number if notices else place.notice),
+        )
+
+    def _has_news(self, place: Place) -> bool:
+        return self.stopped or self._seq > place.seq or self._notice_number > place.notice
+
+    async def _entries_after(self, seq: int) -> tuple[Entry, ...]:
+        if self._seq <= seq:
+            return ()
+        if self._recent and self._recent[0].seq <= seq + 1:
+            first = seq + 1 - self._recent[0].seq
+            return tuple(self._recent[at] for at in range(first, min(first + BATCH_MAX, len(self._recent))))
+        return tuple(
+            await self._db.read("feed.older", lambda connection: journal.entries_after(connection, seq, BATCH_MAX))
+        )
+
+    def _rouse(self) -> None:
+        self._wake.set()
+        self._wake = asyncio.Event()

@@ -1,0 +1,318 @@
+"""Staff, their roles, locations, and the set-up that makes the first owner. All of it works without a cloud."""
+
+from __future__ import annotations
+
+import hmac
+import re
+import sqlite3
+from dataclasses import dataclass, field
+
+from hubd.errors import AccessError, InvalidValueError, NotFoundError
+from hubd.model.card_data import check_free_text
+from hubd.model.entry import Document, Draft
+from hubd.model.ids import id_bytes, parse_id
+from hubd.model.money import exponent_of
+from hubd.model.permissions import Permission, Role, parse_role, role_permissions
+from hubd.runtime import Runtime
+from hubd.services.access import AccessDesk, Caller
+from hubd.services.calendar import zone_of
+from hubd.services.pairing import make_code, normal_code
+from hubd.services.pins import PinHasher, check_pin
+from hubd.store import documents, journal, people
+from hubd.store.db import Database
+from hubd.store.people import Location, StaffMember
+from hubd.store.tx import Tx
+
+NAME_CHARS_MAX = 80
+SETUP_TRIES = 5
+EVERYWHERE = "*"
+_COUNTRY = re.compile(r"[A-Z]{2}")
+_LANGUAGE = re.compile(r"[a-z]{2}(-[A-Z]{2})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A person with the name and the roles that the caller may see."""
+
+    id: str
+    name: str
+    language: str
+    roles: tuple[tuple[str, str], ...]
+    """(location, role) pairs; location `*` means everywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewPerson:
+    """A person to add or to change."""
+
+    id: str
+    name: str
+    pin: str = field(repr=False)
+    language: str = "en"
+    roles: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SetUp:
+    """What makes a hub usable: its first location and its owner."""
+
+    owner: NewPerson
+    location: Location
+
+
+def check_name(name: str, what: str = "name") -> str:
+    """Return a name without the space around it; raise `invalid_name`, `card_data_refused`."""
+    plain = check_free_text(name.strip(), what)
+    if not 1 <= len(plain) <= NAME_CHARS_MAX or not plain.isprintable():
+        raise InvalidValueError(
+            "invalid_name", f"A {what} has 1 to {NAME_CHARS_MAX} printable characters.", remedy="Shorten it."
+        )
+    return plain
+
+
+def check_location(location: Location) -> Location:
+    """Return a location whose fields follow their grammars; raise for the first that does not."""
+    parse_id(location.id, "location id")
+    zone_of(location.zone)
+    exponent_of(location.currency)
+    if not _COUNTRY.fullmatch(location.country):
+        raise InvalidValueError("invalid_country", "The country is not a code.", remedy='Send two capitals: "FR".')
+    return Location(location.id, check_name(location.name), location.zone, location.currency, location.country)
+
+
+class StaffDesk:
+    """Adds, changes and removes people, grants roles, sets locations, and sets the hub up once."""
+
+    def __init__(self, db: Database, runtime: Runtime, access: AccessDesk, hasher: PinHasher) -> None:
+        self._db = db
+        self._runtime = runtime
+        self._access = access
+        self._hasher = hasher
+        self._setup_code = make_code(runtime)
+        self._setup_tries = SETUP_TRIES
+
+    async def everybody(self) -> list[Person]:
+        """Everybody who is active, oldest first."""
+        return await self._db.read("staff", _read_people)
+
+    async def is_set_up(self) -> bool:
+        """Whether there is an owner who can sign in."""
+        return bool(await self._db.read("is_set_up", people.all_staff))
+
+    async def add(self, person: NewPerson, caller: Caller) -> Person:
+        """Add a person, or change name, PIN and language of one with this id; durable when it returns."""
+        caller.need(Permission.STAFF_MANAGE)
+        checked = await self._checked(person)
+        for location, role in checked.roles:
+            self._may_grant(caller, location, parse_role(role))
+
+        def work(tx: Tx) -> None:
+            known = people.staff(tx.connection, checked.id)
+            if known is not None:
+                self._may_touch(tx, known, caller)
+            _append_person(tx, checked, caller.actor, known is not None)
+            if known is not None:
+                _erase(tx, (known.name_document, known.pin_document), caller.actor, "staff_changed")
+
+        await self._db.write("add_staff", work)
+        await self._access.guard.passed(checked.id)
+        self._access.forget()
+        return await self._get(checked.id)
+
+    async def remove(self, staff_id: str, caller: Caller) -> None:
+        """Take a person out and erase name and PIN; the entries keep the id alone."""
+        caller.need(Permission.STAFF_MANAGE)
+
+        def work(tx: Tx) -> None:
+            known = people.staff(tx.connection, staff_id)
+            if known is None:
+                raise _no_person()
+            if not known.active:
+                return
+            self._may_touch(tx, known, caller)
+            _keep_an_owner(tx, staff_id)
+            journal.append(tx, Draft("staff.removed", staff_id, caller.actor, {}))
+            _erase(tx, (known.name_document, known.pin_document), caller.actor, "staff_removed")
+
+        await self._db.write("remove_staff", work)
+        self._access.forget()
+
+    async def grant(self, staff_id: str, location: str, role: Role, caller: Caller) -> Person:
+        """Give a role at a location, or everywhere with `*`."""
+        caller.need(Permission.STAFF_MANAGE)
+        self._may_grant(caller, location, role)
+
+        def work(tx: Tx) -> None:
+            if people.staff(tx.connection, staff_id) is None:
+                raise _no_person()
+            if role not in people.roles_of(tx.connection, staff_id, location):
+                body = {"location": location, "role": role.value}
+                journal.append(tx, Draft("grant.given", staff_id, caller.actor, body))
+
+        await self._db.write("grant", work)
+        self._access.forget()
+        return await self._get(staff_id)
+
+    async def withdraw(self, staff_id: str, location: str, role: Role, caller: Caller) -> Person:
+        """Take a role back; the last owner everywhere keeps his."""
+        caller.need(Permission.STAFF_MANAGE)
+        self._may_grant(caller, location, role)
+
+        def work(tx: Tx) -> None:
+            if (staff_id, location, role.value) not in people.all_grants(tx.connection):
+                return
+            if role is Role.OWNER:
+                _keep_an_owner(tx, staff_id)
+            body = {"location": location, "role": role.value}
+            journal.append(tx, Draft("grant.withdrawn", staff_id, caller.actor, body))
+
+        await self._db.write("withdraw", work)
+        self._access.forget()
+        return await self._get(staff_id)
+
+    async def locations(self) -> list[Location]:
+        """All locations."""
+        return await self._db.read("locations", people.locations)
+
+    async def set_location(self, location: Location, caller: Caller) -> Location:
+        """Add or change a location."""
+        caller.need(Permission.LOCATIONS_MANAGE)
+        checked = check_location(location)
+        await self._db.write("set_location", lambda tx: _append_location(tx, checked, caller.actor))
+        self._access.forget()
+        return checked
+
+    @property
+    def setup_code(self) -> str:
+        """The code that lets a browser on the LAN set the hub up; shown to the machine's administrator alone."""
+        return self._setup_code
+
+    def check_setup_code(self, typed: str) -> None:
+        """Raise `setup.code_wrong`; after five wrong ones a new code stands at the machine."""
+        if not hmac.compare_digest(normal_code(typed).encode(), self._setup_code.encode()):
+            self._setup_tries -= 1
+            if self._setup_tries <= 0:
+                self._setup_code, self._setup_tries = make_code(self._runtime), SETUP_TRIES
+            raise AccessError(
+                "setup.code_wrong",
+                "The set-up code is wrong.",
+                remedy="Read it on the machine with `hubctl status`; after five wrong ones it changes.",
+            )
+
+    async def set_up(self, wanted: SetUp, caller: Caller) -> Person:
+        """Make the first location and the owner. Raises `setup.done` when there is an owner already."""
+        location = check_location(wanted.location)
+        owner = await self._checked(wanted.owner)
+        roles = ((EVERYWHERE, Role.OWNER.value),)
+        checked = _Checked(owner.id, owner.language, owner.name, owner.pin, roles)
+
+        def work(tx: Tx) -> None:
+            if people.all_staff(tx.connection):
+                raise AccessError(
+                    "setup.done", "This hub is set up already.", remedy="Sign in as its owner to change it."
+                )
+            _append_location(tx, location, caller.actor)
+            _append_person(tx, checked, caller.actor, False)
+            journal.append(tx, Draft("hub.set_up", "", caller.actor, {"location": location.id, "owner": owner.id}))
+
+        await self._db.write("set_up", work)
+        self._access.forget()
+        return await self._get(owner.id)
+
+    async def _checked(self, person: NewPerson) -> _Checked:
+        parse_id(person.id, "staff id")
+        if not _LANGUAGE.fullmatch(person.language):
+            raise InvalidValueError("invalid_language", "The language is not a tag.", remedy='Send such as "fr".')
+        verifier = await self._hasher.make(check_pin(person.pin))
+        return _Checked(
+            person.id,
+            person.language,
+            self._document("staff_name", check_name(person.name)),
+            self._document("pin_verifier", verifier),
+            person.roles,
+        )
+
+    def _document(self, klass: str, text: str) -> Document:
+        ids = self._runtime.ids
+        return Document(id_bytes(ids.new_id()), klass, ids.token_bytes(32), text.encode())
+
+    def _may_grant(self, caller: Caller, location: str, role: Role) -> None:
+        """Nobody gives or takes more than he has: a manager makes no owner."""
+        if role is Role.OWNER:
+            caller.need(Permission.LOCATIONS_MANAGE)
+        for permission in role_permissions(role) - role_permissions(Role.TECHNICIAN):
+            caller.need(permission)
+        if location != EVERYWHERE:
+            parse_id(location, "location id")
+
+    def _may_touch(self, tx: Tx, person: StaffMember, caller: Caller) -> None:
+        roles = {role for who, _where, role in people.all_grants(tx.connection) if who == person.id}
+        if Role.OWNER in roles:
+            caller.need(Permission.LOCATIONS_MANAGE)
+
+    async def _get(self, staff_id: str) -> Person:
+        found = [person for person in await self.everybody() if person.id == staff_id]
+        if not found:
+            raise _no_person()
+        return found[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    id: str
+    language: str
+    name: Document
+    pin: Document
+    roles: tuple[tuple[str, str], ...]
+
+
+def _append_person(tx: Tx, person: _Checked, actor: str, known: bool) -> None:
+    kind = "staff.changed" if known else "staff.added"
+    body = {"language": person.language}
+    journal.append(tx, Draft(kind, person.id, actor, body, documents=(person.name, person.pin)))
+    granted = set(people.all_grants(tx.connection))
+    for location, role in person.roles:
+        if (person.id, location, role) not in granted:
+            journal.append(tx, Draft("grant.given", person.id, actor, {"location": location, "role": role}))
+
+
+def _erase(tx: Tx, ids: tuple[bytes, ...], actor: str, reason: str) -> None:
+    for document in ids:
+        if documents.erase(tx, document):
+            journal.append(tx, Draft("document.erased", "", actor, {"id": document.hex(), "reason": reason}))
+
+
+def _append_location(tx: Tx, location: Location, actor: str) -> None:
+    body = {
+        "name": location.name,
+        "zone": location.zone,
+        "currency": location.currency,
+        "country": location.country,
+    }
+    if people.location(tx.connection, location.id) != location:
+        journal.append(tx, Draft("location.set", location.id, actor, body))
+
+
+def _keep_an_owner(tx: Tx, leaving: str) -> None:
+    active = {person.id for person in people.all_staff(tx.connection)} - {leaving}
+    owners = {
+        who for who, where, role in people.all_grants(tx.connection) if role == Role.OWNER and where == EVERYWHERE
+    }
+    if leaving in owners and not active & owners:
+        raise AccessError(
+            "last_owner", "This is the last owner of the store.", remedy="Make somebody else an owner first."
+        )
+
+
+def _read_people(connection: sqlite3.Connection) -> list[Person]:
+    grants = people.all_grants(connection)
+    found = []
+    for member in people.all_staff(connection):
+        document = documents.get(connection, member.name_document)
+        roles = tuple((where, role) for who, where, role in grants if who == member.id)
+        found.append(Person(member.id, document.content.decode() if document else "", member.language, roles))
+    return found
+
+
+def _no_person() -> NotFoundError:
+    return NotFoundError("staff_unknown", "There is no person with this id.", remedy="List the staff.")
