@@ -1,0 +1,1 @@
+"""The reference cloud: a real program, and the executable definition of the other side of the conversation."""
