@@ -112,7 +112,7 @@ class Program:
             loop.add_signal_handler(number, stop.set)
         async with contextlib.AsyncExitStack() as stack:
             if control is not None:
-                control.unlink(missing_ok=True)
+                _remove(control)
                 server = await asyncio.start_unix_server(self._control, control, limit=CONTROL_LINE_BYTES_MAX)
                 stack.callback(server.close)
             group = await stack.enter_async_context(asyncio.TaskGroup())
@@ -120,7 +120,7 @@ class Program:
                 first = self._make_pty(pty)
                 line = group.create_task(self._serve_pty(first, pty), name="simulator:pty")
                 stack.callback(line.cancel)
-                address = f"serial://{pty.absolute()}?baud=115200"
+                address = f"serial://{_absolute(pty)}?baud=115200"
             else:
                 address = await self._listen(tcp)
                 stack.callback(lambda: self._server.close() if self._server else None)
@@ -168,13 +168,13 @@ class Program:
                 await self._engine.serve(stream, serial=True)
                 await stream.close()
                 if not self._engine.plugged:
-                    link.unlink(missing_ok=True)
+                    _remove(link)
                     self._plug.clear()
                     await self._plug.wait()
                 stream = self._make_pty(link)
         finally:
             await stream.close()
-            link.unlink(missing_ok=True)
+            _remove(link)
 
     # -- control -------------------------------------------------------------------------------------------------------
 
@@ -190,11 +190,9 @@ class Program:
 
     async def _obey(self, line: bytes) -> dict[str, object]:
         try:
-            request = json.loads(line)
-            if not isinstance(request, dict):
-                raise ValueError("a command is an object")  # noqa: TRY004 - one kind of error for the client
+            request = dict(json.loads(line))
             answer = await self._engine.control(request)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             return {"error": str(error)}
         if request.get("cmd") == "unplug" and self._server is not None:
             self._server.close()
@@ -205,6 +203,15 @@ class Program:
         return answer
 
 
+def _remove(path: Path) -> None:
+    """Remove a link or a socket; a simulator may block for a file name."""
+    path.unlink(missing_ok=True)
+
+
+def _absolute(path: Path) -> Path:
+    return path.absolute()
+
+
 @contextlib.asynccontextmanager
 async def _announced(name: str, host: str, port: int) -> AsyncIterator[None]:
     """The device's name and address over mDNS while the block runs."""
@@ -212,7 +219,7 @@ async def _announced(name: str, host: str, port: int) -> AsyncIterator[None]:
     info = ServiceInfo(f"{service}.", f"{instance}.{service}.", addresses=[socket.inet_aton(host)], port=port)
     zeroconf = AsyncZeroconf(interfaces=[host], ip_version=IPVersion.V4Only)
     try:
-        await zeroconf.async_register_service(info)
+        await (await zeroconf.async_register_service(info))
         yield
     finally:
         await zeroconf.async_unregister_all_services()
