@@ -39,11 +39,11 @@ FIELDS = frozenset(
         "kind", "topic", "key_id", "epoch",
         # what happened
         "code", "reason", "state", "before", "mode", "role", "method", "route", "status", "error", "action", "field",
-        "schema", "version", "path", "name", "address", "port", "signal", "interface", "result",
+        "schema", "version", "hop", "detail", "path", "name", "address", "port", "signal", "interface", "result",
         # how much, how long
         "count", "works", "attempt", "restarts", "bytes", "amount_minor", "currency", "down_s", "duration_ms",
         "delay_s", "lag_ms", "upto_seq", "from_seq", "confirmed_seq", "applied_seq", "retry_after_s", "free_bytes",
-        "dropped_count",
+        "dropped_count", "ok", "age_s",
     }
 )  # fmt: skip
 """Names of `extra` that are written; a test holds every log call to them."""
@@ -86,11 +86,15 @@ def redacted(text: str) -> str:
     """The text with every line that holds card data replaced, and cut at the limit."""
     if len(text) > VALUE_BYTES_MAX:
         text = text[:VALUE_BYTES_MAX] + "… (cut)"
-    if not holds_card_data(text):
+    if not _holds_card_data(text):
         return text
     # A number may also be written over the end of a line; then no line alone shows it, and the whole text goes.
     lines = "\n".join(REMOVED if holds_card_data(line) else line for line in text.split("\n"))
-    return REMOVED if holds_card_data(lines) else lines
+    return REMOVED if _holds_card_data(lines) else lines
+
+
+def _holds_card_data(text: str) -> bool:
+    return holds_card_data(text) or ("\n" in text and holds_card_data(text.replace("\n", " ")))
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, str | int | bool | None]:
