@@ -1,0 +1,185 @@
+"""The composition root: the one place that knows every piece and plugs them together.
+
+`trading_hub` builds the part that trades: store, services, terminals. It takes everything that touches the outside
+through `World`, so the deterministic simulation runs exactly this composition; production adds servers and probes
+around it (`hubd.daemon`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from drivers.registry import Registry
+from drivers.runner import Runner
+from hubd.health import Problems
+from hubd.model.device import DeviceState
+from hubd.model.mode import Mode, ModeSnapshot
+from hubd.ports import OpenTransport, Signer, TerminalStatus
+from hubd.runtime import Runtime
+from hubd.services.access import AccessDesk
+from hubd.services.bundle import Services
+from hubd.services.devices import DeviceDesk
+from hubd.services.dialogue import Dialogues
+from hubd.services.feed import Feed
+from hubd.services.flush import Flusher
+from hubd.services.jobs import Jobs
+from hubd.services.lines import LineReason, ensure_line
+from hubd.services.orders import OrderDesk
+from hubd.services.outages import OutageDesk
+from hubd.services.pairing import PairingDesk
+from hubd.services.payments import PaymentDesk
+from hubd.services.pins import PinHasher
+from hubd.services.receipts import ReceiptDesk
+from hubd.services.settings import SettingsDesk
+from hubd.services.staff import StaffDesk
+from hubd.services.taking import OutageView
+from hubd.services.terminals import READY, Terminals
+from hubd.services.till_lines import TillLines
+from hubd.store.db import AioSqliteThread, Database, OpenDbThread, open_database
+from hubd.store.devices import Device
+from hubd.supervisor import FOREVER, Supervisor, Worker, supervision
+
+OFFLINE_MODES = frozenset({Mode.NETWORK_OUTAGE, Mode.SERVICE_DISRUPTION})
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a trading hub needs from outside."""
+
+    database: Path
+    runtime: Runtime
+    signer: Signer
+    open_transport: OpenTransport
+    registry: Registry
+    pins: PinHasher
+    fingerprint: str
+    """Of the hub's own CA key, for pairing."""
+    open_thread: OpenDbThread = AioSqliteThread.open
+    room_for_sales: Callable[[], bool] = field(default=lambda: True)
+    """Whether the disk has room for new sales; asked before a terminal is touched."""
+    line_reason: LineReason | None = None
+    """Why this start opens a new line: restored, replaced; None when it goes on in its line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """A trading hub: its services, and the supervisor under which more workers may run."""
+
+    services: Services
+    supervisor: Supervisor
+
+
+class _DriverWorkers:
+    """Runs drivers under the supervisor: restarted for ever, and never a reason to stop the hub."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._workers: dict[str, Worker] = {}
+
+    def start(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        async def forever() -> None:
+            await run()
+
+        self._workers[name] = self._supervisor.start(name, forever, FOREVER)
+
+    async def stop(self, name: str) -> None:
+        worker = self._workers.pop(name, None)
+        if worker is not None:
+            await self._supervisor.stop(worker)
+            await self._supervisor.forget(worker)
+
+
+def _make_driver(world: World, changed: Callable[[str, TerminalStatus], None], device: Device) -> Runner:
+    factory = world.registry.factory(device.driver)
+    return Runner(device.id, factory, device.address, world.open_transport, world.runtime, changed)
+
+
+def _outage_view(outages: OutageDesk) -> OutageView:
+    snapshot = outages.snapshot()
+    offline = snapshot.mode in OFFLINE_MODES
+    if snapshot.outage_id is None or snapshot.started_at_us is None:
+        return OutageView(None, cards_offline=offline)
+    return OutageView(snapshot.outage_id, snapshot.started_at_us, outages.elapsed(), offline)
+
+
+def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> Services:
+    runtime = world.runtime
+    feed, problems = Feed(db, runtime), Problems(runtime.clock)
+    access = AccessDesk(db, runtime, world.pins, feed)
+    terminals, tills, outages = Terminals(), TillLines(db, runtime, world.signer), OutageDesk(db, runtime)
+    dialogues = Dialogues(db, runtime, terminals, jobs)
+    payments = PaymentDesk(
+        db, runtime, dialogues, terminals, tills, partial(_outage_view, outages), world.room_for_sales
+    )
+
+    def terminal_changed(device_id: str, status: TerminalStatus) -> None:
+        terminals.changed(device_id)
+        attached = terminals.get(device_id)
+        _note_terminal(problems, attached.name if attached else device_id, device_id, status)
+        if status.state in READY and outages.snapshot().mode is Mode.ONLINE:
+            jobs.start("flush.wake", flusher.wake())
+
+    devices = DeviceDesk(db, terminals, partial(_make_driver, world, terminal_changed), _DriverWorkers(supervisor))
+    flusher = Flusher(db, runtime, terminals, jobs, lambda: outages.snapshot().mode is Mode.ONLINE)
+
+    def mode_changed(snapshot: ModeSnapshot) -> None:
+        if snapshot.mode is Mode.ONLINE:
+            jobs.start("flush.wake", flusher.wake())
+
+    outages.listen(mode_changed)
+    return Services(
+        runtime=runtime,
+        db=db,
+        jobs=jobs,
+        feed=feed,
+        problems=problems,
+        access=access,
+        pins=world.pins,
+        pairing=PairingDesk(db, runtime, access, feed, world.fingerprint),
+        staff=StaffDesk(db, runtime, access, world.pins),
+        settings=SettingsDesk(db, runtime.clock.now_us),
+        terminals=terminals,
+        tills=tills,
+        dialogues=dialogues,
+        payments=payments,
+        orders=OrderDesk(db, tills),
+        receipts=ReceiptDesk(db),
+        devices=devices,
+        flusher=flusher,
+        outages=outages,
+    )
+
+
+def _note_terminal(problems: Problems, name: str, device_id: str, status: TerminalStatus) -> None:
+    """Problems of a terminal follow from its status; a driver that was stopped on purpose is no problem."""
+    stopped = status.problem == "stopped"
+    problems.set(status.state is DeviceState.SILENT, "device.silent", device_id, name=name)
+    problems.set(status.state is DeviceState.GONE and not stopped, "device.gone", device_id, name=name)
+    problems.set(status.state is DeviceState.FAULTY, "device.faulty", device_id, name=name, reason=status.problem)
+
+
+@asynccontextmanager
+async def trading_hub(world: World) -> AsyncIterator[Hub]:
+    """A hub that trades, from the first line to the last commit. On leaving, everything is stopped in order.
+
+    What an earlier run left unfinished is taken up before the block begins: payments that were being worked on are
+    cancelled (nothing was sent) or unknown (and asked about), flushes that did not end are held again.
+    """
+    async with open_database(world.database, world.runtime, world.open_thread) as db:
+        await ensure_line(db, world.signer, world.runtime, world.line_reason)
+        async with supervision(world.runtime) as supervisor, Jobs() as jobs:
+            services = _compose(world, db, supervisor, jobs)
+            supervisor.start("feed", services.feed.run, FOREVER)
+            await services.access.guard.load()
+            await services.outages.load()
+            await services.flusher.resume()
+            await services.devices.start()
+            await services.dialogues.resume()
+            try:
+                yield Hub(services, supervisor)
+            finally:
+                services.feed.stop()

@@ -1,0 +1,50 @@
+"""All services of one hub, as its edges (the API, the page, the command line's socket) meet them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hubd.health import Problems
+from hubd.runtime import Runtime
+from hubd.services.access import AccessDesk
+from hubd.services.devices import DeviceDesk
+from hubd.services.dialogue import Dialogues
+from hubd.services.feed import Feed
+from hubd.services.flush import Flusher
+from hubd.services.jobs import Jobs
+from hubd.services.orders import OrderDesk
+from hubd.services.outages import OutageDesk
+from hubd.services.pairing import PairingDesk
+from hubd.services.payments import PaymentDesk
+from hubd.services.pins import PinHasher
+from hubd.services.receipts import ReceiptDesk
+from hubd.services.settings import SettingsDesk
+from hubd.services.staff import StaffDesk
+from hubd.services.terminals import Terminals
+from hubd.services.till_lines import TillLines
+from hubd.store.db import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Made by `hubd.app`; every field is ready to be called."""
+
+    runtime: Runtime
+    db: Database
+    jobs: Jobs
+    feed: Feed
+    problems: Problems
+    access: AccessDesk
+    pins: PinHasher
+    pairing: PairingDesk
+    staff: StaffDesk
+    settings: SettingsDesk
+    terminals: Terminals
+    tills: TillLines
+    dialogues: Dialogues
+    payments: PaymentDesk
+    orders: OrderDesk
+    receipts: ReceiptDesk
+    devices: DeviceDesk
+    flusher: Flusher
+    outages: OutageDesk

@@ -1,0 +1,306 @@
+"""The store's devices: what is known of them, how the terminals are now, and what people may do with them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from hubd.errors import DeviceError, HubError, InvalidValueError, NotFoundError, Retry
+from hubd.model.device import DeviceKind
+from hubd.model.entry import Draft
+from hubd.model.money import Money
+from hubd.model.payment import CUSTODY_OPEN, Payment
+from hubd.model.permissions import Permission
+from hubd.ports import Diagnosis, Progress, Terminal, TerminalStatus, TerminalTotals
+from hubd.services.access import Caller
+from hubd.services.terminals import Attached, Terminals
+from hubd.store import devices, journal, payments, people
+from hubd.store.db import Database
+from hubd.store.devices import Device
+from hubd.store.tx import Tx
+
+NAME_MAX = 60
+
+
+class RunningDriver(Protocol):
+    """A driver on its endpoint: run for ever, and the terminal that it offers."""
+
+    @property
+    def terminal(self) -> Terminal:
+        """What services talk to."""
+        ...
+
+    async def run(self) -> None:
+        """Keep the device alive until cancelled."""
+        ...
+
+
+class Workers(Protocol):
+    """Starts and stops the tasks in which drivers run; one that fails is restarted and hurts nobody else."""
+
+    def start(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Run `run` under this name from now on."""
+        ...
+
+    async def stop(self, name: str) -> None:
+        """Return once the task of this name has ended."""
+        ...
+
+
+MakeDriver = Callable[[Device], RunningDriver]
+"""Raises DeviceError when no driver of that name can be used, with the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceView:
+    """A device with what it holds and how it is. `status` is None for devices that have no driver here."""
+
+    device: Device
+    status: TerminalStatus | None
+    held_count: int
+    held: tuple[Money, ...]
+    payment_id: str
+    progress: Progress | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewDevice:
+    """A terminal that discovery or the configuration proposes."""
+
+    address: str
+    driver: str
+    name: str
+    device_class: str
+    location: str
+    role: str = ""
+    identity: str = ""
+
+
+class DeviceDesk:
+    """Lists, claims, activates, assigns and operates devices."""
+
+    def __init__(self, db: Database, terminals: Terminals, make_driver: MakeDriver, workers: Workers) -> None:
+        self._db = db
+        self._terminals = terminals
+        self._make_driver = make_driver
+        self._workers = workers
+        self._load_errors: dict[str, HubError] = {}
+
+    async def start(self) -> None:
+        """Run the drivers of all active terminals. Called once, before payments are taken."""
+        for device in await self._db.read("device.terminals", lambda c: devices.all_devices(c, DeviceKind.TERMINAL)):
+            if device.active:
+                self._attach(device)
+
+    async def all(self) -> list[DeviceView]:
+        """Every device that was not removed; one that holds money cannot be removed."""
+        found, stored = await self._db.read(
+            "device.all", lambda c: (devices.all_devices(c), payments.in_custody(c, *CUSTODY_OPEN))
+        )
+        return [self._view(device, stored) for device in found]
+
+    async def get(self, device_id: str) -> DeviceView:
+        """One device. Raises `device_unknown`."""
+        for view in await self.all():
+            if view.device.id == device_id:
+                return view
+        raise _unknown_device()
+
+    async def claim(self, device_id: str, new: NewDevice, actor: str) -> Device:
+        """Note a proposed terminal; it takes no payments before a person activates it. A known address: no change."""
+        if not 1 <= len(new.name) <= NAME_MAX:
+            raise InvalidValueError("invalid_name", f"A name has 1 to {NAME_MAX} characters.", remedy="Shorten it.")
+
+        def work(tx: Tx) -> Device:
+            for known in devices.all_devices(tx.connection, DeviceKind.TERMINAL):
+                if known.id == device_id or known.address == new.address:
+                    return known
+            if people.location(tx.connection, new.location) is None:
+                raise NotFoundError("location_unknown", "The location is not known.", remedy="Read the locations.")
+            body = {
+                "address": new.address,
+                "device_class": new.device_class,
+                "driver": new.driver,
+                "identity": new.identity or new.address,
+                "kind": DeviceKind.TERMINAL.value,
+                "location": new.location,
+                "name": new.name,
+                "role": new.role,
+            }
+            journal.append(tx, Draft("device.claimed", device_id, actor, body))
+            return _get(tx, device_id)
+
+        return await self._db.write("device.claim", work)
+
+    async def activate(self, device_id: str, caller: Caller) -> DeviceView:
+        """Let a terminal take payments from now on; a person stands behind it."""
+        caller.need(Permission.DEVICES_MANAGE)
+
+        def work(tx: Tx) -> Device:
+            device = _get(tx, device_id)
+            if device.kind is not DeviceKind.TERMINAL:
+                raise DeviceError(
+                    "device.not_a_terminal", "Only terminals are activated.", remedy="Pair tills instead."
+                )
+            if not device.active:
+                journal.append(tx, Draft("device.activated", device_id, caller.actor, {"address": device.address}))
+            return _get(tx, device_id)
+
+        device = await self._db.write("device.activate", work)
+        if self._terminals.get(device_id) is None:
+            self._attach(device)
+        return await self.get(device_id)
+
+    async def deactivate(self, device_id: str, caller: Caller) -> DeviceView:
+        """Take a terminal out of use. Raises `pending_offline_payments` while it holds money or works on a payment."""
+        caller.need(Permission.DEVICES_MANAGE)
+
+        def work(tx: Tx) -> Device:
+            device = _get(tx, device_id)
+            refuse_while_pending(pending_on(tx, device_id))
+            if device.active:
+                journal.append(tx, Draft("device.deactivated", device_id, caller.actor, {"address": device.address}))
+            return _get(tx, device_id)
+
+        await self._db.write("device.deactivate", work)
+        self._terminals.detach(device_id)
+        await self._workers.stop(_worker(device_id))
+        return await self.get(device_id)
+
+    async def assign(self, device_id: str, name: str, role: str, address: str | None, caller: Caller) -> DeviceView:
+        """Give a device its name, its role (`till:ID` or none) and, after a move, its new address."""
+        caller.need(Permission.DEVICES_MANAGE)
+        if not 1 <= len(name) <= NAME_MAX:
+            raise InvalidValueError("invalid_name", f"A name has 1 to {NAME_MAX} characters.", remedy="Shorten it.")
+
+        def work(tx: Tx) -> tuple[Device, Device]:
+            device = _get(tx, device_id)
+            body = {"address": address or device.address, "name": name, "role": role}
+            journal.append(tx, Draft("device.assigned", device_id, caller.actor, body))
+            return device, _get(tx, device_id)
+
+        before, after = await self._db.write("device.assign", work)
+        if after.active and after.kind is DeviceKind.TERMINAL:
+            if before.address != after.address:
+                self._terminals.detach(device_id)
+                await self._workers.stop(_worker(device_id))
+                self._attach(after)
+            elif (attached := self._terminals.get(device_id)) is not None:
+                attached.name, attached.role = after.name, after.role
+                self._terminals.changed(device_id)
+        return await self.get(device_id)
+
+    async def end_of_day(self, device_id: str, caller: Caller) -> TerminalTotals:
+        """Close a terminal's batch; its totals are noted in the journal."""
+        caller.need(Permission.DEVICES_OPERATE)
+        attached = self._need_attached(device_id)
+        async with attached.lock:
+            totals = await attached.terminal.end_of_day()
+        body = {
+            "count": totals.count,
+            "total": totals.total.amount_minor if totals.total else None,
+            "currency": totals.total.currency if totals.total else None,
+            "stored_count": totals.stored_count,
+        }
+        await self._db.write(
+            "device.end_of_day",
+            lambda tx: journal.append(tx, Draft("end_of_day.closed", device_id, caller.actor, body)),
+        )
+        return totals
+
+    async def diagnose(self, device_id: str, caller: Caller) -> Diagnosis:
+        """Let a terminal test its own line to its host."""
+        caller.need(Permission.DEVICES_OPERATE)
+        attached = self._need_attached(device_id)
+        async with attached.lock:
+            return await attached.terminal.diagnose()
+
+    def _need_attached(self, device_id: str) -> Attached:
+        attached = self._terminals.get(device_id)
+        if attached is None:
+            raise DeviceError(
+                "device.gone",
+                "The terminal is not attached.",
+                remedy="Activate it, or look at the devices for what is wrong.",
+                retry=Retry.SAME_REQUEST,
+                retry_after_s=10,
+            )
+        if attached.payment_id:
+            raise DeviceError(
+                "device.busy",
+                "The terminal is taking a payment.",
+                remedy="Wait for it.",
+                retry=Retry.SAME_REQUEST,
+                retry_after_s=10,
+            )
+        return attached
+
+    def _attach(self, device: Device) -> None:
+        try:
+            driver = self._make_driver(device)
+        except HubError as exc:
+            self._load_errors[device.id] = exc
+            return
+        self._load_errors.pop(device.id, None)
+        self._terminals.attach(
+            Attached(
+                device.id, device.name, device.role, device.location, device.device_class or "terminal", driver.terminal
+            )
+        )
+        self._workers.start(_worker(device.id), driver.run)
+
+    def load_errors(self) -> dict[str, HubError]:
+        """Devices whose driver cannot be used, with the reason."""
+        return dict(self._load_errors)
+
+    def _view(self, device: Device, stored: list[Payment]) -> DeviceView:
+        held = [payment for payment in stored if payment.terminal == device.id]
+        sums: dict[str, int] = {}
+        for payment in held:
+            sums[payment.currency] = sums.get(payment.currency, 0) + payment.money.amount_minor
+        attached = self._terminals.get(device.id)
+        return DeviceView(
+            device,
+            attached.terminal.status if attached else None,
+            len(held),
+            tuple(Money(total, currency) for currency, total in sorted(sums.items())),
+            attached.payment_id if attached else "",
+            attached.progress if attached else None,
+        )
+
+
+def _worker(device_id: str) -> str:
+    return f"driver:{device_id}"
+
+
+def _get(tx: Tx, device_id: str) -> Device:
+    device = devices.get(tx.connection, device_id)
+    if device is None or device.removed:
+        raise _unknown_device()
+    return device
+
+
+def _unknown_device() -> NotFoundError:
+    return NotFoundError("device_unknown", "No device of this id is known to this hub.", remedy="Read the list.")
+
+
+def pending_on(tx: Tx, device_id: str) -> list[Payment]:
+    """Payments whose money is, or may be, in this terminal (B14)."""
+    held = payments.in_custody(tx.connection, *CUSTODY_OPEN)
+    open_ones = [*payments.running(tx.connection), *payments.unknown(tx.connection), *held]
+    return [payment for payment in open_ones if payment.terminal == device_id]
+
+
+def refuse_while_pending(pending: list[Payment]) -> None:
+    """Raise `pending_offline_payments` with count and total if anything is pending (B14, promise 5)."""
+    if not pending:
+        return
+    total = sum(payment.money.amount_minor for payment in pending)
+    raise DeviceError(
+        "pending_offline_payments",
+        f"{len(pending)} payments are not confirmed yet.",
+        remedy="Leave the device connected until they are sent and answered; resolve unknown ones first.",
+        retry=Retry.AFTER_ENQUIRY,
+        params={"count": len(pending), "total": total, "currency": pending[0].currency},
+    )

@@ -1,0 +1,140 @@
+"""The receipt as data, with what French cash-register law wants on it (domain 5.3); rendering belongs to others."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from hubd.errors import NotFoundError, PaymentError, Retry
+from hubd.model.money import Money, TaxRate
+from hubd.model.order import Order
+from hubd.model.payment import Payment, PaymentKind, PaymentState
+from hubd.services.calendar import local_time, rfc3339
+from hubd.services.settings import effective
+from hubd.store import devices, documents, journal, orders, payments, people
+from hubd.store.db import Database
+
+OFFLINE_MARK = {
+    "en": "offline payment, waiting for the bank",
+    "fr": "paiement hors ligne — en attente",
+    "nl": "offline betaling, wacht op de bank",
+}
+WITHOUT_RECEIPT = frozenset(
+    {
+        PaymentState.REQUESTED,
+        PaymentState.IN_PROGRESS,
+        PaymentState.UNKNOWN,
+        PaymentState.REFUSED,
+        PaymentState.CONFLICT,
+    }
+)
+
+
+class ReceiptDesk:
+    """Puts receipts together from payment, order, location and the journal."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def receipt(self, payment_id: str, language: str) -> dict[str, Any]:
+        """The receipt of a payment that has a verdict. Raises `payment_unknown` or `no_receipt_yet`."""
+        return await self._db.read("receipt", lambda connection: _receipt(connection, payment_id, language))
+
+
+def _receipt(connection: sqlite3.Connection, payment_id: str, language: str) -> dict[str, Any]:
+    payment = payments.get(connection, payment_id)
+    if payment is None:
+        raise NotFoundError("payment_unknown", "No payment of this id is known to this hub.", remedy="Read the list.")
+    if payment.state in WITHOUT_RECEIPT:
+        raise PaymentError(
+            "no_receipt_yet",
+            "The payment has no verdict yet, or was refused.",
+            remedy="Wait for its verdict.",
+            retry=Retry.SAME_REQUEST,
+            retry_after_s=5,
+        )
+    order = orders.get(connection, payment.order_id) if payment.order_id else None
+    location = people.location(connection, payment.location)
+    till = devices.get(connection, payment.till) if payment.till else None
+    accepted = journal.entry_at(connection, payment.seq)
+    terminal_lines = documents.get(connection, payment.receipt_document) if payment.receipt_document else None
+    return {
+        "number": f"{payment.series}-{payment.counter:06d}" if payment.counter is not None else None,
+        "copy": False,
+        "training": payment.mode.value == "training",
+        "test": payment.mode.value == "test",
+        "issued_at": rfc3339(payment.updated_at_us, payment.zone),
+        "local_time": local_time(payment.updated_at_us, payment.zone).strftime("%Y-%m-%d %H:%M:%S"),
+        "clock_trusted": accepted.head.clock == 1,
+        "business_date": payment.business_date,
+        "store": effective(connection, "store.name", payment.updated_at_us).value or None,
+        "location": {"id": payment.location, "name": location.name if location else None},
+        "till": {"id": payment.till, "name": till.name if till else None},
+        "staff": payment.staff,
+        "kind": payment.kind.value,
+        "order": _order_part(order),
+        "payment": _payment_part(payment),
+        "offline_mark": OFFLINE_MARK.get(language[:2], OFFLINE_MARK["en"]) if _offline_open(payment) else None,
+        "terminal_lines": terminal_lines.content.decode("utf-8").split("\n") if terminal_lines else [],
+        "fiscal": {"line": accepted.line.hex(), "seq": accepted.seq, "hash": accepted.hash.hex()},
+    }
+
+
+def _offline_open(payment: Payment) -> bool:
+    return payment.state is PaymentState.STORED and payment.is_open
+
+
+def _payment_part(payment: Payment) -> dict[str, Any]:
+    evidence = payment.evidence
+    sign = -1 if payment.kind is PaymentKind.REFUND else 1
+    return {
+        "id": payment.id,
+        "tender": payment.tender.value,
+        "method": payment.method.value,
+        "state": payment.state.value,
+        "amount": Money(sign * payment.amount, payment.currency).as_json(),
+        "tip": Money(sign * payment.tip, payment.currency).as_json(),
+        "rounding": Money(sign * payment.rounding, payment.currency).as_json(),
+        "total": Money(sign * payment.money.amount_minor, payment.currency).as_json(),
+        "card": {
+            name: evidence[name]
+            for name in (
+                "card_name",
+                "pan_last4",
+                "technology",
+                "verification",
+                "terminal_id",
+                "receipt_number",
+                "trace_number",
+                "authorization_code",
+            )
+            if evidence.get(name)
+        },
+        "original": payment.original_id,
+    }
+
+
+def _order_part(order: Order | None) -> dict[str, Any] | None:
+    if order is None:
+        return None
+    taxes: dict[str, list[int]] = {}
+    for line in order.lines:
+        sums = taxes.setdefault(line.tax_rate, [0, 0])
+        sums[0] += line.net
+        sums[1] += line.gross
+    by_rate = sorted(taxes.items(), key=lambda item: TaxRate.parse(item[0]).per_100_000)
+    return {
+        "id": order.id,
+        "number": order.number,
+        "lines": [line.as_body() for line in order.lines],
+        "total": Money(order.total, order.currency).as_json(),
+        "taxes": [
+            {
+                "rate": rate,
+                "net": Money(net, order.currency).as_json(),
+                "tax": Money(gross - net, order.currency).as_json(),
+                "gross": Money(gross, order.currency).as_json(),
+            }
+            for rate, (net, gross) in by_rate
+        ],
+    }

@@ -1,0 +1,288 @@
+"""What a till shows: one sentence for the cashier, one for the customer, and the acts that make sense now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hubd.model.payment import Custody, ManualStatus, Payment, PaymentState
+
+LANGUAGES = ("en", "fr", "nl")
+FALLBACK = "en"
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Sentences in one language, and the next acts: wait, ask_terminal, other_method, manager."""
+
+    cashier: str
+    customer: str
+    allowed: tuple[str, ...]
+
+
+_SENTENCES: dict[str, dict[str, tuple[str, str]]] = {
+    "working": {
+        "en": ("Follow the terminal.", "Please follow the terminal."),
+        "fr": ("Suivez le terminal.", "Suivez les indications du terminal, s'il vous plaît."),
+        "nl": ("Volg de betaalterminal.", "Volg de aanwijzingen op de terminal, alstublieft."),
+    },
+    "approved": {
+        "en": ("Paid.", "Thank you, the payment is done."),
+        "fr": ("Payé.", "Merci, le paiement est effectué."),
+        "nl": ("Betaald.", "Dank u, de betaling is gelukt."),
+    },
+    "stored": {
+        "en": (
+            "Accepted without the bank. Give the receipt; the bank answers later.",
+            "Thank you. The bank will confirm your payment later.",
+        ),
+        "fr": (
+            "Accepté sans la banque. Donnez le ticket ; la banque répondra plus tard.",
+            "Merci. Votre banque confirmera le paiement plus tard.",
+        ),
+        "nl": (
+            "Aanvaard zonder de bank. Geef de bon; de bank antwoordt later.",
+            "Dank u. De bank bevestigt uw betaling later.",
+        ),
+    },
+    "late_refused": {
+        "en": ("The bank refused this payment afterwards. Call the manager.", "Your bank has refused this payment."),
+        "fr": (
+            "La banque a refusé ce paiement après coup. Appelez le responsable.",
+            "Votre banque a refusé ce paiement.",
+        ),
+        "nl": (
+            "De bank heeft deze betaling achteraf geweigerd. Roep de manager.",
+            "Uw bank heeft deze betaling geweigerd.",
+        ),
+    },
+    "declined": {
+        "en": ("Declined. Ask for another card or cash.", "The payment was declined. Do you have another way to pay?"),
+        "fr": (
+            "Refusé. Demandez une autre carte ou des espèces.",
+            "Le paiement est refusé. Avez-vous un autre moyen de paiement ?",
+        ),
+        "nl": (
+            "Geweigerd. Vraag een andere kaart of contant geld.",
+            "De betaling is geweigerd. Kunt u op een andere manier betalen?",
+        ),
+    },
+    "cancelled": {
+        "en": ("Cancelled. Nothing was charged.", "The payment was cancelled. Nothing was charged."),
+        "fr": ("Annulé. Rien n'a été débité.", "Le paiement est annulé. Rien n'a été débité."),
+        "nl": ("Geannuleerd. Er is niets afgeschreven.", "De betaling is geannuleerd. Er is niets afgeschreven."),
+    },
+    "unknown": {
+        "en": (
+            "The terminal's answer was lost. Do not charge the card again. The hub is asking the terminal.",
+            "One moment, we are checking whether your payment went through.",
+        ),
+        "fr": (
+            "La réponse du terminal est perdue. Ne repassez pas la carte. Le boîtier interroge le terminal.",
+            "Un instant, nous vérifions si votre paiement est passé.",
+        ),
+        "nl": (
+            "Het antwoord van de terminal is verloren. Laat niet opnieuw betalen. De hub vraagt het na.",
+            "Een ogenblik, we controleren of uw betaling is gelukt.",
+        ),
+    },
+    "reversal_pending": {
+        "en": ("The reversal is running.", "Your payment is being reversed."),
+        "fr": ("L'annulation est en cours.", "L'annulation de votre paiement est en cours."),
+        "nl": ("De annulering loopt.", "Uw betaling wordt teruggedraaid."),
+    },
+    "reversed": {
+        "en": ("Reversed. The money goes back.", "Your payment was reversed."),
+        "fr": ("Annulé après paiement. L'argent est rendu.", "Votre paiement a été annulé."),
+        "nl": ("Teruggedraaid. Het geld gaat terug.", "Uw betaling is teruggedraaid."),
+    },
+    "conflict": {
+        "en": ("The evidence disagrees. Call the manager.", "Please wait for the manager."),
+        "fr": ("Les informations se contredisent. Appelez le responsable.", "Veuillez attendre le responsable."),
+        "nl": ("De gegevens spreken elkaar tegen. Roep de manager.", "Wacht alstublieft op de manager."),
+    },
+    "decided_success": {
+        "en": ("The manager decided: paid.", "Thank you, the payment is done."),
+        "fr": ("Décision du responsable : payé.", "Merci, le paiement est effectué."),
+        "nl": ("De manager heeft beslist: betaald.", "Dank u, de betaling is gelukt."),
+    },
+    "decided_failure": {
+        "en": ("The manager decided: not paid.", "The payment was not made."),
+        "fr": ("Décision du responsable : non payé.", "Le paiement n'a pas eu lieu."),
+        "nl": ("De manager heeft beslist: niet betaald.", "De betaling is niet uitgevoerd."),
+    },
+    # Refusals: the code of the rule, in words, and what would be possible instead.
+    "previous_unknown": {
+        "en": (
+            "The last payment of this order is not clear yet. Do not charge again; wait, or call the manager.",
+            "One moment, we are still checking your first payment.",
+        ),
+        "fr": (
+            "Le dernier paiement de cette commande n'est pas encore clair. N'encaissez pas ; attendez ou appelez le "
+            "responsable.",
+            "Un instant, nous vérifions encore votre premier paiement.",
+        ),
+        "nl": (
+            "De laatste betaling van deze bestelling is nog niet duidelijk. Niet opnieuw laten betalen; wacht of roep "
+            "de manager.",
+            "Een ogenblik, we controleren nog uw eerste betaling.",
+        ),
+    },
+    "previous_in_progress": {
+        "en": ("This order is being paid on a terminal right now.", "Please finish the payment on the terminal."),
+        "fr": ("Cette commande est en train d'être payée sur un terminal.", "Terminez le paiement sur le terminal."),
+        "nl": ("Deze bestelling wordt nu op een terminal betaald.", "Rond de betaling af op de terminal."),
+    },
+    "no_terminal": {
+        "en": ("No terminal is set up for this till. Take cash.", "We cannot take cards here now."),
+        "fr": ("Aucun terminal pour cette caisse. Encaissez en espèces.", "Nous ne pouvons pas prendre la carte ici."),
+        "nl": ("Er is geen terminal voor deze kassa. Neem contant geld aan.", "Kaarten kunnen hier nu niet."),
+    },
+    "terminal_unreachable": {
+        "en": ("The terminal does not answer. Nothing was charged. Use another one, or cash.", "Nothing was charged."),
+        "fr": (
+            "Le terminal ne répond pas. Rien n'a été débité. Prenez un autre terminal ou des espèces.",
+            "Rien n'a été débité.",
+        ),
+        "nl": (
+            "De terminal antwoordt niet. Er is niets afgeschreven. Neem een andere terminal of contant geld.",
+            "Er is niets afgeschreven.",
+        ),
+    },
+    "terminal_busy": {
+        "en": (
+            "The terminal is busy. Nothing was charged. Finish what it shows, then try again.",
+            "Nothing was charged.",
+        ),
+        "fr": (
+            "Le terminal est occupé. Rien n'a été débité. Terminez l'opération affichée, puis recommencez.",
+            "Rien n'a été débité.",
+        ),
+        "nl": (
+            "De terminal is bezet. Er is niets afgeschreven. Rond af wat hij toont en probeer opnieuw.",
+            "Er is niets afgeschreven.",
+        ),
+    },
+    "offline_not_enabled": {
+        "en": (
+            "Cards are not taken while the line is down. Take cash, or call the manager.",
+            "Only cash at the moment.",
+        ),
+        "fr": (
+            "Pas de carte pendant la coupure. Encaissez en espèces ou appelez le responsable.",
+            "Espèces seulement pour le moment.",
+        ),
+        "nl": (
+            "Geen kaarten zolang de lijn weg is. Neem contant geld aan of roep de manager.",
+            "Op dit moment alleen contant geld.",
+        ),
+    },
+    "method_not_allowed_offline": {
+        "en": (
+            "Not this way while the line is down. Insert the card with PIN, or take cash.",
+            "Please insert your card.",
+        ),
+        "fr": (
+            "Pas de cette façon pendant la coupure. Carte insérée avec code, ou espèces.",
+            "Veuillez insérer votre carte.",
+        ),
+        "nl": (
+            "Niet op deze manier zolang de lijn weg is. Kaart insteken met pincode, of contant.",
+            "Steek uw kaart in.",
+        ),
+    },
+    "over_offline_limit": {
+        "en": (
+            "Over the limit for card payments while the line is down. Take cash, or less by card.",
+            "Partly in cash?",
+        ),
+        "fr": (
+            "Au-dessus de la limite par carte pendant la coupure. Espèces, ou moins par carte.",
+            "Pouvez-vous payer une partie en espèces ?",
+        ),
+        "nl": (
+            "Boven de kaartlimiet zolang de lijn weg is. Contant, of minder met de kaart.",
+            "Kunt u een deel contant betalen?",
+        ),
+    },
+    "currency_not_allowed_offline": {
+        "en": ("No cards in this currency while the line is down. Take cash.", "Only cash at the moment."),
+        "fr": ("Pas de carte dans cette devise pendant la coupure. Espèces.", "Espèces seulement pour le moment."),
+        "nl": ("Geen kaarten in deze munt zolang de lijn weg is. Contant.", "Op dit moment alleen contant geld."),
+    },
+    "offline_window_closed": {
+        "en": ("The line has been down too long for cards. Take cash.", "Only cash at the moment."),
+        "fr": ("La coupure dure depuis trop longtemps pour les cartes. Espèces.", "Espèces seulement pour le moment."),
+        "nl": ("De lijn is te lang weg voor kaarten. Contant.", "Op dit moment alleen contant geld."),
+    },
+    "elapsed_unknown": {
+        "en": ("Nobody can tell how long the line has been down. Call the manager, or take cash.", "Only cash now."),
+        "fr": (
+            "On ne sait pas depuis quand la ligne est coupée. Appelez le responsable, ou espèces.",
+            "Espèces seulement pour le moment.",
+        ),
+        "nl": (
+            "Het is niet te zeggen hoe lang de lijn weg is. Roep de manager, of neem contant geld aan.",
+            "Op dit moment alleen contant geld.",
+        ),
+    },
+}
+
+_ALLOWED: dict[str, tuple[str, ...]] = {
+    "working": ("wait",),
+    "unknown": ("wait", "ask_terminal", "manager"),
+    "previous_unknown": ("wait", "ask_terminal", "manager"),
+    "previous_in_progress": ("wait",),
+    "declined": ("other_method",),
+    "cancelled": ("other_method",),
+    "terminal_busy": ("wait", "other_method"),
+    "terminal_unreachable": ("other_method", "manager"),
+    "no_terminal": ("other_method", "manager"),
+    "offline_not_enabled": ("other_method", "manager"),
+    "method_not_allowed_offline": ("other_method",),
+    "over_offline_limit": ("other_method", "manager"),
+    "currency_not_allowed_offline": ("other_method",),
+    "offline_window_closed": ("other_method",),
+    "elapsed_unknown": ("manager", "other_method"),
+    "reversal_pending": ("wait", "manager"),
+    "conflict": ("manager",),
+    "late_refused": ("manager",),
+    "decided_failure": ("other_method",),
+}
+
+_LATE = frozenset({Custody.DECLINED_LATE, Custody.EXPIRED, Custody.REJECTED})
+
+
+def situation(payment: Payment) -> str:
+    """The stable word for what a till should show of a payment."""
+    undecided = payment.state in {PaymentState.UNKNOWN, PaymentState.CONFLICT, PaymentState.REVERSAL_PENDING}
+    if undecided and payment.manual is not None:
+        return "decided_success" if payment.manual is ManualStatus.SUCCESS else "decided_failure"
+    if payment.state in {PaymentState.REQUESTED, PaymentState.IN_PROGRESS}:
+        return "working"
+    if payment.state is PaymentState.STORED:
+        if payment.custody is Custody.CAPTURED:
+            return "approved"
+        return "late_refused" if payment.custody in _LATE else "stored"
+    if payment.state in {PaymentState.REFUSED, PaymentState.CANCELLED} and payment.reason in _SENTENCES:
+        return payment.reason
+    if payment.state is PaymentState.REFUSED:
+        return "declined"
+    return payment.state.value
+
+
+def say(payment: Payment, language: str) -> Say:
+    """The sentences and acts for a payment as it is, in the till's language (English if it has none of ours)."""
+    word = situation(payment)
+    sentences = _SENTENCES[word]
+    cashier, customer = sentences.get(language[:2].lower(), sentences[FALLBACK])
+    return Say(cashier, customer, _ALLOWED.get(word, ()))
+
+
+def situations() -> frozenset[str]:
+    """Every word that `situation` may give; each has sentences in every language."""
+    return frozenset(_SENTENCES)
+
+
+def sentences_of(word: str) -> dict[str, tuple[str, str]]:
+    """Cashier's and customer's sentence by language."""
+    return _SENTENCES[word]
