@@ -182,10 +182,16 @@ def test_no_value_can_smuggle_a_field() -> None:
     }
 
 
+def record(message: str, **fields: Any) -> logging.LogRecord:
+    made = logging.LogRecord("hubd", logging.WARNING, __file__, 1, message, (), None)
+    made.__dict__.update(fields)
+    return made
+
+
 def test_without_journald_the_line_goes_to_standard_error(tmp_path: Path) -> None:
     stream = io.StringIO()
     handler = JournalHandler(tmp_path / "absent", JsonLinesHandler(stream))
-    handler.handle(logging.makeLogRecord({"levelno": 30, "msg": "kept", "device_id": "d1"}))
+    handler.handle(record("kept", device_id="d1"))
     handler.close()
     assert only(stream)["device_id"] == "d1"
 
@@ -196,7 +202,7 @@ def test_a_full_journal_does_not_hold_the_hub_up(tmp_path: Path) -> None:
         deaf.bind(str(tmp_path / "socket"))
         handler = JournalHandler(tmp_path / "socket", JsonLinesHandler(stream))
         for number in range(10_000):
-            handler.handle(logging.makeLogRecord({"levelno": 30, "msg": "x", "count": number, "code": "y" * 1000}))
+            handler.handle(record("x", count=number, code="y" * 1000))
             if stream.getvalue():
                 break
         handler.close()
