@@ -39,7 +39,15 @@ from drivers.zvt_messages import (
     decode_terminal_status,
     encode_command,
 )
-from drivers.zvt_verdict import NO_RECEIPT, Transcript, follows, judge_enquiry, judge_payment, judge_reversal
+from drivers.zvt_verdict import (
+    NO_RECEIPT,
+    Transcript,
+    baseline_of,
+    follows,
+    judge_enquiry,
+    judge_payment,
+    judge_reversal,
+)
 from hubd.errors import DeviceError, Retry
 from hubd.model.device import Capability, DeviceKind
 from hubd.model.money import Money
@@ -99,6 +107,8 @@ RECEIPT_LINES_MAX = 1000
 TRACES_REMEMBERED_MAX = 512
 """Receipt and trace numbers of payments, to check a reversal that is named by its trace number."""
 
+_FOREIGN = frozenset({"not_zvt", "babble", "length_beyond_limit"})
+"""Reasons for which a line is lost because something else than a ZVT terminal talks there."""
 _BUSY = 0x9C
 _HOST_FAULTS = frozenset({0x9B, 0xA0, 0xA1, 0xA3})
 _CARD_IN_PLAY = frozenset({_BUSY, 0xDC, 0xE1})
@@ -163,13 +173,10 @@ class ZvtTerminal(TerminalDriver):
         return self._clean and self._link is not None and not self._link.lost
 
     def _open_link(self) -> ZvtLink:
-        if self._link is None or self._link.lost:
-            raise DeviceError(
-                "device.gone",
-                "The terminal is not connected.",
-                remedy="Check its power and its cable or network; the hub reconnects by itself.",
-                retry=Retry.SAME_REQUEST,
-            )
+        if self._link is None:
+            raise _line_error("hung_up", "connection")
+        if self._link.lost:
+            raise _line_error(self._link.lost, "connection")
         return self._link
 
     # -- dialogues -----------------------------------------------------------------------------------------------------
@@ -266,7 +273,7 @@ class ZvtTerminal(TerminalDriver):
         return 0xFF if code is None else code
 
     async def baseline(self) -> str:
-        """The last receipt number; `0000` when the terminal says that it has none, "" when it does not tell."""
+        """What `baseline_of` says of the last transaction; `0000` when there is none, "" when it does not tell."""
         if self._last_receipt or not self.usable:
             return self._last_receipt
         result = await self._repeat_receipt()
@@ -274,7 +281,7 @@ class ZvtTerminal(TerminalDriver):
             if isinstance(result.end, Abort) and result.end.code == 0x83:
                 self._last_receipt = NO_RECEIPT
             elif isinstance(result.end, Completion) and result.status is not None:
-                self._last_receipt = result.status.receipt_number
+                self._last_receipt = baseline_of(result.status)
         return self._last_receipt
 
     async def _repeat_receipt(self) -> Transcript | Refusal | _Lost:
@@ -434,13 +441,7 @@ class ZvtTerminal(TerminalDriver):
             case Refusal(code):
                 raise _refused(what, Abort(code))
             case _Lost(reason):
-                raise DeviceError(
-                    "device.no_answer" if reason != "not_zvt" else "device.protocol",
-                    f"The terminal did not answer to the {what} ({reason}).",
-                    remedy="Check its power, its cable or network, and that ZVT is switched on in its menu.",
-                    retry=Retry.AFTER_ENQUIRY,
-                    params={"reason": reason},
-                )
+                raise _line_error(reason, what)
         return result
 
 
@@ -457,6 +458,19 @@ def _note(transcript: Transcript, answer: Answer, progress: ProgressSink) -> Non
             transcript.end = answer
         case _:
             pass
+
+
+def _line_error(reason: str, what: str) -> DeviceError:
+    foreign = reason in _FOREIGN
+    return DeviceError(
+        "device.protocol" if foreign else "device.gone" if reason in ("hung_up", "closed") else "device.no_answer",
+        f"The terminal did not answer to the {what} ({reason}).",
+        remedy="Correct its address, or switch it to ZVT in its menu."
+        if foreign
+        else "Check its power and its cable or network; the hub reconnects by itself.",
+        retry=Retry.AFTER_ENQUIRY,
+        params={"reason": reason},
+    )
 
 
 def _refused(what: str, end: Abort | Completion | None) -> DeviceError:

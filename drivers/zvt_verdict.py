@@ -28,6 +28,7 @@ from hubd.ports import (
 
 NO_RECEIPT = "0000"
 """Stands for "the terminal says that it has no transaction yet"; ZVT receipt numbers begin with 0001."""
+_REVERSAL_MARK = "r"
 _CANCELLED = 0x6C
 _UNTRUSTED_ABORTS = frozenset({0x00, 0x9A, 0xFF})
 """Protocol and system errors say that the terminal itself does not know where it stopped."""
@@ -44,6 +45,15 @@ class Transcript:
     offline_seen: bool = False
     """Intermediate status F3: the terminal is making an offline transaction."""
     end: Completion | Abort | None = None
+
+
+def baseline_of(status: StatusInformation) -> str:
+    """What names the terminal's last transaction: its receipt number, marked when it is the reversal of that one.
+
+    A reversal carries the receipt number of the payment it has undone, so the number alone would not tell them apart.
+    """
+    mark = _REVERSAL_MARK if status.original_trace and status.receipt_number else ""
+    return status.receipt_number + mark
 
 
 def evidence_of(transcript: Transcript, currency: str) -> Evidence:
@@ -176,7 +186,7 @@ def judge_enquiry(transcript: Transcript, request: EnquiryRequest, trace: str) -
         return _judge_reversal_enquiry(transcript, request, evidence, status, trace)
     if not request.baseline:
         return Inconclusive("no_baseline", evidence)
-    if status.receipt_number == request.baseline:
+    if baseline_of(status) == request.baseline:
         return NotTaken(evidence)
     if status.original_trace:
         return Inconclusive("last_is_a_reversal", evidence)
@@ -189,7 +199,7 @@ def _judge_reversal_enquiry(
     if status.original_trace:
         if _reverses(status, request.wanted, trace):
             return _found(transcript, evidence, request.amount)
-        if status.receipt_number == request.baseline:
+        if baseline_of(status) == request.baseline:
             return NotTaken(evidence)
         return Inconclusive("other_receipt", evidence)
     # The last transaction is a payment: the one to undo itself, or the one that was last before the reversal.
@@ -216,4 +226,4 @@ def follows(receipt_number: str, before: str) -> bool:
     """Whether `receipt_number` is the very next after `before`; unknown `before` fits all."""
     if not before:
         return True
-    return int(receipt_number) == int(before) % 9999 + 1
+    return before.isdigit() and int(receipt_number) == int(before) % 9999 + 1

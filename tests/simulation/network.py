@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,7 +33,8 @@ class MemoryStream:
         self._ended = False
         self._broken = False
         self._closed = False
-        self._timers: list[asyncio.TimerHandle] = []
+        self._timers: deque[asyncio.TimerHandle] = deque()
+        self._under_way: deque[bytes] = deque()
         self._arrives_at = 0.0
         self.tamper: Tamper | None = None
         self.delay_s = 0.0
@@ -73,12 +75,18 @@ class MemoryStream:
         loop = asyncio.get_running_loop()
         # Bytes never overtake each other on one line.
         self._arrives_at = max(self._arrives_at, loop.time() + delay_s)
-        if self._arrives_at <= loop.time():
+        if self._arrives_at <= loop.time() and not self._under_way:
             self._peer.deliver(data)
         else:
-            self._timers.append(loop.call_at(self._arrives_at, self._peer.deliver, data))
+            # Timers of the same moment fire in any order, so each delivers what is first in the queue.
+            self._under_way.append(data)
+            self._timers.append(loop.call_at(self._arrives_at, self._arrive))
         if cut:
             self.cut()
+
+    def _arrive(self) -> None:
+        self._timers.popleft()
+        self._peer.deliver(self._under_way.popleft())
 
     def deliver(self, data: bytes) -> None:
         """Bytes arrive at this end."""
@@ -110,6 +118,7 @@ class MemoryStream:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
+        self._under_way.clear()
 
     @property
     def alive(self) -> bool:

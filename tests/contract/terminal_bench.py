@@ -1,0 +1,223 @@
+"""A terminal driver on its runner, against its simulator, on lines that a test can spoil; all in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import random  # noqa: TID251 - the bench makes the Runtime that everybody else is given
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from drivers.registry import load
+from drivers.runner import Runner
+from drivers.sim.zvt import Transaction, TransactionState, ZvtSimulator
+from hubd.model.device import DeviceState
+from hubd.model.money import Money
+from hubd.ports import (
+    Approved,
+    AuthorizeRequest,
+    Cancelled,
+    Declined,
+    EnquiryRequest,
+    Found,
+    Inconclusive,
+    NotStarted,
+    NotTaken,
+    Progress,
+    ReverseRequest,
+    StillRunning,
+    Stored,
+    TerminalStatus,
+    Unknown,
+)
+from hubd.runtime import Runtime, SystemIds
+from tests.simulation.loop import VirtualClock
+from tests.simulation.network import Delivery, MemoryStream, memory_pipe
+
+MOVED = {TransactionState.APPROVED, TransactionState.STORED, TransactionState.FORWARDED}
+ENQUIRIES_MAX = 40
+ENQUIRY_INTERVAL_S = 30.0
+READY_TIMEOUT_S = 900.0
+
+Spoil = Callable[[int, bytes], list[Delivery]]
+"""What becomes of the n-th block of one direction."""
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalKind:
+    """What a driver brings along for the contract: its simulator, its addresses, how its money commands look."""
+
+    simulator: Callable[[Runtime], ZvtSimulator]
+    urls: tuple[str, ...]
+    moves_money: Callable[[bytes], bool]
+
+
+def _zvt_moves_money(block: bytes) -> bool:
+    return block.removeprefix(b"\x10\x02")[:2] in (b"\x06\x01", b"\x06\x30", b"\x06\x31")
+
+
+REGISTRY = load()
+KINDS = {"zvt": TerminalKind(ZvtSimulator, ("tcp://terminal:20007", "serial:///dev/terminal"), _zvt_moves_money)}
+
+
+@dataclass(slots=True)
+class Line:
+    """One connection of the bench: both ends, and what was written on each."""
+
+    hub: MemoryStream
+    device: MemoryStream
+    hub_blocks: list[bytes] = field(default_factory=list)
+    device_blocks: list[bytes] = field(default_factory=list)
+
+    def watch(self, spoil_hub: Spoil | None = None, spoil_device: Spoil | None = None) -> None:
+        """Count blocks from now on, and let them be spoiled."""
+        self.hub_blocks, self.device_blocks = [], []
+        self.hub.tamper = self._tamper(self.hub_blocks, spoil_hub)
+        self.device.tamper = self._tamper(self.device_blocks, spoil_device)
+
+    @staticmethod
+    def _tamper(blocks: list[bytes], spoil: Spoil | None) -> Callable[[bytes], list[Delivery]]:
+        def tamper(data: bytes) -> list[Delivery]:
+            blocks.append(data)
+            return spoil(len(blocks) - 1, data) if spoil else [Delivery(data)]
+
+        return tamper
+
+
+class Bench:
+    """Made by `bench()`; the terminal is ready when a test gets it."""
+
+    def __init__(self, driver_id: str, url: str, group: asyncio.TaskGroup) -> None:
+        self.kind = KINDS[driver_id]
+        self.url = url
+        self.clock = VirtualClock()
+        runtime = Runtime(self.clock, SystemIds(), random.Random(7), b"b" * 16)
+        self.simulator = self.kind.simulator(runtime)
+        self.lines: list[Line] = []
+        self.states: list[TerminalStatus] = []
+        self.on_line: Callable[[Line], None] | None = None
+        self.reference_count = 0
+        self._group = group
+        factory = REGISTRY.factory(driver_id)
+        self.runner = Runner(driver_id, factory, url, self._open, runtime, lambda _, status: self.states.append(status))
+        self.terminal = self.runner.terminal
+
+    async def _open(self, url: str) -> MemoryStream:
+        assert url == self.url
+        if not self.simulator.plugged:
+            raise ConnectionRefusedError("nobody listens")
+        hub, device = memory_pipe()
+        line = Line(hub, device)
+        self.lines.append(line)
+        if self.on_line:
+            self.on_line(line)
+        self._group.create_task(
+            self.simulator.serve(device, serial=url.startswith("serial:")), name=f"device:{len(self.lines)}"
+        )
+        return hub
+
+    @property
+    def line(self) -> Line:
+        """The newest line."""
+        return self.lines[-1]
+
+    @property
+    def money_blocks(self) -> int:
+        """How many commands that move money the hub has written, on all watched lines."""
+        return sum(self.kind.moves_money(block) for line in self.lines for block in line.hub_blocks)
+
+    async def until(self, condition: Callable[[], bool], what: str, timeout_s: float = READY_TIMEOUT_S) -> None:
+        """Let virtual time go on until the condition holds."""
+        end = self.clock.monotonic() + timeout_s
+        while not condition():
+            assert self.clock.monotonic() < end, f"waited {timeout_s} virtual seconds in vain for {what}"
+            await self.clock.sleep(0.05)
+
+    async def ready(self) -> None:
+        """Wait until the terminal is ready."""
+        await self.until(lambda: self.terminal.status.state is DeviceState.READY, "a ready terminal")
+
+    def request(self, amount: Money) -> AuthorizeRequest:
+        """A payment with a reference of its own."""
+        self.reference_count += 1
+        return AuthorizeRequest(f"payment-{self.reference_count}", amount, offline_allowed=True)
+
+    async def pay(self, amount: Money) -> Payment:
+        """Take a payment and, if its outcome is unknown, ask until the terminal has told."""
+        baseline = await self.terminal.baseline()
+        known = {transaction.trace for transaction in self.simulator.ledger.transactions}
+        before = self.money_blocks
+        progress: list[Progress] = []
+        outcome = await self.terminal.authorize(self.request(amount), progress.append)
+        payment = Payment(outcome, baseline, known)
+        payment.commands = self.money_blocks - before
+        if isinstance(outcome, Unknown):
+            await self.resolve(payment, EnquiryRequest("payment", amount, baseline))
+        payment.booked = [t for t in self.simulator.ledger.transactions if t.kind == "payment" and t.trace not in known]
+        return payment
+
+    async def resolve(self, payment: Payment, request: EnquiryRequest) -> None:
+        """Ask what became of it, as often as a service would."""
+        for _ in range(ENQUIRIES_MAX):
+            payment.enquiry = await self.terminal.enquire(request)
+            if isinstance(payment.enquiry, (Found, NotTaken)):
+                return
+            assert isinstance(payment.enquiry, (Inconclusive, StillRunning))
+            await self.clock.sleep(ENQUIRY_INTERVAL_S)
+
+    async def reverse(self, amount: Money, receipt_number: str) -> Payment:
+        """Undo a payment and resolve it if its outcome is unknown."""
+        baseline = await self.terminal.baseline()
+        before = self.money_blocks
+        request = ReverseRequest("reversal", amount, receipt_number)
+        payment = Payment(await self.terminal.reverse(request, lambda _: None), baseline, set())
+        payment.commands = self.money_blocks - before
+        if isinstance(payment.outcome, Unknown):
+            await self.resolve(payment, EnquiryRequest("reversal", amount, baseline, wanted=receipt_number))
+        payment.booked = [t for t in self.simulator.ledger.transactions if t.kind == "reversal"]
+        return payment
+
+
+@dataclass(slots=True)
+class Payment:
+    """What the hub heard, and what the terminal's own books say."""
+
+    outcome: Approved | Stored | Declined | Cancelled | NotStarted | Unknown
+    baseline: str
+    known: set[int]
+    enquiry: Found | NotTaken | StillRunning | Inconclusive | None = None
+    booked: list[Transaction] = field(default_factory=list)
+    commands: int = 0
+
+    @property
+    def verdict(self) -> Approved | Stored | Declined | Cancelled | NotStarted | NotTaken | Unknown:
+        """The last word: the outcome, or what the enquiry found; `Unknown` while it found nothing."""
+        if isinstance(self.enquiry, Found):
+            return self.enquiry.outcome
+        return self.enquiry if isinstance(self.enquiry, NotTaken) else self.outcome
+
+    def judge(self, amount: Money, *, may_stay_unknown: bool = False) -> None:
+        """Fail unless hub and terminal agree about the money."""
+        moved = [t for t in self.booked if t.state in MOVED]
+        assert self.commands <= 1, "a command that moves money was written twice"
+        assert len(self.booked) <= 1, f"the terminal made more than one transaction: {self.booked}"
+        verdict = self.verdict
+        if isinstance(verdict, Unknown):
+            assert may_stay_unknown, f"never resolved: {self}"
+        elif isinstance(verdict, (Approved, Stored)):
+            assert [(t.amount_minor, t.currency) for t in moved] == [(amount.amount_minor, amount.currency)], self
+        else:
+            assert moved == [], f"the terminal has the money, the hub says {verdict}"
+
+
+@asynccontextmanager
+async def bench(driver_id: str, url: str) -> AsyncIterator[Bench]:
+    """A ready terminal; at the end the runner is stopped and no task may be left."""
+    async with asyncio.TaskGroup() as group:
+        made = Bench(driver_id, url, group)
+        task = group.create_task(made.runner.run(), name="runner")
+        try:
+            await made.ready()
+            yield made
+        finally:
+            task.cancel()

@@ -1,0 +1,536 @@
+"""What every terminal driver must keep, whatever its line does: against its own simulator, in virtual time.
+
+The judge is the simulator's ledger. "Recovered" means that after the line is well again an enquiry gives the truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable
+
+import pytest
+
+from hubd.errors import DeviceError
+from hubd.model.device import DeviceKind, DeviceState
+from hubd.model.money import Money
+from hubd.ports import (
+    Approved,
+    Cancelled,
+    Declined,
+    EnquiryRequest,
+    FlushResult,
+    Found,
+    Inconclusive,
+    NotStarted,
+    NotTaken,
+    Outcome,
+    StillRunning,
+    Stored,
+    Unknown,
+)
+from tests.contract.terminal_bench import KINDS, REGISTRY, Bench, Line, Spoil, bench
+from tests.simulation.loop import run
+from tests.simulation.network import Delivery
+
+EUR = "EUR"
+AMOUNT = Money(2040, EUR)
+LATE_S = (8.0, 250.0)
+"""Past the time for an acknowledgement, and past the time for an answer."""
+
+CASES = [(driver_id, url) for driver_id, kind in sorted(KINDS.items()) for url in kind.urls]
+terminals = pytest.mark.parametrize(("driver_id", "url"), CASES, ids=[f"{d}-{u.partition(':')[0]}" for d, u in CASES])
+directions = pytest.mark.parametrize("direction", ["hub", "device"])
+
+
+def spoiled(line: Line, direction: str, spoil: Spoil | None) -> None:
+    """Watch the line and spoil one direction."""
+    line.watch(spoil if direction == "hub" else None, spoil if direction == "device" else None)
+
+
+def nth(index: int, deliver: Callable[[bytes], list[Delivery]]) -> Spoil:
+    """Spoil the block with this index and no other."""
+    return lambda n, data: deliver(data) if n == index else [Delivery(data)]
+
+
+async def blocks_of_a_payment(driver_id: str, url: str, direction: str, amount: Money = AMOUNT) -> list[bytes]:
+    async with bench(driver_id, url) as made:
+        await made.terminal.baseline()
+        made.line.watch()
+        await made.pay(amount)
+        return list(made.line.hub_blocks if direction == "hub" else made.line.device_blocks)
+
+
+def pay_with(driver_id: str, url: str, direction: str, spoil: Spoil, *, may_stay_unknown: bool = False) -> Outcome:
+    """One payment while one direction of its line is spoiled; judged by the terminal's books."""
+
+    async def main() -> Outcome:
+        async with bench(driver_id, url) as made:
+            await made.terminal.baseline()
+            spoiled(made.line, direction, spoil)
+            payment = await made.pay(AMOUNT)
+            payment.judge(AMOUNT, may_stay_unknown=may_stay_unknown)
+            await pay_again(made)
+            return payment.outcome
+
+    return run(main())
+
+
+async def pay_again(made: Bench) -> None:
+    """The terminal works again: at most the next few payments hear that it is still busy with the lost one."""
+    made.line.watch()
+    for _ in range(4):
+        await made.ready()
+        payment = await made.pay(Money(777, EUR))
+        payment.judge(Money(777, EUR))
+        if isinstance(payment.verdict, Approved):
+            return
+        assert isinstance(payment.verdict, (NotStarted, NotTaken)), payment.verdict
+        await made.clock.sleep(300)
+    raise AssertionError("it did not recover")
+
+
+def test_every_registered_terminal_driver_is_under_this_contract() -> None:
+    manifests = [entry.manifest for entry in REGISTRY.entries]
+    assert all(manifests), "a driver's manifest cannot be read"
+    ids = {manifest.id for manifest in manifests if manifest and manifest.kind is DeviceKind.TERMINAL}
+    assert ids == set(KINDS)
+
+
+@terminals
+def test_identifies_itself(driver_id: str, url: str) -> None:
+    async def main() -> None:
+        async with bench(driver_id, url) as made:
+            assert made.terminal.status.terminal_id == "52500038"
+            assert made.terminal.capabilities == REGISTRY.manifest(driver_id).capabilities
+
+    run(main())
+
+
+@terminals
+@pytest.mark.parametrize(
+    ("amount_minor", "verdict"),
+    [
+        (2000, Approved), (2040, Approved), (1005, Declined), (1011, Stored), (1012, Stored), (1020, NotStarted),
+        (1090, Approved),
+    ],
+)  # fmt: skip
+def test_test_amounts_have_their_outcomes(driver_id: str, url: str, amount_minor: int, verdict: type[Outcome]) -> None:
+    async def main() -> None:
+        async with bench(driver_id, url) as made:
+            payment = await made.pay(Money(amount_minor, EUR))
+            assert type(payment.outcome) is verdict, payment.outcome
+            payment.judge(Money(amount_minor, EUR))
+
+    run(main())
+
+
+@terminals
+def test_lost_answer_is_unknown_and_an_enquiry_finds_it(driver_id: str, url: str) -> None:
+    async def main() -> None:
+        async with bench(driver_id, url) as made:
+            payment = await made.pay(Money(1013, EUR))
+            assert isinstance(payment.outcome, Unknown)
+            assert isinstance(payment.verdict, Approved)
+            payment.judge(Money(1013, EUR))
+            lost = await made.pay(Money(1014, EUR))
+            assert isinstance(lost.outcome, Unknown)
+            assert lost.enquiry == Inconclusive("no_content", lost.enquiry.evidence)  # type: ignore[union-attr]  # asserted here
+            lost.judge(Money(1014, EUR), may_stay_unknown=True)
+
+    run(main())
+
+
+@terminals
+@directions
+def test_frames_split_at_every_byte_change_nothing(driver_id: str, url: str, direction: str) -> None:
+    blocks = run(blocks_of_a_payment(driver_id, url, direction))
+    for split in range(1, max(map(len, blocks))):
+
+        def cut_in_two(_: int, data: bytes, split: int = split) -> list[Delivery]:
+            return [Delivery(data[:split]), Delivery(data[split:], 0.05)]
+
+        assert isinstance(pay_with(driver_id, url, direction, cut_in_two), Approved)
+
+
+@terminals
+def test_byte_by_byte_changes_nothing(driver_id: str, url: str) -> None:
+    def slow(_: int, data: bytes) -> list[Delivery]:
+        return [Delivery(data[at : at + 1], 0.02) for at in range(len(data))]
+
+    for direction in ("hub", "device"):
+        assert isinstance(pay_with(driver_id, url, direction, slow), Approved)
+
+
+@terminals
+@directions
+def test_every_lost_block_is_recovered(driver_id: str, url: str, direction: str) -> None:
+    blocks = run(blocks_of_a_payment(driver_id, url, direction))
+    outcomes = [pay_with(driver_id, url, direction, nth(index, lambda _: [])) for index in range(len(blocks))]
+    assert not any(isinstance(outcome, (Declined, Cancelled, NotStarted)) for outcome in outcomes), outcomes
+
+
+@terminals
+@directions
+def test_every_doubled_block_is_harmless(driver_id: str, url: str, direction: str) -> None:
+    blocks = run(blocks_of_a_payment(driver_id, url, direction))
+    for index in range(len(blocks)):
+        outcome = pay_with(driver_id, url, direction, nth(index, lambda data: [Delivery(data), Delivery(data)]))
+        assert not isinstance(outcome, (Declined, Cancelled, NotStarted)), index
+
+
+@terminals
+@directions
+@pytest.mark.parametrize("late_s", LATE_S)
+def test_every_late_block_is_recovered(driver_id: str, url: str, direction: str, late_s: float) -> None:
+    blocks = run(blocks_of_a_payment(driver_id, url, direction))
+    for index in range(len(blocks)):
+        outcome = pay_with(driver_id, url, direction, nth(index, lambda data: [Delivery(data, late_s)]))
+        assert not isinstance(outcome, (Declined, Cancelled, NotStarted)), index
+
+
+@terminals
+@directions
+@pytest.mark.timeout(120)
+def test_every_corrupted_byte_gives_no_wrong_verdict(driver_id: str, url: str, direction: str) -> None:
+    blocks = run(blocks_of_a_payment(driver_id, url, direction))
+    for index, block in enumerate(blocks):
+        for at in range(len(block)):
+            flip = 1 << ((index + at) % 8)
+
+            def corrupt(data: bytes, at: int = at, flip: int = flip) -> list[Delivery]:
+                return [Delivery(data[:at] + bytes((data[at] ^ flip,)) + data[at + 1 :])]
+
+            # TCP has its own check sum; without it a changed amount is a payment that only a person can explain.
+            pay_with(driver_id, url, direction, nth(index, corrupt), may_stay_unknown=url.startswith("tcp"))
+
+
+@terminals
+@directions
+@pytest.mark.timeout(120)
+def test_line_cut_at_every_byte_is_recovered(driver_id: str, url: str, direction: str) -> None:
+    size = sum(map(len, run(blocks_of_a_payment(driver_id, url, direction))))
+
+    async def main(at: int) -> None:
+        async with bench(driver_id, url) as made:
+            await made.terminal.baseline()
+            made.line.watch()
+            end = made.line.hub if direction == "hub" else made.line.device
+            end.cut_after = end.bytes_written + at
+            payment = await made.pay(AMOUNT)
+            assert not isinstance(payment.outcome, (Declined, Cancelled))
+            payment.judge(AMOUNT)
+            await made.ready()
+
+    for at in range(size + 1):
+        run(main(at))
+
+
+@terminals
+@directions
+def test_a_spoiled_enquiry_is_asked_again(driver_id: str, url: str, direction: str) -> None:
+    """The answer is lost, and then the line on which the hub asks is bad as well."""
+
+    async def main(index: int) -> int:
+        async with bench(driver_id, url) as made:
+            await made.terminal.baseline()
+            watched: list[Line] = []
+
+            def second(line: Line) -> None:
+                if not watched:
+                    spoiled(line, direction, nth(index, lambda _: []))
+                    watched.append(line)
+
+            made.on_line = second
+            payment = await made.pay(Money(1013, EUR))
+            payment.judge(Money(1013, EUR))
+            return len(watched[0].hub_blocks if direction == "hub" else watched[0].device_blocks)
+
+    for index in range(run(main(10_000))):
+        run(main(index))
+
+
+@terminals
+@directions
+def test_a_reversal_survives_every_lost_and_doubled_block(driver_id: str, url: str, direction: str) -> None:
+    async def main(index: int, deliver: Callable[[bytes], list[Delivery]]) -> int:
+        async with bench(driver_id, url) as made:
+            paid = (await made.pay(AMOUNT)).outcome
+            assert isinstance(paid, Approved)
+            spoiled(made.line, direction, nth(index, deliver))
+            line = made.line
+            reversal = await made.reverse(AMOUNT, paid.evidence.receipt_number)
+            assert reversal.commands <= 1
+            undone = made.simulator.ledger.transactions[0].state == "reversed"
+            assert isinstance(reversal.verdict, Approved if undone else NotTaken), reversal
+            return len(line.hub_blocks if direction == "hub" else line.device_blocks)
+
+    for deliver in (lambda _: [], lambda data: [Delivery(data), Delivery(data)]):
+        for index in range(run(main(10_000, deliver))):
+            run(main(index, deliver))
+
+
+@terminals
+def test_a_reversal_of_another_payment_is_unknown(driver_id: str, url: str) -> None:
+    async def main(fault: str) -> None:
+        async with bench(driver_id, url) as made:
+            first = (await made.pay(Money(222, EUR))).outcome
+            await made.pay(Money(333, EUR))
+            assert isinstance(first, Approved)
+            made.simulator.faults.set(fault, True)
+            reversal = await made.reverse(Money(222, EUR), first.evidence.receipt_number)
+            assert isinstance(reversal.outcome, Unknown), reversal.outcome
+            assert isinstance(reversal.verdict, Unknown), reversal.verdict
+
+    run(main("reverse_last"))
+    run(main("reverse_last_hidden"))
+
+
+@terminals
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("silent", True), ("babble", True), ("wrong_amount", True), ("wrong_receipt", True), ("answer_twice", True),
+        ("answer_delay_s", 7.0), ("answer_delay_s", 200.0), ("split_bytes", 1), ("unplug_at_byte", 40),
+    ],
+)  # fmt: skip
+def test_every_fault_of_the_menu_is_survived(driver_id: str, url: str, name: str, value: object) -> None:
+    async def main() -> None:
+        async with bench(driver_id, url) as made:
+            baseline = await made.terminal.baseline()
+            made.simulator.faults.set(name, value)
+            outcome = await made.terminal.authorize(made.request(AMOUNT), lambda _: None)
+            assert not isinstance(outcome, (Declined, Cancelled, NotStarted)), outcome
+            made.simulator.faults.clear()
+            moved = bool(made.simulator.ledger.transactions) and not made.simulator.ledger.transactions[-1].result_code
+            if isinstance(outcome, Unknown):
+                await made.ready()
+                enquiry = await made.terminal.enquire(EnquiryRequest("p", AMOUNT, baseline))
+                assert isinstance(enquiry, Found if moved else NotTaken), enquiry
+            await made.ready()
+            assert isinstance((await made.pay(Money(555, EUR))).outcome, Approved)
+
+    run(main())
+
+
+@terminals
+def test_abort_asks_the_terminal_and_the_terminal_says_cancelled(driver_id: str, url: str) -> None:
+    async def main() -> None:
+        async with bench(driver_id, url) as made, asyncio.TaskGroup() as group:
+            assert await made.terminal.abort() is False, "there was nothing to abort"
+            paying = group.create_task(made.pay(Money(1090, EUR)), name="pay")
+            await made.clock.sleep(25)
+            assert made.terminal.status.state is DeviceState.BUSY
+            assert await made.terminal.abort() is True
+            payment = await paying
+            assert isinstance(payment.outcome, Cancelled)
+            assert made.clock.monotonic() < 40
+            payment.judge(Money(1090, EUR))
+
+    run(main())
+
+
+@terminals
+def test_cancellation_stops_the_terminal_and_is_passed_on(driver_id: str, url: str) -> None:
+    async def main() -> None:
+        async with bench(driver_id, url) as made, asyncio.TaskGroup() as group:
+            baseline = await made.terminal.baseline()
+            paying = group.create_task(made.pay(Money(1090, EUR)), name="pay")
+            await made.clock.sleep(25)
+            paying.cancel()
+            await asyncio.wait({paying})
+            assert paying.cancelled()
+            await made.ready()
+            enquiry = await made.terminal.enquire(EnquiryRequest("p", Money(1090, EUR), baseline))
+            assert isinstance(enquiry, NotTaken)
+            assert [t.state.value for t in made.simulator.ledger.transactions] == ["cancelled"]
+
+    run(main())
+
+
+@terminals
+def test_one_dialogue_at_a_time(driver_id: str, url: str) -> None:
+    async def main() -> None:
+        async with bench(driver_id, url) as made, asyncio.TaskGroup() as group:
+            paying = group.create_task(made.pay(Money(1090, EUR)), name="pay")
+            await made.clock.sleep(5)
+            second = await made.terminal.authorize(made.request(AMOUNT), lambda _: None)
+            assert isinstance(second, NotStarted)
+            assert second.reason == "terminal_busy"
+            assert await made.terminal.enquire(EnquiryRequest("p", AMOUNT, "0000")) == StillRunning()
+            assert await made.terminal.baseline() == ""
+            assert (await made.terminal.send_offline()) == FlushResult(complete=False, reason="terminal_busy")
+            with pytest.raises(DeviceError, match=r"device\.busy"):
+                await made.terminal.end_of_day()
+            (await paying).judge(Money(1090, EUR))
+            assert made.simulator.authorizations_received == 1
+
+    run(main())
+
+
+@terminals
+def test_a_gone_terminal_starts_nothing_and_comes_back(driver_id: str, url: str) -> None:
+    async def main() -> None:
+        async with bench(driver_id, url) as made:
+            await made.simulator.unplug()
+            await made.until(lambda: made.terminal.status.state is DeviceState.GONE, "gone")
+            assert made.terminal.status.remedy
+            outcome = await made.terminal.authorize(made.request(AMOUNT), lambda _: None)
+            assert isinstance(outcome, NotStarted)
+            assert outcome.reason == "terminal_unreachable"
+            assert isinstance(await made.terminal.enquire(EnquiryRequest("p", AMOUNT, "0000")), Inconclusive)
+            with pytest.raises(DeviceError, match=r"device\.gone"):
+                await made.terminal.diagnose()
+            await made.clock.sleep(3600)
+            made.simulator.replug()
+            await made.until(lambda: made.terminal.status.state is DeviceState.READY, "ready again", 60)
+            (await made.pay(AMOUNT)).judge(AMOUNT)
+
+    run(main())
+
+
+@terminals
+def test_a_terminal_that_died_in_the_night_is_noticed_and_comes_back(driver_id: str, url: str) -> None:
+    async def main() -> None:
+        async with bench(driver_id, url) as made:
+            await made.clock.sleep(8 * 3600)
+            assert made.terminal.status.state is DeviceState.READY
+            assert len(made.lines) == 1, "an idle night is no reason for a new line"
+            made.simulator.faults.silent = True
+            await made.until(lambda: made.terminal.status.state is DeviceState.SILENT, "silent", 180)
+            made.simulator.faults.silent = False
+            await made.ready()
+            (await made.pay(AMOUNT)).judge(AMOUNT)
+
+    run(main())
+
+
+@terminals
+def test_a_device_that_speaks_something_else_is_rejected_and_not_waited_for(driver_id: str, url: str) -> None:
+    async def main() -> None:
+        async with bench(driver_id, url) as made:
+            made.simulator.faults.greeting = (b"\x00\x00\x00\x3eVER|APP 1.0" * 400).hex()
+            await made.simulator.unplug()
+            made.simulator.replug()
+            await made.until(lambda: made.terminal.status.state is DeviceState.FAULTY, "rejected", 30)
+            outcome = await made.terminal.authorize(made.request(AMOUNT), lambda _: None)
+            assert isinstance(outcome, NotStarted)
+
+    run(main())
+
+
+@terminals
+def test_refused_registration_is_a_visible_problem(driver_id: str, url: str) -> None:
+    async def main() -> None:
+        async with bench(driver_id, url) as made:
+            made.simulator.faults.refuse_registration = True
+            await made.simulator.unplug()
+            made.simulator.replug()
+            await made.until(lambda: made.terminal.status.state is DeviceState.FAULTY, "faulty", 60)
+            assert made.terminal.status.problem == "function_not_possible"
+            made.simulator.faults.clear()
+            await made.ready()
+
+    run(main())
+
+
+@terminals
+def test_host_down_stores_small_chip_payments_and_the_flush_tells(driver_id: str, url: str) -> None:
+    async def main() -> None:
+        async with bench(driver_id, url) as made:
+            made.simulator.host_up = False
+            assert (await made.terminal.diagnose()).host_reachable is False
+            stored = await made.pay(Money(1500, EUR))
+            assert isinstance(stored.outcome, Stored)
+            above = await made.pay(Money(900_000, EUR))
+            assert isinstance(above.outcome, Declined)
+            made.simulator.technology = "contactless"
+            assert isinstance((await made.pay(Money(1500, EUR))).outcome, Declined)
+            assert (await made.terminal.send_offline()).reason == "clearing_failed"
+            assert [t.state for t in made.simulator.ledger.stored()] == ["stored"]
+            made.simulator.host_up = True
+            assert (await made.terminal.send_offline()).complete
+            assert made.simulator.ledger.stored() == ()
+            totals = await made.terminal.end_of_day()
+            assert (totals.count, totals.total) == (1, Money(1500, EUR))
+
+    run(main())
+
+
+@terminals
+def test_mute_enquiry_after_a_cancelled_card_is_survived(driver_id: str, url: str) -> None:
+    async def main() -> None:
+        async with bench(driver_id, url) as made, asyncio.TaskGroup() as group:
+            made.simulator.faults.mute_enquiry_after_cancel = True
+            paying = group.create_task(made.pay(Money(1090, EUR)), name="pay")
+            await made.clock.sleep(15)
+            await made.terminal.abort()
+            payment = await paying
+            first = await made.terminal.enquire(EnquiryRequest("p", Money(1090, EUR), payment.baseline))
+            assert isinstance(first, Inconclusive)
+            second = await made.terminal.enquire(EnquiryRequest("p", Money(1090, EUR), payment.baseline))
+            assert isinstance(second, NotTaken)
+
+    run(main())
+
+
+@terminals
+@pytest.mark.parametrize("seed", range(8))
+def test_any_order_of_ready_callbacks_gives_the_same_verdicts(driver_id: str, url: str, seed: int) -> None:
+    async def main() -> list[str]:
+        async with bench(driver_id, url) as made:
+            verdicts = []
+            for amount in (2000, 1005, 1011, 1013, 1020, 1090):
+                payment = await made.pay(Money(amount, EUR))
+                payment.judge(Money(amount, EUR))
+                verdicts.append(type(payment.verdict).__name__)
+                await made.ready()
+            return verdicts
+
+    assert run(main(), seed) == ["Approved", "Declined", "Stored", "Approved", "NotStarted", "Approved"]
+
+
+@terminals
+def test_close_may_be_called_again(driver_id: str, url: str) -> None:
+    async def main() -> Bench:
+        async with bench(driver_id, url) as made:
+            await made.runner.driver.close()
+            await made.runner.driver.close()
+            await made.until(lambda: len(made.lines) == 2, "a new line")
+            await made.ready()
+        await made.runner.driver.close()
+        assert made.terminal.status.state is DeviceState.GONE
+        return made
+
+    assert len(run(main()).lines) == 2
+
+
+def test_digits_helper_sees_a_number_whatever_stands_between() -> None:
+    assert "4111" in digits("41-1 1")
+
+
+def digits(text: str) -> str:
+    return re.sub(r"[ .\-/]", "", text)
+
+
+@terminals
+def test_card_numbers_reach_neither_values_nor_logs(
+    driver_id: str, url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal that prints and names full card numbers everywhere: the simulator's own texts are replaced."""
+    pan = "4111111111111111"
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr(
+        "drivers.sim.zvt.engine.receipt_lines", lambda *_: [f"Karte {pan}", "4111 1111 1111 1111", f";{pan}=2512"]
+    )
+
+    async def main() -> str:
+        async with bench(driver_id, url) as made:
+            payment = await made.pay(AMOUNT)
+            assert isinstance(payment.outcome, Approved)
+            return repr(payment) + repr(made.states) + repr(made.terminal.status)
+
+    seen = run(main()) + caplog.text + "".join(repr(record.__dict__) for record in caplog.records)
+    assert "1111" in seen, "the lines did not arrive at all"
+    assert pan[:8] not in digits(seen)
