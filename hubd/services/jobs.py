@@ -30,7 +30,13 @@ class Jobs:
         """Stop: every job is cancelled; what it was doing is told by the journal at the next start."""
         for task in self._running.values():
             task.cancel()
-        await self._group.__aexit__(kind, error, trace)
+        try:
+            await self._group.__aexit__(kind, error, trace)
+        except BaseExceptionGroup as failures:
+            # One failure, the usual case, leaves as itself, so that the supervisor can judge it by its type.
+            if len(failures.exceptions) == 1:
+                raise failures.exceptions[0] from None
+            raise
 
     def start(self, name: str, job: Coroutine[Any, Any, None]) -> bool:
         """Run `job` unless one of this name is running already (then it is closed unstarted); True if it runs."""

@@ -1,0 +1,170 @@
+"""A shop for tests: the real trading hub over a real database, with ZVT simulators on in-memory lines."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from drivers.registry import load
+from drivers.sim.zvt import SimulatorOptions, ZvtSimulator
+from hubd.app import Hub, World, trading_hub
+from hubd.identity import KeySigner
+from hubd.model.entry import Draft
+from hubd.model.money import Money
+from hubd.model.payment import Method, Payment, Tender
+from hubd.model.permissions import ADMINISTRATOR_PERMISSIONS, TILL_PERMISSIONS
+from hubd.ports import ByteStream
+from hubd.runtime import Runtime, SystemClock, SystemIds, read_boot_id
+from hubd.services.access import Caller
+from hubd.services.bundle import Services
+from hubd.services.devices import NewDevice
+from hubd.services.lines import LineReason
+from hubd.services.pins import ThreadedScrypt
+from hubd.services.taking import Taken, TakePayment
+from hubd.store import journal, people
+from tests.simulation.network import memory_pipe
+
+LOCATION = "01890000-0000-7000-8000-000000000001"
+TILL_1 = "01890000-0000-7000-8000-0000000000a1"
+TILL_2 = "01890000-0000-7000-8000-0000000000a2"
+WAIT_S = 10.0
+BOOT = read_boot_id()
+DRIVERS = load()
+"""Read once, outside every event loop: both come from files."""
+
+
+def till(device: str = TILL_1, *, attempt: int = 1, hub_line: str = "", language: str = "en") -> Caller:
+    """A paired till with nobody signed in."""
+    return Caller(device, None, LOCATION, TILL_PERMISSIONS, language, attempt, hub_line)
+
+
+MANAGER = Caller("", "01890000-0000-7000-8000-0000000000b1", LOCATION, ADMINISTRATOR_PERMISSIONS, "en")
+
+
+@dataclass
+class Terminals:
+    """The terminals on the counter, by address; they outlive a restart of the hub."""
+
+    runtime: Runtime
+    simulators: dict[str, ZvtSimulator] = field(default_factory=dict)
+    unplugged: set[str] = field(default_factory=set)
+
+    def add(self, url: str, options: SimulatorOptions | None = None) -> ZvtSimulator:
+        """Put a terminal on the counter."""
+        self.simulators[url] = ZvtSimulator(self.runtime, options)
+        return self.simulators[url]
+
+
+@dataclass
+class Shop:
+    """A hub that trades, and what tests ask of it."""
+
+    hub: Hub
+    counter: Terminals
+
+    @property
+    def services(self) -> Services:
+        """The hub's services."""
+        return self.hub.services
+
+    def request(
+        self,
+        amount: int,
+        *,
+        payment_id: str = "",
+        tender: Tender = Tender.CARD,
+        method: Method | None = None,
+        order: str | None = None,
+        override: str | None = None,
+        terminal: str | None = None,
+    ) -> TakePayment:
+        """A payment request in euro cents."""
+        way = method or (Method.CASH if tender is Tender.CASH else Method.CARD)
+        digest = hashlib.sha256(f"{amount}:{tender}:{way}:{order}".encode()).digest()
+        return TakePayment(
+            payment_id or self.services.runtime.ids.new_id(),
+            digest,
+            Money(amount, "EUR"),
+            tender=tender,
+            method=way,
+            order_id=order,
+            override_reason=override,
+            terminal=terminal,
+        )
+
+    async def take(self, amount: int, caller: Caller | None = None, **more: object) -> Taken:
+        """Ask for a payment."""
+        return await self.services.payments.take(self.request(amount, **more), caller or till())  # type: ignore[arg-type]  # test keywords
+
+    async def until(self, payment_id: str, *states: str) -> Payment:
+        """The payment once it is in one of these states."""
+        async with self.services.runtime.clock.timeout(WAIT_S):
+            payment = await self.services.payments.get(payment_id)
+            while payment.state not in states:
+                payment = await self.services.payments.wait_for_change(payment_id, payment.last_seq, WAIT_S)
+            return payment
+
+    async def add_terminal(self, url: str, role: str = "") -> str:
+        """Claim and activate a terminal that stands on the counter, and wait until it is ready."""
+        device_id = self.services.runtime.ids.new_id()
+        new = NewDevice(url, "zvt", "Terminal", "terminal", LOCATION, role)
+        await self.services.devices.claim(device_id, new, "hub")
+        await self.services.devices.activate(device_id, MANAGER)
+        await self.ready(device_id)
+        return device_id
+
+    async def ready(self, device_id: str) -> None:
+        """Return once the terminal answers."""
+        async with self.services.runtime.clock.timeout(WAIT_S):
+            while (status := self.services.terminals.status(device_id)) is None or status.state != "ready":
+                await self.services.runtime.clock.sleep(0.005)
+
+
+def shop_runtime(process: bytes = b"process1") -> Runtime:
+    """The real world, with chance from a seed."""
+    return Runtime(SystemClock(), SystemIds(), random.Random(7), BOOT, process)
+
+
+@asynccontextmanager
+async def shop(
+    folder: Path, counter: Terminals | None = None, runtime: Runtime | None = None, reason: LineReason | None = None
+) -> AsyncIterator[Shop]:
+    """Open the shop on the database in `folder`; the second time it goes on with what it has."""
+    runtime = runtime or shop_runtime()
+    counter = counter or Terminals(runtime)
+
+    async def open_transport(url: str) -> ByteStream:
+        simulator = counter.simulators.get(url)
+        if simulator is None or url in counter.unplugged:
+            raise ConnectionRefusedError(url)
+        ours, theirs = memory_pipe()
+        opened.services.jobs.start(f"simulator:{id(theirs)}", simulator.serve(theirs))
+        return ours
+
+    world = World(
+        database=folder / "hub.db",
+        runtime=runtime,
+        signer=KeySigner(bytes(range(32))),
+        open_transport=open_transport,
+        registry=DRIVERS,
+        pins=ThreadedScrypt(runtime.ids.token_bytes),
+        fingerprint="00" * 32,
+        line_reason=reason,
+    )
+    async with trading_hub(world) as hub:
+        opened = hub
+        await hub.services.db.write("location", _set_location)
+        yield Shop(hub, counter)
+
+
+def _set_location(tx: journal.Tx) -> None:
+    if people.location(tx.connection, LOCATION) is None:
+        body = {"name": "Lille", "zone": "Europe/Paris", "currency": "EUR", "country": "FR"}
+        journal.append(tx, Draft("location.set", LOCATION, "hub", body))
+
+
+__all__ = ["LOCATION", "MANAGER", "TILL_1", "TILL_2", "Shop", "Terminals", "shop", "shop_runtime", "till"]

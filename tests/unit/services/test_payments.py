@@ -1,0 +1,156 @@
+"""Payments through the trading hub: real store, real driver, simulated terminal."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from drivers.sim.zvt import SimulatorOptions
+from hubd.errors import HubError
+from hubd.model.money import Money
+from hubd.model.order import OrderLine, OrderState
+from hubd.model.payment import ManualStatus, PaymentState, Tender
+from hubd.services.orders import PlaceOrder
+from hubd.services.payments import Refund
+from hubd.store import payments
+from tests.unit.services.shop import MANAGER, TILL_2, Shop, Terminals, shop, shop_runtime, till
+
+URL = "tcp://terminal-1"
+
+
+async def order_of(opened: Shop, total: int) -> str:
+    order_id = opened.services.runtime.ids.new_id()
+    net = round(total / 1.2)
+    line = OrderLine("sku-1", "Coffee", 1000, "piece", "20", total, net, 0)
+    await opened.services.orders.put(PlaceOrder(order_id, b"order" * 6, (line,), Money(total, "EUR")), till())
+    return order_id
+
+
+async def test_cash_is_recorded_at_once_with_a_receipt_number(tmp_path: Path) -> None:
+    async with shop(tmp_path) as opened:
+        first = await opened.take(1250, tender=Tender.CASH)
+        second = await opened.take(300, tender=Tender.CASH)
+        assert first.payment.state is PaymentState.APPROVED
+        assert first.created
+        assert (first.payment.counter, second.payment.counter) == (1, 2)
+        assert first.payment.series == second.payment.series
+        receipt = await opened.services.receipts.receipt(first.payment.id, "fr")
+        assert receipt["payment"]["total"] == {"amount": 1250, "currency": "EUR"}
+        assert receipt["fiscal"]["hash"] == first.accepted.hash.hex()
+
+
+async def test_card_payment_is_approved_and_pays_its_order(tmp_path: Path) -> None:
+    counter = Terminals(shop_runtime())
+    simulator = counter.add(URL)
+    async with shop(tmp_path, counter) as opened:
+        await opened.add_terminal(URL)
+        order = await order_of(opened, 2000)
+        taken = await opened.take(2000, order=order)
+        assert taken.payment.state is PaymentState.REQUESTED
+        payment = await opened.until(taken.payment.id, "approved")
+        assert payment.evidence["receipt_number"]
+        assert (await opened.services.orders.get(order)).state is OrderState.PAID
+        assert [one.amount_minor for one in simulator.ledger.transactions] == [2000]
+
+
+@pytest.mark.parametrize(
+    ("amount", "state", "charged"),
+    [(1005, "declined", 0), (1011, "stored", 1), (1013, "approved", 1), (1020, "cancelled", 0)],
+)
+async def test_test_amounts_end_as_named(tmp_path: Path, amount: int, state: str, charged: int) -> None:
+    counter = Terminals(shop_runtime())
+    simulator = counter.add(URL)
+    async with shop(tmp_path, counter) as opened:
+        await opened.add_terminal(URL)
+        taken = await opened.take(amount)
+        payment = await opened.until(taken.payment.id, state)
+        assert payment.state == state
+        moved = [one for one in simulator.ledger.transactions if one.state in {"approved", "stored"}]
+        assert len(moved) == charged
+
+
+async def test_lost_answer_is_unknown_and_blocks_the_order_on_every_till(tmp_path: Path) -> None:
+    counter = Terminals(shop_runtime())
+    counter.add(URL)
+    async with shop(tmp_path, counter) as opened:
+        await opened.add_terminal(URL)
+        order = await order_of(opened, 1014)
+        taken = await opened.take(1014, order=order)
+        await opened.until(taken.payment.id, "unknown")
+        again = await opened.take(1014, till(TILL_2), order=order, tender=Tender.CASH)
+        assert (again.payment.state, again.payment.reason) == (PaymentState.REFUSED, "previous_unknown")
+        resolved = await opened.services.payments.resolve(
+            taken.payment.id, ManualStatus.FAILURE, "terminal shows no payment", MANAGER
+        )
+        assert (resolved.state, resolved.manual) == (PaymentState.UNKNOWN, ManualStatus.FAILURE)
+        cash = await opened.take(1014, order=order, tender=Tender.CASH)
+        assert cash.payment.state is PaymentState.APPROVED
+        assert (await opened.services.orders.get(order)).state is OrderState.PAID
+
+
+async def test_the_same_put_a_hundred_times_is_one_payment(tmp_path: Path) -> None:
+    counter = Terminals(shop_runtime())
+    simulator = counter.add(URL)
+    async with shop(tmp_path, counter) as opened:
+        await opened.add_terminal(URL)
+        request = opened.request(4200)
+        callers = [till(), till(TILL_2)]
+        answers = await asyncio.gather(
+            *(opened.services.payments.take(request, callers[number % 2]) for number in range(100))
+        )
+        assert sum(answer.created for answer in answers) == 1
+        assert len({answer.accepted.hash for answer in answers}) == 1
+        await opened.until(request.id, "approved")
+        assert len(simulator.ledger.transactions) == 1
+        with pytest.raises(HubError, match="id_conflict"):
+            await opened.take(4300, payment_id=request.id)
+
+
+async def test_a_payment_found_in_progress_at_the_start_is_asked_about_not_repeated(tmp_path: Path) -> None:
+    counter = Terminals(shop_runtime())
+    simulator = counter.add(URL, SimulatorOptions(keeps_going=True))
+    simulator.faults.set("silent", True)
+    async with shop(tmp_path, counter) as opened:
+        simulator.faults.clear()
+        await opened.add_terminal(URL)
+        await simulator.control({"cmd": "fault", "name": "answer_delay_s", "value": 30.0})
+        taken = await opened.take(2500)
+        await opened.until(taken.payment.id, "in_progress")
+    simulator.faults.clear()
+    async with shop(tmp_path, counter, shop_runtime(b"process2")) as opened:
+        payment = await opened.until(taken.payment.id, "approved", "cancelled")
+        charged = [one for one in simulator.ledger.transactions if one.state in {"approved", "stored"}]
+        assert len(charged) == (1 if payment.state is PaymentState.APPROVED else 0)
+
+
+async def test_reversal_and_refund_give_money_back_once(tmp_path: Path) -> None:
+    counter = Terminals(shop_runtime())
+    simulator = counter.add(URL)
+    async with shop(tmp_path, counter) as opened:
+        await opened.add_terminal(URL)
+        card = await opened.take(2000)
+        await opened.until(card.payment.id, "approved")
+        await opened.services.payments.reverse(card.payment.id, MANAGER)
+        await opened.until(card.payment.id, "reversed")
+        assert [one.state for one in simulator.ledger.transactions].count("reversed") == 1
+        cash = await opened.take(900, tender=Tender.CASH)
+        refund = Refund(opened.services.runtime.ids.new_id(), b"r" * 32, Money(900, "EUR"))
+        given = await opened.services.payments.refund(cash.payment.id, refund, MANAGER)
+        again = await opened.services.payments.refund(cash.payment.id, refund, MANAGER)
+        assert given.accepted.hash == again.accepted.hash
+        with pytest.raises(HubError, match="over_refundable"):
+            more = Refund(opened.services.runtime.ids.new_id(), b"s" * 32, Money(1, "EUR"))
+            await opened.services.payments.refund(cash.payment.id, more, MANAGER)
+        totals = await opened.services.db.read("totals", lambda c: payments.totals(c, "perpetual"))
+        assert {one.name: one.total.amount_minor for one in totals} == {
+            "perpetual.sales": 900,
+            "perpetual.refunds": 900,
+        }
+
+
+async def test_an_unreachable_terminal_refuses_and_charges_nothing(tmp_path: Path) -> None:
+    async with shop(tmp_path) as opened:
+        nobody = await opened.take(1000)
+        assert (nobody.payment.state, nobody.payment.reason) == (PaymentState.REFUSED, "no_terminal")
