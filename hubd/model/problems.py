@@ -136,16 +136,16 @@ _KINDS = (
     ProblemKind(
         "device.faulty",
         _W,
-        Text("{name} reports a fault: {fault}", "{name} signale un défaut : {fault}", "{name} meldt een fout: {fault}"),
+        Text("{name} reports a fault: {reason}", "{name} signale un défaut : {reason}", "{name} meldt een fout: {reason}"),
         Text(
             "Follow what its own screen says; if the fault stays, call your support with these words.",
             "Suivez ce qu'indique son écran ; si le défaut reste, appelez l'assistance avec ces mots.",
             "Volg wat het scherm zegt; blijft de fout, bel dan de helpdesk met deze woorden.",
         ),
         money_title=Text(
-            "{money} in {name}, which reports a fault: {fault}",
-            "{money} dans {name}, qui signale un défaut : {fault}",
-            "{money} in {name}, die een fout meldt: {fault}",
+            "{money} in {name}, which reports a fault: {reason}",
+            "{money} dans {name}, qui signale un défaut : {reason}",
+            "{money} in {name}, die een fout meldt: {reason}",
         ),
         visible_after_s=5,
     ),

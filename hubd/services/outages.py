@@ -204,7 +204,7 @@ class OutageDesk:
         """Newest first, with what was taken in each."""
 
         def read(connection: sqlite3.Connection) -> list[OutageView]:
-            return [_view(connection, found) for found in outages.page(connection, before_seq, limit)]
+            return [view_of(connection, found) for found in outages.page(connection, before_seq, limit)]
 
         return await self._database.read("outage.list", read)
 
@@ -213,7 +213,7 @@ class OutageDesk:
 
         def read(connection: sqlite3.Connection) -> OutageView | None:
             found = outages.get(connection, outage_id)
-            return _view(connection, found) if found else None
+            return view_of(connection, found) if found else None
 
         view = await self._database.read("outage.get", read)
         if view is None:
@@ -313,7 +313,8 @@ def _anchored_by(entry: Entry, outage: Outage) -> int | None:
     return head.at_us - (head.mono_ms - outage.anchor_mono_ms) * 1000
 
 
-def _view(connection: sqlite3.Connection, found: Outage) -> OutageView:
+def view_of(connection: sqlite3.Connection, found: Outage) -> OutageView:
+    """An outage with what was taken in it and its newest statement."""
     statements = outages.statements(connection, found.id)
     taken = summarise(payments.of_outage(connection, found.id))
     return OutageView(found, taken, statements[-1] if statements else None)

@@ -1,0 +1,273 @@
+"""Takes the picture of the shop from which the first screen is built, and keeps the problems that follow from it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from hubd.health import Problems
+from hubd.model.device import DeviceKind
+from hubd.model.mode import Hop, Mode
+from hubd.model.payment import LATE_REFUSED, Custody, Payment, PaymentState
+from hubd.model.policy import OutagePolicy
+from hubd.runtime import Runtime
+from hubd.services.calendar import business_date
+from hubd.services.outages import Group, OutageDesk, OutageView, view_of
+from hubd.services.overview import READY, Overview, Shop, TerminalNow, build
+from hubd.services.settings import effective, policy_in_force
+from hubd.services.terminals import Terminals
+from hubd.store import cursors, devices, enrolment, outages, payments, people
+from hubd.store.db import Database
+from hubd.store.devices import Device
+from hubd.store.payments import PaymentFilter
+
+REFUSED_MAX = 200
+"""Undecided late refusals that a screen looks at; the list shows the rest."""
+REFRESH_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What one look at the store gives."""
+
+    set_up: bool
+    name: str
+    location: str
+    zone: str
+    currency: str
+    totals: dict[str, Group]
+    sales_today: Group
+    deadline_us: int | None
+    unknown: tuple[Payment, ...]
+    refused: tuple[Payment, ...]
+    stored: tuple[Payment, ...]
+    policies: dict[str, OutagePolicy]
+    devices: tuple[Device, ...]
+    cloud_expected: bool
+    confirmed_seq: int
+    confirmed_at_us: int
+    outage: OutageView | None
+    outage_terminals: frozenset[str]
+    vendor_status_url: str
+    help_phone: str
+
+
+class OverviewDesk:
+    """One picture at a time; `watch` keeps the registry of problems in step with the money."""
+
+    def __init__(
+        self,
+        db: Database,
+        runtime: Runtime,
+        terminals: Terminals,
+        outage_desk: OutageDesk,
+        problems: Problems,
+        room_for_sales: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._db = db
+        self._runtime = runtime
+        self._terminals = terminals
+        self._outages = outage_desk
+        self._problems = problems
+        self._room_for_sales = room_for_sales
+        self._unsent_since_us: int | None = None
+
+    async def overview(self, location: str = "") -> Overview:
+        """The first screen of a location (of the first one if none is named), as it is now."""
+        return build(await self.shop(location))
+
+    async def shop(self, location: str = "") -> Shop:
+        """The picture."""
+        now_us = self._runtime.clock.now_us()
+        rows = await self._db.read("overview", lambda connection: _read(connection, location, now_us))
+        unsent = max(0, self._db.head.seq - rows.confirmed_seq) if rows.cloud_expected else 0
+        self._note_unsent(unsent, now_us)
+        facts = self._outages.facts()
+        measured = [fact.at_ms for hop in Hop if (fact := facts.hop(hop)).ok is not None and hop is not Hop.CLOUD]
+        mono_ms = int(self._runtime.clock.monotonic() * 1000)
+        return Shop(
+            now_us=now_us,
+            mode=self._outages.snapshot(),
+            name=rows.name,
+            location=rows.location,
+            zone=rows.zone,
+            currency=rows.currency,
+            set_up=rows.set_up,
+            room_for_sales=self._room_for_sales(),
+            elapsed=self._outages.elapsed(),
+            first_failing=facts.first_failing(),
+            captive_portal=facts.internet.detail in {"wrong_certificate", "not_tls", "redirected"},
+            measured_ago_s=(mono_ms - max(measured)) // 1000 if measured else 0,
+            totals=rows.totals,
+            sales_today=rows.sales_today,
+            deadline_us=rows.deadline_us,
+            unknown=rows.unknown,
+            refused=rows.refused,
+            policies=rows.policies,
+            terminals=self._terminals_now(rows, now_us, mono_ms),
+            devices_count=len(rows.devices),
+            problems=tuple(self._problems.visible()),
+            cloud_expected=rows.cloud_expected,
+            unsent_count=unsent,
+            unsent_since_us=self._unsent_since_us,
+            outage=rows.outage,
+            vendor_status_url=rows.vendor_status_url,
+            help_phone=rows.help_phone,
+        )
+
+    async def watch(self) -> None:
+        """Keep the problems that follow from money and line in step, until cancelled."""
+        while True:
+            self.note(await self.shop())
+            await self._runtime.clock.sleep(REFRESH_S)
+
+    def note(self, shop: Shop) -> None:
+        """Raise and clear what follows from a picture."""
+        problems = self._problems
+        problems.set(shop.mode.mode is Mode.NETWORK_OUTAGE, "network.outage")
+        problems.set(shop.mode.mode is Mode.SERVICE_DISRUPTION, "service.disruption")
+        problems.set(not shop.cloud_expected and shop.set_up, "cloud.not_enrolled")
+        problems.set(not self._runtime.clock.trusted(), "clock.uncertain")
+        cloud = self._outages.facts().cloud
+        problems.set(shop.cloud_expected and cloud.ok is False, "cloud.unreachable")
+        problems.set(shop.unsent_count > 0, "sync.waiting", count=shop.unsent_count)
+        for code, name in (("payments.unknown", "unknown"), ("payments.conflict", "conflict")):
+            group = shop.totals.get(name, Group())
+            problems.set(group.count > 0, code, money=group.totals, count=group.count)
+        refused = len(shop.refused)
+        problems.set(refused > 0, "payments.declined_late", count=refused)
+        held = shop.totals.get("held", Group())
+        overdue = shop.deadline_us is not None and shop.deadline_us <= shop.now_us
+        problems.set(overdue, "payments.overdue", money=held.totals, count=held.count)
+        statement = shop.outage.statement if shop.outage else None
+        problems.set(statement is not None and not statement.agrees, "statement.disagrees")
+        self._note_money_in_devices(shop)
+
+    def _note_money_in_devices(self, shop: Shop) -> None:
+        """A problem of a device that holds money is titled by the money."""
+        held = {terminal.id: terminal for terminal in shop.terminals}
+        for problem in self._problems.present():
+            terminal = held.get(problem.subject)
+            if terminal is not None and problem.code.startswith("device.") and problem.money != terminal.held.totals:
+                self._problems.raise_(problem.code, problem.subject, money=terminal.held.totals, **dict(problem.params))
+
+    def _note_unsent(self, unsent: int, now_us: int) -> None:
+        if unsent == 0:
+            self._unsent_since_us = None
+        elif self._unsent_since_us is None:
+            self._unsent_since_us = now_us
+
+    def _terminals_now(self, rows: _Rows, now_us: int, mono_ms: int) -> tuple[TerminalNow, ...]:
+        ended = rows.outage.outage.ended_at_us if rows.outage else None
+        found = []
+        for device in rows.devices:
+            if device.kind is not DeviceKind.TERMINAL:
+                continue
+            held = _sum(payment for payment in rows.stored if payment.terminal == device.id)
+            if not device.active and not held.count:
+                continue
+            status = self._terminals.status(device.id)
+            heard_us = None
+            if status is not None and status.last_answer_monotonic is not None:
+                heard_us = now_us - max(0, mono_ms - int(status.last_answer_monotonic * 1000)) * 1000
+            answers = status is not None and status.state in READY
+            found.append(
+                TerminalNow(
+                    id=device.id,
+                    name=device.name,
+                    device_class=device.device_class or "terminal",
+                    state=status.state if status else None,
+                    held=held,
+                    silent_since_us=None if answers else heard_us,
+                    used_in_outage=device.id in rows.outage_terminals,
+                    heard_since_outage=ended is None or (heard_us is not None and heard_us >= ended),
+                )
+            )
+        return tuple(found)
+
+
+def _sum(found: Iterable[Payment]) -> Group:
+    group = Group()
+    for payment in found:
+        group = group.plus(payment.money)
+    return group
+
+
+def _read(connection: sqlite3.Connection, wanted: str, now_us: int) -> _Rows:
+    places = people.locations(connection)
+    place = next((one for one in places if one.id == wanted), places[0] if places else None)
+    zone = place.zone if place else "UTC"
+    starts = effective(connection, "day.starts_at_minute", now_us).value
+    today = business_date(now_us, zone, starts)
+    stored = payments.in_custody(connection, Custody.HELD, Custody.FORWARDING, Custody.FORWARDED)
+    confirmed = cursors.get(connection, cursors.CONFIRMED)
+    found = devices.all_devices(connection)
+    outage = _outage(connection)
+    deadlines = [one.deadline_us for one in stored if one.custody is not Custody.FORWARDED and one.deadline_us]
+    classes = {one.device_class or "terminal" for one in found if one.kind is DeviceKind.TERMINAL} | {"terminal"}
+    location = place.id if place else ""
+    taken = payments.of_outage(connection, outage.outage.id) if outage else []
+    return _Rows(
+        set_up=bool(people.all_staff(connection)) and place is not None,
+        name=effective(connection, "store.name", now_us).value or (place.name if place else ""),
+        location=place.name if place else "",
+        zone=zone,
+        currency=place.currency if place else "EUR",
+        totals=_totals(connection),
+        sales_today=_by_prefix(connection, f"day.{today}.sales."),
+        deadline_us=min(deadlines, default=None),
+        unknown=tuple(payments.unknown(connection)),
+        refused=_undecided_refusals(connection),
+        stored=tuple(stored),
+        policies={name: policy_in_force(connection, name, location, now_us)[0] for name in classes},
+        devices=tuple(found),
+        cloud_expected=enrolment.get(connection) is not None,
+        confirmed_seq=confirmed.seq,
+        confirmed_at_us=confirmed.at_us,
+        outage=outage,
+        outage_terminals=frozenset(one.terminal for one in taken if one.terminal and one.custody is not None),
+        vendor_status_url=effective(connection, "vendor.status_url", now_us).value,
+        help_phone=effective(connection, "network.help_phone", now_us).value,
+    )
+
+
+def _outage(connection: sqlite3.Connection) -> OutageView | None:
+    found = outages.current(connection) or next(iter(outages.page(connection, None, 1)), None)
+    return view_of(connection, found) if found else None
+
+
+def _totals(connection: sqlite3.Connection) -> dict[str, Group]:
+    names = ("held", "forwarding", "forwarded", "unknown", "conflict", "reversal_pending", "running")
+    found: dict[str, Group] = {}
+    for name in names:
+        for total in payments.totals(connection, name):
+            if total.name == name:
+                before = found.get(name, Group())
+                found[name] = Group(before.count + total.count, (*before.totals, total.total))
+    return found
+
+
+def _by_prefix(connection: sqlite3.Connection, prefix: str) -> Group:
+    count, sums = 0, Group()
+    for total in payments.totals(connection, prefix):
+        count += total.count
+        sums = sums.plus(total.total)
+    return Group(count, sums.totals)
+
+
+def _undecided_refusals(connection: sqlite3.Connection) -> tuple[Payment, ...]:
+    found = [
+        payment
+        for custody in sorted(LATE_REFUSED)
+        for payment in payments.page(
+            connection, PaymentFilter(state=PaymentState.STORED, custody=custody), None, REFUSED_MAX
+        )
+        if payment.manual is None
+    ]
+    return tuple(sorted(found, key=lambda payment: -payment.money.amount_minor))
+
+
+def with_pairings(shop: Shop, waiting: int) -> Shop:
+    """The picture with the number of devices that wait to be let in."""
+    return replace(shop, pairings_waiting=waiting)
