@@ -223,7 +223,7 @@ def _found(transcript: Transcript, evidence: Evidence, amount: Money) -> Enquiry
 
 
 def follows(receipt_number: str, before: str) -> bool:
-    """Whether `receipt_number` is the very next after `before`; unknown `before` fits all."""
-    if not before:
+    """Whether `receipt_number` is the very next after `before`; anything follows where nothing was known."""
+    if before in ("", NO_RECEIPT):
         return True
     return before.isdigit() and int(receipt_number) == int(before) % 9999 + 1

@@ -1,0 +1,84 @@
+"""Manifests are read without imports; one device has one driver."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from drivers.base import Manifest, Mdns, Serial, Sighting, Tcp, Usb
+from drivers.registry import Entry, Registry, load, read_manifest
+from drivers.zvt import MANIFEST, ZvtTerminal
+from hubd.errors import DeviceError
+from hubd.model.device import Endpoint
+
+
+def seen(url: str, vid: int | None = None, pid: int | None = None, service: str = "") -> Sighting:
+    return Sighting(Endpoint(url, url, "address"), vid, pid, service)
+
+
+def entry(driver_id: str, *matches: Usb | Mdns | Tcp | Serial) -> Entry:
+    manifest = Manifest(driver_id, driver_id, MANIFEST.kind, matches, MANIFEST.capabilities, "experimental", "", "X")
+    return Entry(driver_id, manifest, factory=ZvtTerminal)
+
+
+def test_the_literal_is_what_the_module_says() -> None:
+    assert read_manifest("drivers.zvt") == MANIFEST
+    assert [found.manifest for found in load().entries] == [MANIFEST]
+
+
+def test_best_match_wins() -> None:
+    registry = Registry([entry("any", Serial()), entry("zvt", Tcp(20007), Usb(0x0B00, 0x0080))])
+    assert registry.claim(seen("serial:///dev/ttyACM0", 0x0B00, 0x0080)).id == "zvt"  # type: ignore[union-attr]  # found
+    assert registry.claim(seen("serial:///dev/ttyS0")).id == "any"  # type: ignore[union-attr]  # found
+    assert registry.claim(seen("tcp://10.0.0.7:20007")).id == "zvt"  # type: ignore[union-attr]  # found
+    assert registry.claim(seen("tcp://10.0.0.7:9100")) is None
+    announced = Registry([entry("a", Mdns("_zvt._tcp.local.")), entry("b", Tcp(1))])
+    assert announced.claim(seen("tcp://h:1", service="_zvt._tcp.local.")).id == "a"  # type: ignore[union-attr]  # found
+
+
+def test_two_claims_on_one_device_are_an_error_that_names_both() -> None:
+    registry = Registry([entry("left", Tcp(20007)), entry("right", Tcp(20007))])
+    with pytest.raises(DeviceError, match="left and right both claim") as caught:
+        registry.claim(seen("tcp://10.0.0.7:20007"))
+    assert caught.value.code == "device.ambiguous"
+
+
+HEAD = "from drivers.base import *\nfrom hubd.model.device import *\n"
+GOOD = (
+    'MANIFEST = Manifest(id="broken", name="B", kind=DeviceKind.TERMINAL, matches=(Tcp(1),), capabilities=frozenset('
+    '{Capability.PAY}), stage="experimental", docs="", driver="B")\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason", "listed"),
+    [
+        (HEAD + GOOD + "import a_module_that_is_not_installed\n", "load_error: ModuleNotFoundError", True),
+        (HEAD + GOOD + "raise RuntimeError('no licence')\n", "load_error: RuntimeError: no licence", True),
+        (HEAD + GOOD + "class B: ...\n", "config_error: B is not a driver", True),
+        ("MANIFEST = Manifest(id=open('x'))\n", "config_error: a manifest is a literal", False),
+        (GOOD.replace(' docs="",', ""), "config_error: Manifest:", False),
+        ("x = 1\n", "config_error: broken_driver has no literal MANIFEST", False),
+        ("MANIFEST = (\n", "config_error:", False),
+    ],
+)
+def test_a_driver_that_cannot_be_used_is_listed_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, reason: str, listed: bool
+) -> None:
+    (tmp_path / "broken_driver.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(__import__("sys").modules, "broken_driver", raising=False)
+    registry = load(["broken_driver", "drivers.zvt"])
+    broken = registry.entries[0]
+    assert reason in broken.reason
+    assert (broken.manifest is not None) is listed
+    assert registry.manifest("zvt") == MANIFEST
+    if listed:
+        with pytest.raises(DeviceError, match="cannot be used"):
+            registry.factory("broken")
+
+
+def test_unknown_driver_names_the_known_ones() -> None:
+    with pytest.raises(DeviceError, match="Known drivers: zvt"):
+        load().factory("acme")
