@@ -57,6 +57,12 @@ def add_proof(tx: Tx, proof: Proof) -> None:
     )
 
 
+def all_proofs(connection: sqlite3.Connection) -> list[Proof]:
+    """Every proof that is kept, by seq."""
+    rows = connection.execute("SELECT line, seq, hash, key_id, time_us, signature FROM proofs ORDER BY seq")
+    return [Proof(*row) for row in rows]
+
+
 def latest_proof(connection: sqlite3.Connection) -> Proof | None:
     """The proof with the highest seq."""
     row = connection.execute(

@@ -1,17 +1,48 @@
-"""Personal data beside the journal: read, and erase without breaking the chain (E11)."""
+"""Personal data beside the journal: read, and erase without breaking the chain (E11).
+
+A document is erasable at once, or kept until the date that a law demands; asking to forget one of the second sort
+is recorded and carried out at its date. Erasing is an entry, so a replay after a restore erases again.
+"""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 
-from hubd.model.entry import Document
+from hubd.errors import NotFoundError
+from hubd.model.entry import Document, Draft, Entry, Json
+from hubd.store import archive_files
+from hubd.store.db import Database
 from hubd.store.tx import Tx
+
+DUE_AT_ONCE_MAX = 500
+"""Documents erased in one go when their date has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """The document is gone."""
+
+    id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeptUntil:
+    """A law keeps the document; it will be erased on that date."""
+
+    id: bytes
+    date: str
+    law: str
 
 
 def get(connection: sqlite3.Connection, document_id: bytes) -> Document | None:
     """The document, or None if it is absent or erased."""
     row = connection.execute(
-        "SELECT id, class, salt, content, keep_until, law FROM documents WHERE id = ? AND erased = 0", (document_id,)
+        "SELECT id, class, salt, content, keep_until, law FROM documents"
+        " WHERE id = ? AND erased = 0 AND content IS NOT NULL",
+        (document_id,),
     ).fetchone()
     return Document(*row) if row else None
 
@@ -28,3 +59,61 @@ def erase(tx: Tx, document_id: bytes) -> bool:
         "UPDATE documents SET salt = NULL, content = NULL, erased = 1 WHERE id = ? AND erased = 0", (document_id,)
     )
     return cursor.rowcount == 1
+
+
+def erasure(document_id: bytes, reason: str, actor: str) -> Draft:
+    """The entry that erases a document; appending it removes salt and bytes in the same transaction."""
+    return Draft("document.erased", document_id.hex(), actor, {"id": document_id.hex(), "reason": reason})
+
+
+def request_erasure(tx: Tx, document_id: bytes, today: str) -> KeptUntil | None:
+    """Note that a document shall be forgotten. None: it may be erased now; else the law that keeps it, and its date.
+
+    Raises NotFoundError for an id that the hub does not hold; `today` is an ISO date.
+    """
+    row = tx.execute("SELECT keep_until, law FROM documents WHERE id = ?", (document_id,)).fetchone()
+    if row is None:
+        raise NotFoundError("document.unknown", "The hub holds no such document.", params={"id": document_id.hex()})
+    keep_until, law = row
+    if keep_until <= today:
+        return None
+    tx.execute("UPDATE documents SET erase_when_due = 1 WHERE id = ?", (document_id,))
+    return KeptUntil(document_id, keep_until, law)
+
+
+def due(connection: sqlite3.Connection, today: str) -> list[bytes]:
+    """Documents whose erasure was asked for and whose date has come."""
+    rows = connection.execute(
+        "SELECT id FROM documents WHERE erase_when_due = 1 AND erased = 0 AND keep_until <= ? LIMIT ?",
+        (today, DUE_AT_ONCE_MAX),
+    )
+    return [row[0] for row in rows]
+
+
+async def forget_bytes(db: Database, document_ids: Iterable[bytes], archives: Path | None = None) -> bool:
+    """After an erasure was committed: leave no byte in the write-ahead log or in the archives' document files.
+
+    False if a reader held the log just then: call it again.
+    """
+    gone = frozenset(document_ids)
+    if archives is not None:
+        await db.read_apart("documents.forget", lambda _: archive_files.forget(archives, gone))
+    return await db.exclusively("documents.truncate", _truncate)
+
+
+def _truncate(connection: sqlite3.Connection) -> bool:
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not busy
+
+
+def erased_ids(connection: sqlite3.Connection, after_seq: int = 0) -> frozenset[bytes]:
+    """Ids that entries of kind document.erased name, above `after_seq`: what a restore must erase again."""
+    rows = connection.execute("SELECT subject FROM journal WHERE seq > ? AND kind = 'document.erased'", (after_seq,))
+    return frozenset(bytes.fromhex(row[0]) for row in rows)
+
+
+def _erased(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    erase(tx, bytes.fromhex(body["id"]))
+
+
+PROJECTORS = {"document.erased": _erased}

@@ -47,8 +47,8 @@ def migrate(connection: sqlite3.Connection, upto: int = SCHEMA) -> int:
 
 def _apply(connection: sqlite3.Connection, number: int, sql: str) -> None:
     script = (
-        f"BEGIN IMMEDIATE;\n{sql}\nPRAGMA user_version={number:d};\n"
-        f"INSERT OR REPLACE INTO meta(name, value) VALUES ('compat', '{min(COMPAT, number):d}');\nCOMMIT;"  # noqa: S608 (our own file and numbers)
+        f"BEGIN IMMEDIATE;\n{sql}\nPRAGMA user_version={number:d};\n"  # noqa: S608 (our own file and numbers)
+        f"INSERT OR REPLACE INTO meta(name, value) VALUES ('compat', '{min(COMPAT, number):d}');\nCOMMIT;"
     )
     try:
         connection.executescript(script)

@@ -90,9 +90,14 @@ def count_in_state(connection: sqlite3.Connection, state: str) -> int:
     return int(row[0])
 
 
-def has_line(connection: sqlite3.Connection, line: bytes) -> bool:
-    """Whether any entry of this line has come."""
-    return connection.execute("SELECT 1 FROM down_journal WHERE line = ? LIMIT 1", (line,)).fetchone() is not None
+def at_seq(connection: sqlite3.Connection, seq: int) -> list[bytes]:
+    """Hashes of mirrored entries with this seq, of whatever line."""
+    rows = connection.execute(
+        "SELECT d.hash FROM (SELECT DISTINCT line FROM down_journal) l JOIN down_journal d ON d.line = l.line"
+        " WHERE d.seq = ? ORDER BY d.hash",
+        (seq,),
+    )
+    return [bytes(row[0]) for row in rows]
 
 
 def forgotten_of(connection: sqlite3.Connection, subject: str) -> list[Entry]:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hubd.errors import StoreError
-from hubd.store import cursors
+from hubd.model.entry import Entry, load_entry
+from hubd.store import archive_files, cursors, verify
 from hubd.store.cursors import Cursor
 from hubd.store.tx import JournalHead, read_head
 
@@ -85,6 +86,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
         raise _CannotOpenHere from exc
     with closing(connection):
         try:
+            connection.execute("BEGIN")  # one snapshot for everything that the caller reads
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.OperationalError as exc:
             if exc.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
@@ -179,3 +181,35 @@ def owner_of(path: Path) -> tuple[int, int]:
     """User and group that own the store's file, or its directory where there is no file yet."""
     status = os.stat(path if path.exists() else path.parent)
     return status.st_uid, status.st_gid
+
+
+def cloud_key(connection: sqlite3.Connection, key_id: str) -> bytes | None:
+    """The cloud's public key with this id, or the root key of enrolment where no id is given; None if unknown."""
+    row = connection.execute("SELECT public_key FROM cloud_keys WHERE key_id = ?", (key_id,)).fetchone()
+    if row is None and not key_id:
+        row = connection.execute("SELECT root_key FROM enrolment").fetchone()
+    return bytes(row[0]) if row else None
+
+
+def verified_entries(source: Path) -> list[Entry]:
+    """Entries of an archive folder or of a database, in order. Raises `journal.broken` if their chain is."""
+    if source.is_dir():
+        report = verify.verify_archives(source).report
+        _refuse_broken(report)
+        return [
+            load_entry(record.head, record.body, record.hash)
+            for name in archive_files.names(source)
+            for record in archive_files.read_entries(source / name.journal)
+        ]
+    with open_read_only(source) as connection:
+        _refuse_broken(verify.verify_connection(connection))
+        return [load_entry(row.head, row.body, row.hash) for row in verify.rows_after(connection, 0)]
+
+
+def _refuse_broken(report: verify.Report) -> None:
+    if report.first_bad_seq is not None:
+        raise StoreError(
+            "journal.broken",
+            f"The chain of entries ends at {report.first_bad_seq}: {report.why}",
+            remedy="Nothing can be computed from it; keep the files and ask for help.",
+        )

@@ -33,6 +33,9 @@ _SELECT = f"SELECT {', '.join(_FIELDS)} FROM payments"  # noqa: S608 (names of o
 _INSERT = f"INSERT INTO payments({', '.join(_FIELDS)}) VALUES ({', '.join('?' * len(_FIELDS))})"  # noqa: S608 (same)
 PAGE_MAX = 500
 
+_OPEN = "state IN ('requested', 'in_progress', 'unknown', 'reversal_pending', 'conflict')"
+"""Word for word the condition of the index payments_open: SQLite uses a partial index only where it reads the same."""
+
 
 def _payment(row: Sequence[Any]) -> Payment:
     value = dict(zip(_FIELDS, row, strict=True))
@@ -72,7 +75,9 @@ def refunds_of(connection: sqlite3.Connection, original_id: str) -> list[Payment
 
 def running(connection: sqlite3.Connection) -> list[Payment]:
     """Payments that a terminal is or may be working on: requested, in progress, reversal pending."""
-    rows = connection.execute(f"{_SELECT} WHERE state IN ('requested', 'in_progress', 'reversal_pending') ORDER BY seq")
+    rows = connection.execute(
+        f"{_SELECT} WHERE {_OPEN} AND state IN ('requested', 'in_progress', 'reversal_pending') ORDER BY seq"
+    )
     return [_payment(row) for row in rows]
 
 
@@ -80,7 +85,7 @@ def unknown(connection: sqlite3.Connection) -> list[Payment]:
     """Payments whose outcome nobody knows and nobody has decided, oldest first."""
     return [
         _payment(row)
-        for row in connection.execute(f"{_SELECT} WHERE state = 'unknown' AND manual IS NULL ORDER BY seq")
+        for row in connection.execute(f"{_SELECT} WHERE {_OPEN} AND state = 'unknown' AND manual IS NULL ORDER BY seq")
     ]
 
 
@@ -105,6 +110,18 @@ def first_offline_us(connection: sqlite3.Connection, outage_id: str, terminal: s
         (outage_id, terminal),
     ).fetchone()
     return None if row[0] is None else int(row[0])
+
+
+def has_receipt(connection: sqlite3.Connection, terminal: str, receipt_number: str, not_id: str, since_us: int) -> bool:
+    """Whether another payment of this terminal since then carries the terminal's receipt number already."""
+    if not receipt_number:
+        return False
+    row = connection.execute(
+        "SELECT 1 FROM payments WHERE terminal = ? AND id <> ? AND requested_at_us >= ?"
+        " AND json_extract(evidence, '$.receipt_number') = ? LIMIT 1",
+        (terminal, not_id, since_us, receipt_number),
+    ).fetchone()
+    return row is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +153,10 @@ def page(connection: sqlite3.Connection, narrow: PaymentFilter, before_seq: int 
     values = [value for value in conditions.values() if value is not None]
     if narrow.open_only:
         clauses.append(
-            "(state IN ('requested', 'in_progress', 'reversal_pending')"
-            " OR (state IN ('unknown', 'conflict') AND manual IS NULL)"
-            " OR (state = 'stored' AND custody IN ('held', 'forwarding', 'forwarded')))"
+            f"seq IN (SELECT seq FROM payments WHERE {_OPEN}"  # noqa: S608 (our own condition)
+            " AND (manual IS NULL OR state NOT IN ('unknown', 'conflict'))"
+            " UNION ALL SELECT seq FROM payments WHERE state = 'stored'"
+            " AND custody IN ('held', 'forwarding', 'forwarded'))"
         )
     if narrow.offline_only:
         clauses.append("custody IS NOT NULL")
@@ -173,6 +191,38 @@ def _count(tx: Tx, payment: Payment, sign: int) -> None:
             "ON CONFLICT(name, currency) DO UPDATE SET count = count + excluded.count, total = total + excluded.total",
             (name, payment.currency, sign, sign * payment.money.amount_minor),
         )
+
+
+_OPEN_TOTALS = ("running", "unknown", "conflict", "reversal_pending", "held", "forwarding", "forwarded")
+
+
+def wrong_open_totals(connection: sqlite3.Connection) -> list[str]:
+    """Running totals of open money that do not follow from the rows, as sentences. Reads only the open payments."""
+    rows = connection.execute(
+        f"{_SELECT} WHERE {_OPEN}"
+        f" UNION ALL {_SELECT} WHERE custody IN ('held', 'forwarding', 'forwarded') AND state = 'stored'"
+    )
+    counted: dict[tuple[str, str], tuple[int, int]] = {}
+    for payment in map(_payment, rows):
+        for name in counter_names(payment):
+            if name in _OPEN_TOTALS:
+                count, total = counted.get((name, payment.currency), (0, 0))
+                counted[name, payment.currency] = (count + 1, total + payment.money.amount_minor)
+    marks = ", ".join("?" * len(_OPEN_TOTALS))
+    kept = {
+        (name, currency): (count, total)
+        for name, currency, count, total in connection.execute(
+            f"SELECT name, currency, count, total FROM counters WHERE name IN ({marks})"  # noqa: S608 (question marks)
+            " AND (count <> 0 OR total <> 0)",
+            _OPEN_TOTALS,
+        )
+    }
+    return [
+        f"The total {name} in {currency} says {kept.get((name, currency), (0, 0))},"
+        f" the payments say {counted.get((name, currency), (0, 0))}."
+        for name, currency in sorted(kept.keys() | counted.keys())
+        if kept.get((name, currency)) != counted.get((name, currency))
+    ]
 
 
 def _value(value: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hubd.model.entry import Entry, Json
 from hubd.model.kinds import is_known
 from hubd.model.upcast import upcast
-from hubd.store import devices, lines, orders, outages, payments, people, settings
+from hubd.store import devices, documents, lines, orders, outages, payments, people, settings
 from hubd.store.tx import Tx
 
 Projector = Callable[[Tx, Entry, dict[str, Json]], None]
@@ -20,6 +20,7 @@ _PROJECTORS: dict[str, Projector] = {
     **people.PROJECTORS,
     **settings.PROJECTORS,
     **outages.PROJECTORS,
+    **documents.PROJECTORS,
 }
 
 PROJECTED_TABLES = (

@@ -42,9 +42,9 @@ def in_force(
     """The value that counts at `at_us`: of the narrowest scope given, its latest effective date, its latest entry."""
     marks = ", ".join("?" * len(scopes))
     rows = connection.execute(
-        "SELECT key, scope, effective_from_us, seq, version, source, value FROM settings"
+        "SELECT key, scope, effective_from_us, seq, version, source, value FROM settings"  # noqa: S608 (question marks)
         " WHERE key = ? AND effective_from_us <= ?"
-        f" AND scope IN ({marks}) ORDER BY effective_from_us DESC, seq DESC",  # noqa: S608 (question marks)
+        f" AND scope IN ({marks}) ORDER BY effective_from_us DESC, seq DESC",
         (key, at_us, *scopes),
     ).fetchall()
     best = min(rows, key=lambda row: SCOPE_ORDER.index(row[1].partition(":")[0]), default=None)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from hubd.model.entry import FIRST_PREV_HASH, decode_head
-from hubd.runtime import Clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +19,51 @@ class JournalHead:
     hash: bytes = FIRST_PREV_HASH
 
 
+class _NoClock:
+    """Stands where a replay must not look."""
+
+    def now_us(self) -> int:
+        raise AssertionError("a replay asked for the time; it must come from the entry")
+
+    def trusted(self) -> bool:
+        raise AssertionError("a replay asked whether the clock is trusted; the entry says so")
+
+    def monotonic(self) -> float:
+        raise AssertionError("a replay asked for the monotonic time; it must come from the entry")
+
+
+class EntryClock(Protocol):
+    """What a transaction asks of a clock."""
+
+    def now_us(self) -> int:
+        """UTC in microseconds."""
+        ...
+
+    def trusted(self) -> bool:
+        """Whether a witness has confirmed it."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back within one boot."""
+        ...
+
+
 class Tx:
     """What a function given to `Database.write` may touch. `head` follows the entries appended so far."""
 
     __slots__ = ("_clock", "_clock_trusted", "boot", "connection", "head")
 
-    def __init__(self, connection: sqlite3.Connection, head: JournalHead, clock: Clock, boot: bytes) -> None:
+    def __init__(self, connection: sqlite3.Connection, head: JournalHead, clock: EntryClock, boot: bytes) -> None:
         self.connection = connection
         self.head = head
         self.boot = boot
         self._clock = clock
         self._clock_trusted: bool | None = None
+
+    @classmethod
+    def for_replay(cls, connection: sqlite3.Connection) -> Tx:
+        """A transaction that only projects entries: they bring their own time, so this one has no clock."""
+        return cls(connection, JournalHead(), _NoClock(), bytes(16))
 
     def execute(self, sql: str, params: Sequence[Any] = ()) -> sqlite3.Cursor:
         """Run one statement."""

@@ -47,7 +47,8 @@ CREATE TABLE documents(
   content    BLOB,
   keep_until TEXT NOT NULL DEFAULT '',
   law        TEXT NOT NULL DEFAULT '',
-  erased     INTEGER NOT NULL DEFAULT 0
+  erased     INTEGER NOT NULL DEFAULT 0,
+  erase_when_due INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
 -- Below: projections. Every row follows from the entries alone; `hubctl journal replay --check` rebuilds and compares.
@@ -105,8 +106,8 @@ CREATE INDEX payments_order ON payments(order_id, seq) WHERE order_id IS NOT NUL
 CREATE INDEX payments_outage ON payments(outage, seq) WHERE outage IS NOT NULL;
 CREATE INDEX payments_open ON payments(state, seq)
   WHERE state IN ('requested', 'in_progress', 'unknown', 'reversal_pending', 'conflict');
-CREATE INDEX payments_stored ON payments(custody, deadline_us)
-  WHERE custody IN ('held', 'forwarding', 'forwarded', 'declined_late', 'expired', 'rejected');
+CREATE INDEX payments_custody ON payments(custody, deadline_us) WHERE custody IS NOT NULL;
+CREATE INDEX payments_original ON payments(original_id, seq) WHERE original_id IS NOT NULL;
 
 -- Flat in the number of payments: count(*) would grow with the file.
 CREATE TABLE counters(
