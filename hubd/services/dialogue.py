@@ -31,13 +31,14 @@ from hubd.ports import (
     Progress,
     ReverseRequest,
     StillRunning,
+    Stored,
     Unknown,
 )
 from hubd.runtime import Runtime
 from hubd.services.jobs import Jobs
 from hubd.services.outcomes import record_outcome, record_reversal, record_started
 from hubd.services.terminals import Attached, Terminals
-from hubd.store import payments
+from hubd.store import journal, payments
 from hubd.store.db import Database
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ STORE_RETRY_S = 1.0
 """A verdict that could not be written is written again: the disk may have been full for a moment."""
 ENQUIRY_PAUSES_S = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0)
 """Pauses between enquiries about an unknown payment; the last one repeats."""
+NO_BASELINE = "no_baseline"
+RESULT_CODES_OF_SUCCESS = frozenset({"00", "0"})
 INCONCLUSIVE_MAX = 5
 """After so many answers that prove nothing the hub stops asking by itself: a person decides, or asks again."""
 
@@ -157,6 +160,8 @@ class Dialogues:
     async def _ask(self, attached: Attached, payment: Payment) -> Enquiry:
         request = EnquiryRequest(payment.id, payment.money, payment.baseline)
         answer = await attached.terminal.enquire(request)
+        if isinstance(answer, Inconclusive) and answer.reason == NO_BASELINE:
+            answer = await self._agreed_by_till(payment, answer)
         if isinstance(answer, Found) and await self._belongs_elsewhere(attached.id, payment, answer):
             answer = Inconclusive("may_be_another_payment", answer.outcome.evidence)
         match answer:
@@ -167,6 +172,19 @@ class Dialogues:
             case NotTaken() | StillRunning() | Inconclusive():
                 pass
         return answer
+
+    async def _agreed_by_till(self, payment: Payment, answer: Inconclusive) -> Enquiry:
+        """After a restore nobody knows the receipt number from before. Two witnesses then have to agree: the till, which
+        announced that the hub had told it "approved" or "stored", and the terminal's last transaction of this amount.
+        """
+        evidence = answer.evidence
+        if evidence is None or evidence.amount != payment.money or evidence.result_code not in RESULT_CODES_OF_SUCCESS:
+            return answer
+        created = await self._db.read("dialogue.announced", lambda c: journal.entry_at(c, payment.seq).body())
+        told = (created.get("announced") or {}).get("state")
+        if told not in {PaymentState.APPROVED, PaymentState.STORED}:
+            return answer
+        return Found(Stored(evidence) if evidence.offline else Approved(evidence))
 
     async def _belongs_elsewhere(self, terminal_id: str, payment: Payment, found: Found) -> bool:
         """Whether the terminal's last transaction is, or may be, another payment of the same amount."""

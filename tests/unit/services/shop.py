@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random as SeededRandom  # noqa: TID251 - the seed itself, made in one place
 
 from drivers.registry import load
 from drivers.sim.zvt import SimulatorOptions, ZvtSimulator
@@ -26,6 +27,7 @@ from hubd.services.lines import LineReason
 from hubd.services.pins import ThreadedScrypt
 from hubd.services.taking import Taken, TakePayment
 from hubd.store import journal, people
+from hubd.store.tx import Tx
 from tests.simulation.network import memory_pipe
 
 LOCATION = "01890000-0000-7000-8000-000000000001"
@@ -124,9 +126,9 @@ class Shop:
                 await self.services.runtime.clock.sleep(0.005)
 
 
-def shop_runtime(process: bytes = b"process1") -> Runtime:
+def shop_runtime(process: bytes = b"1-process") -> Runtime:
     """The real world, with chance from a seed."""
-    return Runtime(SystemClock(), SystemIds(), random.Random(7), BOOT, process)
+    return Runtime(SystemClock(), SystemIds(), SeededRandom(7), BOOT, process)
 
 
 @asynccontextmanager
@@ -142,7 +144,7 @@ async def shop(
         if simulator is None or url in counter.unplugged:
             raise ConnectionRefusedError(url)
         ours, theirs = memory_pipe()
-        opened.services.jobs.start(f"simulator:{id(theirs)}", simulator.serve(theirs))
+        wires.create_task(simulator.serve(theirs), name=f"simulator:{url}")
         return ours
 
     world = World(
@@ -155,13 +157,12 @@ async def shop(
         fingerprint="00" * 32,
         line_reason=reason,
     )
-    async with trading_hub(world) as hub:
-        opened = hub
+    async with asyncio.TaskGroup() as wires, trading_hub(world) as hub:
         await hub.services.db.write("location", _set_location)
         yield Shop(hub, counter)
 
 
-def _set_location(tx: journal.Tx) -> None:
+def _set_location(tx: Tx) -> None:
     if people.location(tx.connection, LOCATION) is None:
         body = {"name": "Lille", "zone": "Europe/Paris", "currency": "EUR", "country": "FR"}
         journal.append(tx, Draft("location.set", LOCATION, "hub", body))

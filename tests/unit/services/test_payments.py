@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from drivers.sim.zvt import SimulatorOptions
+from drivers.sim.zvt.ledger import TransactionState
 from hubd.errors import HubError
 from hubd.model.money import Money
 from hubd.model.order import OrderLine, OrderState
@@ -115,11 +116,11 @@ async def test_a_payment_found_in_progress_at_the_start_is_asked_about_not_repea
     async with shop(tmp_path, counter) as opened:
         simulator.faults.clear()
         await opened.add_terminal(URL)
-        await simulator.control({"cmd": "fault", "name": "answer_delay_s", "value": 30.0})
+        await simulator.control({"cmd": "fault", "name": "answer_delay_s", "value": 0.4})
         taken = await opened.take(2500)
         await opened.until(taken.payment.id, "in_progress")
     simulator.faults.clear()
-    async with shop(tmp_path, counter, shop_runtime(b"process2")) as opened:
+    async with shop(tmp_path, counter, shop_runtime(b"2-process")) as opened:
         payment = await opened.until(taken.payment.id, "approved", "cancelled")
         charged = [one for one in simulator.ledger.transactions if one.state in {"approved", "stored"}]
         assert len(charged) == (1 if payment.state is PaymentState.APPROVED else 0)
@@ -134,14 +135,14 @@ async def test_reversal_and_refund_give_money_back_once(tmp_path: Path) -> None:
         await opened.until(card.payment.id, "approved")
         await opened.services.payments.reverse(card.payment.id, MANAGER)
         await opened.until(card.payment.id, "reversed")
-        assert [one.state for one in simulator.ledger.transactions].count("reversed") == 1
+        assert [one.state for one in simulator.ledger.transactions].count(TransactionState.REVERSED) == 1
         cash = await opened.take(900, tender=Tender.CASH)
         refund = Refund(opened.services.runtime.ids.new_id(), b"r" * 32, Money(900, "EUR"))
         given = await opened.services.payments.refund(cash.payment.id, refund, MANAGER)
         again = await opened.services.payments.refund(cash.payment.id, refund, MANAGER)
         assert given.accepted.hash == again.accepted.hash
+        more = Refund(opened.services.runtime.ids.new_id(), b"s" * 32, Money(1, "EUR"))
         with pytest.raises(HubError, match="over_refundable"):
-            more = Refund(opened.services.runtime.ids.new_id(), b"s" * 32, Money(1, "EUR"))
             await opened.services.payments.refund(cash.payment.id, more, MANAGER)
         totals = await opened.services.db.read("totals", lambda c: payments.totals(c, "perpetual"))
         assert {one.name: one.total.amount_minor for one in totals} == {
