@@ -174,8 +174,10 @@ class Dialogues:
         return answer
 
     async def _agreed_by_till(self, payment: Payment, answer: Inconclusive) -> Enquiry:
-        """After a restore nobody knows the receipt number from before. Two witnesses then have to agree: the till, which
-        announced that the hub had told it "approved" or "stored", and the terminal's last transaction of this amount.
+        """After a restore nobody knows the receipt number from before; then two witnesses have to agree.
+
+        They are the till, which announced that the hub had told it "approved" or "stored", and the terminal, whose last
+        transaction has this amount.
         """
         evidence = answer.evidence
         if evidence is None or evidence.amount != payment.money or evidence.result_code not in RESULT_CODES_OF_SUCCESS:

@@ -138,11 +138,12 @@ class PaymentDesk:
 
     async def wait_for_change(self, payment_id: str, last_seq: int, seconds: float) -> Payment:
         """The payment once its state has moved beyond `last_seq`, or as it is after `seconds` (at most 25)."""
+        head = self._db.head.seq  # before the read, so that a commit during it is not missed
         payment = await self.get(payment_id)
         try:
             async with self._runtime.clock.timeout(min(seconds, WAIT_MAX_S)):
                 while payment.last_seq <= last_seq:
-                    await self._db.moved_beyond(self._db.head.seq)
+                    head = await self._db.moved_beyond(head)
                     payment = await self.get(payment_id)
         except TimeoutError:
             pass
