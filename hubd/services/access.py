@@ -17,7 +17,7 @@ from hubd.services.pins import PinGuard, PinHasher
 from hubd.services.signatures import ReplayWindow, SignedRequest, verify_p256
 from hubd.store import devices, documents, people
 from hubd.store.db import Database
-from hubd.store.devices import Device
+from hubd.store.devices import Device as Device
 from hubd.store.people import Location, StaffMember
 
 
@@ -231,15 +231,16 @@ class AccessDesk:
 
     async def sign_in(self, staff: str, pin: str, *, device: Device | None, location: str | None = None) -> Session:
         """Open a session for a person who knows the PIN. Raises `pin_wrong`, `pin_locked`, `access.no_role_here`."""
-        self.guard.check(staff)
+        guarded = f"{staff}@{device.id if device else 'page'}"
+        self.guard.check(guarded)
         known = await self._all()
         person = known.staff.get(staff)
         verifier, name = await self._db.read("sign_in", lambda connection: _secrets_of(connection, person))
         matches = await self._hasher.matches(pin, verifier or _NOBODY)
         if person is None or not verifier or not matches:
-            await self.guard.failed(staff)
+            await self.guard.failed(guarded)
             raise AccessError("pin_wrong", "The PIN is wrong, or the person is not known.", remedy="Type it again.")
-        await self.guard.passed(staff)
+        await self.guard.passed(guarded)
         place = device.location if device else location or (known.locations[0].id if known.locations else "")
         granted = self._granted(known, staff, place)
         if not granted:

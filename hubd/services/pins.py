@@ -146,7 +146,10 @@ def lock_seconds(failures: int) -> int:
 
 
 class PinGuard:
-    """Counts wrong PINs per person, on all devices together, and locks; the count survives a restart."""
+    """Counts wrong PINs per person and device, and locks; the count survives a restart.
+
+    A stranger on the LAN who tries PINs locks the person out of the page alone, never of the till.
+    """
 
     def __init__(self, db: Database, runtime: Runtime) -> None:
         self._db = db
@@ -184,8 +187,15 @@ class PinGuard:
         await self._keep()
 
     async def passed(self, staff: str) -> None:
-        """Forget the wrong ones after a right one, or after a manager has set a new PIN."""
+        """Forget the wrong ones after a right one."""
         if self._guarded.pop(staff, None) is not None:
+            await self._keep()
+
+    async def forgive(self, staff: str) -> None:
+        """Forget every wrong one of this person: a manager has set a new PIN."""
+        before = len(self._guarded)
+        self._guarded = {who: kept for who, kept in self._guarded.items() if who.partition("@")[0] != staff}
+        if len(self._guarded) != before:
             await self._keep()
 
     async def _keep(self) -> None:

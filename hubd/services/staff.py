@@ -20,7 +20,8 @@ from hubd.services.pairing import make_code, normal_code
 from hubd.services.pins import PinHasher, check_pin
 from hubd.store import documents, journal, people
 from hubd.store.db import Database
-from hubd.store.people import Location, StaffMember
+from hubd.store.people import Location as Location
+from hubd.store.people import StaffMember
 from hubd.store.tx import Tx
 
 NAME_CHARS_MAX = 80
@@ -115,7 +116,7 @@ class StaffDesk:
                 _erase(tx, (known.name_document, known.pin_document), caller.actor, "staff_changed")
 
         await self._db.write("add_staff", work)
-        await self._access.guard.passed(checked.id)
+        await self._access.guard.forgive(checked.id)
         self._access.forget()
         return await self._get(checked.id)
 

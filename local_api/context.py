@@ -1,0 +1,54 @@
+"""What the API knows beside the services: who this hub is and where it may be found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hubd.services.bundle import Services
+from local_api.tickets import Tickets
+
+API_VERSION = "1.0"
+CAPABILITIES = (
+    "announcements",
+    "events",
+    "events.websocket",
+    "orders",
+    "pairing.signature",
+    "payments.card",
+    "payments.cash",
+    "payments.refund.cash",
+    "payments.reverse",
+    "payments.wait",
+    "receipts",
+    "statements",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HubFacts:
+    """Who this hub is. Made by the composition root; nothing in it is secret but what `backup` returns."""
+
+    hub_id: str
+    """32 hex digits, from the hub's own key."""
+    version: str
+    fingerprint: str
+    """SHA-256 of the CA's public key, 64 hex digits: what the pairing QR pins."""
+    addresses: Callable[[], Sequence[str]]
+    """`host:port` of the HTTPS server, best first."""
+    names: frozenset[str] = frozenset()
+    """Host names that a browser may use for this hub, such as `hubd-1a2b3c4d.local`."""
+    sync: Callable[[], dict[str, Any]] | None = None
+    """What the sender and receiver say of themselves."""
+    ready: Callable[[], list[str]] = field(default=list)
+    """Codes of what keeps the hub from being ready; empty when it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiContext:
+    """All that a handler may touch."""
+
+    services: Services
+    facts: HubFacts
+    tickets: Tickets

@@ -1,0 +1,196 @@
+"""Events: journal entries seen through a schema, with `line:seq` as id, and notices without id, never stored.
+
+Each entry is rendered once, whoever follows. A follower who has lost the thread is told `resync`: read the lists
+again, then follow from the place that the event names.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+
+from hubd.model.entry import Entry
+from hubd.model.permissions import Permission
+from hubd.services.access import Caller
+from hubd.services.calendar import rfc3339
+from hubd.services.feed import Feed, News, Notice, Place
+
+PING_S = 15
+RENDERED_MAX = 4_000
+
+_P = Permission
+SHOWN: dict[str, tuple[Permission, tuple[str, ...]]] = {
+    # kind's first word -> who may see it, and which fields of the body
+    "payment": (
+        _P.PAYMENTS_READ,
+        (
+            "amount",
+            "tip",
+            "rounding",
+            "currency",
+            "tender",
+            "method",
+            "mode",
+            "kind",
+            "custody",
+            "order",
+            "original",
+            "device",
+            "terminal",
+            "staff",
+            "location",
+            "business_date",
+            "outage",
+            "reason",
+            "manual",
+            "series",
+            "counter",
+        ),
+    ),
+    "order": (
+        _P.ORDERS_READ,
+        ("amount", "currency", "device", "staff", "location", "business_date", "series", "counter", "reason", "paid"),
+    ),
+    "device": (_P.DEVICES_READ, ("kind", "name", "location", "role", "reason")),
+    "end_of_day": (_P.TOTALS_READ, ("count", "total", "currency", "stored_count")),
+    "outage": (_P.OUTAGES_READ, ("cause", "started_at_us", "ended_at_us")),
+    "statement": (_P.TOTALS_READ, ("agrees",)),
+    "location": (_P.LOCATIONS_READ, ("name", "zone", "currency", "country")),
+    "setting": (_P.SETTINGS_READ, ("key", "scope", "version", "source", "effective_from_us", "value")),
+    "line": (_P.HUB_READ, ("reason", "parent")),
+    "clock": (_P.HUB_READ, ()),
+    "hub": (_P.HUB_READ, ()),
+    "epoch": (_P.SYNC_READ, ("epoch",)),
+    "backup": (_P.BACKUPS_READ, ()),
+    "staff": (_P.STAFF_READ, ("language",)),
+    "grant": (_P.STAFF_READ, ("location", "role")),
+    "override": (_P.PAYMENTS_READ, ("rule", "payment", "overrides")),
+}
+"""Kinds whose first word is not here are no events: they are the journal's own bookkeeping."""
+NOTICES: dict[str, Permission] = {
+    "pairing.changed": _P.PAIRINGS_MANAGE,
+    "device.state": _P.DEVICES_READ,
+    "payment.prompt": _P.PAYMENTS_READ,
+    "mode.changed": _P.HUB_READ,
+    "problems.changed": _P.PROBLEMS_READ,
+}
+
+
+class Event(msgspec.Struct, frozen=True):
+    """What a follower gets. `id` is `line:seq` for entries and absent for what is not stored."""
+
+    kind: str
+    subject: str
+    data: dict[str, Any]
+    id: str | None = None
+    hash: str | None = None
+    at: str | None = None
+    actor: str | None = None
+
+
+def event_of(entry: Entry) -> Event | None:
+    """An entry as an event; None for the journal's own bookkeeping."""
+    shown = SHOWN.get(entry.kind.partition(".")[0])
+    if shown is None:
+        return None
+    head, body = entry.head, entry.body()
+    data = {name: body[name] for name in shown[1] if body.get(name) is not None}
+    return Event(
+        entry.kind,
+        head.subject,
+        data,
+        f"{entry.line.hex()}:{entry.seq}",
+        entry.hash.hex(),
+        rfc3339(head.at_us),
+        head.actor,
+    )
+
+
+def may_see(kind: str, caller: Caller) -> bool:
+    """Whether a caller gets events of this kind."""
+    shown = SHOWN.get(kind.partition(".")[0])
+    return shown is not None and caller.may(shown[0])
+
+
+class Events:
+    """Renders and streams. One for the whole API, so that two hundred followers cost one rendering."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._rendered: OrderedDict[int, bytes] = OrderedDict()
+
+    async def start(self, last_event_id: str, after: int | None) -> tuple[Place, bool]:
+        """Where a follower goes on, and whether he must read the lists again first."""
+        line, _, seq = last_event_id.rpartition(":")
+        if last_event_id:
+            known = len(line) == 32 and seq.isascii() and seq.isdigit() and len(seq) <= 16
+            place = await self._feed.resume(line, int(seq)) if known else None
+        elif after is not None:
+            place = await self._feed.resume("", after)
+        else:
+            return self._feed.place, False
+        return (place, False) if place is not None else (self._feed.place, True)
+
+    async def sse(self, caller: Caller, place: Place, lost: bool) -> AsyncIterator[bytes]:
+        """Server-sent events until the hub stops or the follower leaves."""
+        yield b"retry: 1000\n\n"
+        if lost:
+            yield self._resync(place)
+        while not self._feed.stopped:
+            news = await self._feed.news(place, PING_S)
+            place = news.place
+            text = self._text(news, caller)
+            if news.lost:
+                text = self._resync(place)
+            yield text or b": ping\n\n"
+        yield b"event: stopping\ndata: {}\n\n"
+
+    async def messages(self, caller: Caller, place: Place, lost: bool) -> AsyncIterator[bytes]:
+        """The same for a WebSocket: one JSON text a message."""
+        if lost:
+            yield msgspec.json.encode(self._resync_event(place))
+        while not self._feed.stopped:
+            news = await self._feed.news(place, PING_S)
+            place = news.place
+            if news.lost:
+                yield msgspec.json.encode(self._resync_event(place))
+            for entry in news.entries:
+                if may_see(entry.kind, caller):
+                    yield self._json(entry)
+            for notice in news.notices:
+                if self._meant_for(notice, caller):
+                    yield msgspec.json.encode(Event(notice.name, notice.subject, notice.data))
+
+    def _text(self, news: News, caller: Caller) -> bytes:
+        parts = [
+            b"id: %s:%d\nevent: %s\ndata: %s\n\n"
+            % (entry.line.hex().encode(), entry.seq, entry.kind.encode(), self._json(entry))
+            for entry in news.entries
+            if may_see(entry.kind, caller)
+        ]
+        for notice in news.notices:
+            if self._meant_for(notice, caller):
+                data = msgspec.json.encode(Event(notice.name, notice.subject, notice.data))
+                parts.append(b"event: %s\ndata: %s\n\n" % (notice.name.encode(), data))
+        return b"".join(parts)
+
+    def _meant_for(self, notice: Notice, caller: Caller) -> bool:
+        needed = NOTICES.get(notice.name)
+        return needed is not None and caller.may(needed) and (not notice.till or notice.till == caller.device)
+
+    def _json(self, entry: Entry) -> bytes:
+        rendered = self._rendered.get(entry.seq)
+        if rendered is None:
+            rendered = self._rendered[entry.seq] = msgspec.json.encode(event_of(entry))
+            if len(self._rendered) > RENDERED_MAX:
+                self._rendered.popitem(last=False)
+        return rendered
+
+    def _resync_event(self, place: Place) -> Event:
+        return Event("resync", "", {"hub_line": self._feed.hub_line, "seq": place.seq})
+
+    def _resync(self, place: Place) -> bytes:
+        return b"event: resync\ndata: %s\n\n" % msgspec.json.encode(self._resync_event(place))

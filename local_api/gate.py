@@ -1,0 +1,448 @@
+"""The gate before every route: who calls, from where, how much, how fast. Driven by the route table alone.
+
+Order of checks: address and method, Host, Origin, the caller's proof, his permission, his share of the hub, then the
+body with its limits. A request that fails one of them reaches no handler and leaves no trace but a counter.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import re
+import traceback
+from collections import Counter
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from hubd.errors import AccessError, HubError, InvalidValueError, Retry
+from hubd.model.card_data import check_free_text
+from hubd.runtime import Clock
+from hubd.services.access import AccessDesk, Caller, Device
+from hubd.services.feed import Feed
+from hubd.services.signatures import check_body, parse_signed
+from local_api import problems
+from local_api.table import BODY_SECONDS_MAX, CALLS_AT_ONCE_MAX, STREAMS_AT_ONCE_MAX, Auth, RouteSpec, RouteTable
+from local_api.tickets import Tickets
+
+log = logging.getLogger(__name__)
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+CALLS_FROM_STRANGERS_MAX = 64
+HEADER_CHARS_MAX = 4_096
+ATTEMPT_MAX = 1_000_000
+DRAIN_BYTES_MAX = 16 * 1024 * 1024
+DRAIN_SECONDS_MAX = 2
+SESSION_COOKIE = "hubd_session"
+DEVICE_COOKIE = "hubd_device"
+_COOKIE = re.compile(r"(hubd_session|hubd_device)=([A-Za-z0-9_\-]{43})(?:;|$)")
+_LANGUAGE = re.compile(r"[a-z]{2}")
+LANGUAGES = frozenset({"en", "fr", "nl"})
+
+SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"x-frame-options", b"DENY"),
+    (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
+)
+EXPOSED = "Hub-Line, ETag, Retry-After, Location, Preference-Applied"
+ALLOWED = (
+    "Authorization, Content-Type, Hub-Line, Hub-Session, Attempt, Prefer, If-Match, Last-Event-ID, Signature, "
+    "Signature-Input, Content-Digest, Accept-Language"
+)
+
+
+class Listener(StrEnum):
+    """Through which door a request came; each has an application of its own, none looks at the caller's address."""
+
+    TLS = "tls"
+    LOOPBACK = "loopback"
+    SOCKET = "socket"
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Names a browser may use for this hub. Addresses are always good: nobody can point a foreign name at them."""
+
+    names: frozenset[str]
+
+    def knows(self, host: str) -> bool:
+        """Whether a Host header names this hub."""
+        name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
+        if name.lower() in self.names or name.lower() == "localhost":
+            return True
+        try:
+            ipaddress.ip_address(name.strip("[]"))
+        except ValueError:
+            return False
+        return True
+
+
+class Headers:
+    """A request's headers, each once. Repeated ones that matter are refused by taking the joined text."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._values: dict[str, str] = {}
+        for raw_name, raw_value in scope["headers"]:
+            name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+            self._values[name] = f"{self._values[name]}, {value}" if name in self._values else value
+
+    def get(self, name: str) -> str:
+        """The value, or empty."""
+        return self._values.get(name, "")[:HEADER_CHARS_MAX]
+
+
+class Gate:
+    """ASGI middleware: lets through what the table allows, as `scope["hubd.caller"]` and `scope["hubd.body"]`."""
+
+    def __init__(
+        self,
+        app: App,
+        table: RouteTable,
+        access: AccessDesk,
+        feed: Feed,
+        tickets: Tickets,
+        clock: Clock,
+        doors: Doors,
+        listener: Listener,
+    ) -> None:
+        self._app = app
+        self._table = table
+        self._access = access
+        self._feed = feed
+        self._tickets = tickets
+        self._clock = clock
+        self._doors = doors
+        self._listener = listener
+        self._busy: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request or WebSocket."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope)
+        answer = _Answer(send, self._feed, scope["type"] == "websocket")
+        try:
+            await self._serve(scope, receive, answer, headers)
+        except HubError as error:
+            await answer.refuse(error)
+        except OSError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - the last net: the caller hears a problem, the log has the place
+            # Only the place: an exception's own words may quote what came in, and that must not reach a log.
+            place = "".join(traceback.format_tb(exc.__traceback__)[-6:])
+            extra = {"route": scope.get("hubd.route", ""), "exception": type(exc).__name__, "place": place}
+            log.error("api.failed", extra=extra)  # noqa: TRY400 - exception() would write the words
+            await answer.refuse(problems.internal())
+
+    async def _serve(self, scope: Scope, receive: Receive, answer: _Answer, headers: Headers) -> None:
+        method = "WS" if scope["type"] == "websocket" else scope["method"]
+        rows, parameters = self._table.find(scope["path"])
+        origin = headers.get("origin")
+        own = self._is_own(origin, headers.get("host"), scope)
+        if method == "OPTIONS" and rows and origin and headers.get("access-control-request-method"):
+            await self._preflight(scope, headers, rows, origin, answer)
+            return
+        spec = rows.get("GET" if method == "HEAD" else method)
+        if origin and not own and ((spec is not None and spec.any_origin) or origin in await self._access.origins()):
+            answer.allow_origin(origin)
+        if self._listener is not Listener.SOCKET and not self._doors.knows(headers.get("host")):
+            raise AccessError(
+                "access.foreign_host",
+                "The request was made for another host's name.",
+                remedy="Use the hub's address or its own name.",
+            )
+        _check_address(scope)
+        if not rows:
+            raise problems.not_found()
+        if spec is None:
+            answer.headers.append((b"allow", ", ".join(sorted(set(rows) - {"WS"})).encode()))
+            raise problems.method_not_allowed()
+        scope["hubd.route"] = f"{spec.method} {spec.path}"
+        signed = self._signed(scope, headers)
+        device = await self._device(spec, headers, signed, own)
+        if origin and not own and not spec.any_origin and (device is None or device.origin != origin):
+            raise AccessError(
+                "access.foreign_origin",
+                "A page of another origin asks, and it was not paired for that.",
+                remedy="Pair the till in this browser; the manager sees and confirms its origin.",
+            )
+        caller = await self._caller(spec, headers, device, own, scope)
+        if spec.permission is not None and caller is None:
+            raise AccessError(
+                "access.not_signed_in",
+                "The request does not say who asks.",
+                remedy="Send the device's token as `Authorization: Bearer …`, or sign in on the page.",
+            )
+        if spec.permission is not None and caller is not None:
+            caller.need(spec.permission)
+        scope["hubd.spec"], scope["hubd.parameters"], scope["hubd.caller"] = spec, parameters, caller
+        scope["hubd.device"] = device
+        await self._within_share(spec, caller, scope, receive, answer, headers, signed)
+
+    async def _within_share(
+        self,
+        spec: RouteSpec,
+        caller: Caller | None,
+        scope: Scope,
+        receive: Receive,
+        answer: _Answer,
+        headers: Headers,
+        signed: Any,
+    ) -> None:
+        who = (caller.device or f"staff:{caller.staff}") if caller else "stranger"
+        share = f"{who}/stream" if spec.stream else who
+        most = STREAMS_AT_ONCE_MAX if spec.stream else CALLS_AT_ONCE_MAX if caller else CALLS_FROM_STRANGERS_MAX
+        local = caller is not None and not caller.device and caller.staff is None
+        if self._busy[share] >= (most * 4 if local else most):
+            raise AccessError(
+                "too_many_requests",
+                "This device has too many requests running.",
+                remedy="Wait for answers before asking more.",
+                retry=Retry.SAME_REQUEST,
+                retry_after_s=1,
+            )
+        self._busy[share] += 1
+        try:
+            body = b"" if scope["type"] == "websocket" else await self._body(spec, receive, headers)
+            if signed is not None:
+                check_body(signed, body)
+            scope["hubd.body"] = body
+            replay = receive if scope["type"] == "websocket" else _Replay(body, receive)
+            await self._app(scope, replay, answer)
+        finally:
+            self._busy[share] -= 1
+            if not self._busy[share]:
+                del self._busy[share]
+
+    async def _body(self, spec: RouteSpec, receive: Receive, headers: Headers) -> bytes:
+        """The whole body, within the row's limit and ten seconds."""
+        declared = headers.get("content-length")
+        if declared.isdigit() and int(declared) > spec.body_bytes_max:
+            await self._drain(receive)
+            raise _too_large(spec)
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with self._clock.timeout(BODY_SECONDS_MAX):
+                while True:
+                    message = await receive()
+                    if message["type"] != "http.request":
+                        raise AccessError("malformed_request", "The caller left before the body's end.")
+                    part = message.get("body", b"")
+                    size += len(part)
+                    if size > spec.body_bytes_max:
+                        break
+                    parts.append(part)
+                    if not message.get("more_body", False):
+                        return b"".join(parts)
+        except TimeoutError:
+            raise InvalidValueError(
+                "body_too_slow",
+                "The body did not arrive in time.",
+                remedy="Repeat the same request over a better connection.",
+                retry=Retry.SAME_REQUEST,
+            ) from None
+        await self._drain(receive)
+        raise _too_large(spec)
+
+    async def _drain(self, receive: Receive) -> None:
+        """Read on for a moment and forget it, so that a caller in the middle of sending can hear the answer."""
+        left = DRAIN_BYTES_MAX
+        try:
+            async with self._clock.timeout(DRAIN_SECONDS_MAX):
+                while left > 0:
+                    message = await receive()
+                    left -= len(message.get("body", b"")) + 1
+                    if message["type"] != "http.request" or not message.get("more_body", False):
+                        return
+        except TimeoutError:
+            return
+
+    def _signed(self, scope: Scope, headers: Headers) -> Any:
+        if not headers.get("signature-input"):
+            return None
+        return parse_signed(
+            scope.get("method", "GET"),
+            scope["path"],
+            scope["query_string"].decode("latin-1"),
+            headers.get("content-digest"),
+            headers.get("signature-input"),
+            headers.get("signature"),
+        )
+
+    async def _device(self, spec: RouteSpec, headers: Headers, signed: Any, own: bool) -> Device | None:
+        if signed is not None and Auth.DEVICE in spec.auth:
+            return await self._access.device_of_signature(signed)
+        kind, _, token = headers.get("authorization").partition(" ")
+        if kind.lower() == "bearer" and token and Auth.DEVICE in spec.auth:
+            return await self._access.device_of_token(token.strip())
+        cookies = dict(_COOKIE.findall(headers.get("cookie").replace("; ", ";")))
+        if own and Auth.COOKIE in spec.auth and DEVICE_COOKIE in cookies:
+            try:
+                return await self._access.device_of_token(cookies[DEVICE_COOKIE])
+            except AccessError:
+                return None  # a removed phone is a stranger again; the page then offers to pair it
+        return None
+
+    async def _caller(
+        self, spec: RouteSpec, headers: Headers, device: Device | None, own: bool, scope: Scope
+    ) -> Caller | None:
+        attempt, hub_line = _attempt(headers.get("attempt")), headers.get("hub-line")
+        language = _language(headers.get("accept-language"))
+        session: str | None = headers.get("hub-session") or None
+        cookies = dict(_COOKIE.findall(headers.get("cookie").replace("; ", ";")))
+        by_cookie = own and Auth.COOKIE in spec.auth and session is None and SESSION_COOKIE in cookies
+        if by_cookie:
+            session = cookies[SESSION_COOKIE]
+        if Auth.TICKET in spec.auth and (ticket := _ticket(scope)):
+            return self._tickets.redeem(ticket)
+        if device is not None or session is not None:
+            try:
+                return await self._access.caller(
+                    device, session, attempt=attempt, hub_line=hub_line, language="" if device else language
+                )
+            except AccessError:
+                if not by_cookie:
+                    raise
+                # The page's session is over: what a viewer's phone may see, it may see without it.
+                return await self._access.caller(device, None) if device is not None else None
+        if self._listener is Listener.SOCKET and Auth.LOCAL in spec.auth:
+            return await self._access.administrator(language or "en")
+        return None
+
+    def _is_own(self, origin: str, host: str, scope: Scope) -> bool:
+        """Whether the request comes from this hub's own page, or from no page at all as far as one can see."""
+        if origin:
+            return origin == f"{'https' if self._listener is Listener.TLS else 'http'}://{host}"
+        fetch_site = next((value for name, value in scope["headers"] if name == b"sec-fetch-site"), b"none")
+        return fetch_site in {b"none", b"same-origin"}
+
+    async def _preflight(self, scope: Scope, headers: Headers, rows: Any, origin: str, answer: _Answer) -> None:
+        wanted = rows.get(headers.get("access-control-request-method"))
+        if wanted is None or not (wanted.any_origin or origin in await self._access.origins()):
+            raise AccessError(
+                "access.foreign_origin",
+                "A page of another origin asks, and it was not paired for that.",
+                remedy="Pair the till in this browser first.",
+            )
+        answer.allow_origin(origin)
+        answer.headers += [
+            (b"access-control-allow-methods", wanted.method.encode()),
+            (b"access-control-allow-headers", ALLOWED.encode()),
+            (b"access-control-max-age", b"600"),
+        ]
+        for name in ("private-network", "local-network"):
+            if headers.get(f"access-control-request-{name}") == "true":
+                answer.headers.append((f"access-control-allow-{name}".encode(), b"true"))
+        await answer({"type": "http.response.start", "status": 204, "headers": []})
+        await answer({"type": "http.response.body", "body": b""})
+
+
+class _Answer:
+    """Wraps `send`: every answer carries `Hub-Line` and the security headers, also those of mounted applications."""
+
+    def __init__(self, send: Send, feed: Feed, websocket: bool) -> None:
+        self._send = send
+        self._feed = feed
+        self._websocket = websocket
+        self._started = False
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    def allow_origin(self, origin: str) -> None:
+        """Let a page of this origin read the answer."""
+        self.headers += [
+            (b"access-control-allow-origin", origin.encode("latin-1")),
+            (b"access-control-expose-headers", EXPOSED.encode()),
+            (b"vary", b"Origin"),
+        ]
+
+    async def __call__(self, message: Message) -> None:
+        """Send one ASGI message."""
+        if message["type"] in {"http.response.start", "websocket.accept"}:
+            self._started = True
+            given = list(message.get("headers", []))
+            names = {name.lower() for name, _ in given}
+            more = [(name, value) for name, value in SECURITY_HEADERS if name not in names]
+            line = (b"hub-line", self._feed.hub_line.encode())
+            message = {**message, "headers": [*given, *more, *self.headers, line]}
+        await self._send(message)
+
+    async def refuse(self, error: HubError) -> None:
+        """Answer with a problem document; once the answer has begun, nothing more can be said."""
+        if self._started:
+            return
+        if self._websocket:
+            await self._send({"type": "websocket.close", "code": 4000 + problems.status_of(error) % 1000})
+            return
+        status, body, headers = problems.problem_of(error)
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        raw.append((b"content-length", str(len(body)).encode()))
+        if status in {408, 413}:
+            raw.append((b"connection", b"close"))
+        await self({"type": "http.response.start", "status": status, "headers": raw})
+        await self._send({"type": "http.response.body", "body": body})
+
+
+class _Replay:
+    """Gives the body that the gate has read to the application, then what really comes (a disconnect)."""
+
+    def __init__(self, body: bytes, receive: Receive) -> None:
+        self._body: bytes | None = body
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        """The next ASGI message."""
+        if self._body is not None:
+            body, self._body = self._body, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await self._receive()
+
+
+def _too_large(spec: RouteSpec) -> InvalidValueError:
+    return InvalidValueError(
+        "body_too_large",
+        f"The body is larger than {spec.body_bytes_max} bytes.",
+        remedy="Send less at once.",
+        params={"bytes_max": spec.body_bytes_max},
+    )
+
+
+def _check_address(scope: Scope) -> None:
+    """Card numbers are refused in addresses too, and bytes that are no text."""
+    query = scope["query_string"]
+    if len(query) > HEADER_CHARS_MAX or len(scope["path"]) > HEADER_CHARS_MAX:
+        raise InvalidValueError("malformed_request", "The address is too long.", remedy="Send less in it.")
+    check_free_text(scope["path"], "path")
+    if query:
+        check_free_text(query.decode("latin-1").replace("+", " ").replace("%20", " "), "query")
+
+
+def _attempt(text: str) -> int:
+    if not text:
+        return 1
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= ATTEMPT_MAX:
+        raise InvalidValueError("invalid_attempt", "The Attempt header is not a count.", remedy="Send 1, 2, 3, …")
+    return int(text[:9])
+
+
+def _language(text: str) -> str:
+    for part in text.split(","):
+        found = _LANGUAGE.match(part.strip())
+        if found is not None and found[0] in LANGUAGES:
+            return found[0]
+    return ""
+
+
+def _ticket(scope: Scope) -> str:
+    found = re.search(rb"(?:^|&)ticket=([A-Za-z0-9_\-]{43})(?:&|$)", scope["query_string"])
+    return found[1].decode() if found else ""

@@ -1,0 +1,268 @@
+"""The hub itself: who it is, its journal, its conversation with the cloud, events, health."""
+
+from __future__ import annotations
+
+import asyncio
+
+from prometheus_client import CollectorRegistry, Gauge, Info, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from hubd.errors import HubError, Retry
+from hubd.model.entry import Entry
+from hubd.model.mode import Mode
+from hubd.model.permissions import Permission
+from hubd.services import lists
+from hubd.services.calendar import rfc3339
+from hubd.services.feed import Place
+from local_api.call import Call, Reply
+from local_api.context import API_VERSION, CAPABILITIES
+from local_api.events import Events
+from local_api.schemas import EntryOut, EventQuery, JournalPage, JournalQuery, TicketOut
+from local_api.table import Auth, RouteSpec
+from local_api.tickets import TICKET_LIFE_S
+
+BODY_HIDDEN = frozenset({"token_sha256", "public_key"})
+
+
+async def get_hub(call: Call) -> Reply:
+    """Who the hub is and what it can do; callers who are known also hear how it is."""
+    facts, services, caller = call.context.facts, call.context.services, call.maybe_caller
+    shown: dict[str, object] = {
+        "hub": facts.hub_id,
+        "version": facts.version,
+        "api": API_VERSION,
+        "capabilities": CAPABILITIES,
+        "fingerprint": facts.fingerprint,
+        "time": rfc3339(services.runtime.clock.now_us()),
+        "clock_trusted": services.runtime.clock.trusted(),
+        "hub_line": services.feed.hub_line,
+    }
+    if caller is not None:
+        snapshot = services.outages.snapshot()
+        shown["mode"] = snapshot.mode.value
+        shown["outage"] = snapshot.outage_id
+        shown["problems"] = [problem.code for problem in services.problems.visible()]
+        shown["addresses"] = facts.addresses()
+        shown["you"] = {
+            "device": caller.device or None,
+            "staff": caller.staff,
+            "location": caller.location,
+            "permissions": sorted(caller.permissions),
+            "language": caller.language,
+        }
+    return Reply(shown)
+
+
+def entry_out(entry: Entry) -> EntryOut:
+    """A journal entry as it leaves the hub, without credentials."""
+    head = entry.head
+    body = {name: value for name, value in entry.body().items() if name not in BODY_HIDDEN}
+    return EntryOut(
+        entry.line.hex(),
+        entry.seq,
+        entry.hash.hex(),
+        rfc3339(head.at_us),
+        "trusted" if head.clock else "uncertain",
+        head.kind,
+        head.subject,
+        head.actor,
+        head.flags,
+        body,
+    )
+
+
+async def list_journal(call: Call) -> Reply:
+    """Entries in order, after a seq or of one thing."""
+    query, db = call.query, call.context.services.db
+    assert isinstance(query, JournalQuery), "the table names the type of the query"
+    if query.subject:
+        return Reply(JournalPage([entry_out(one) for one in await lists.entries_of(db, query.subject, query.limit)], 0))
+    found = await lists.entries_after(db, query.after, query.limit)
+    more = found[-1].seq if len(found) == query.limit else 0
+    return Reply(JournalPage([entry_out(one) for one in found], more))
+
+
+async def get_sync(call: Call) -> Reply:
+    """How far the cloud has confirmed, and how the conversation is."""
+    services, facts = call.context.services, call.context.facts
+    standing = await lists.standing(services.db)
+    chain = await lists.all_lines(services.db)
+    return Reply(
+        {
+            "line": standing.line,
+            "head": {"seq": standing.head_seq, "hash": standing.head_hash},
+            "confirmed_seq": standing.confirmed_seq,
+            "confirmed_at": rfc3339(standing.confirmed_at_us) if standing.confirmed_at_us else None,
+            "waiting": standing.waiting,
+            "lines": [
+                {"line": one.line.hex(), "opened_seq": one.opened_seq, "reason": one.reason, "epoch": one.epoch}
+                for one in chain
+            ],
+            "link": facts.sync() if facts.sync else None,
+        }
+    )
+
+
+async def post_ticket(call: Call) -> Reply:
+    """A ticket for one stream."""
+    return Reply(TicketOut(call.context.tickets.issue(call.caller), TICKET_LIFE_S), 201)
+
+
+class Streams:
+    """The event streams; holds the renderer that all followers share."""
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+
+    async def sse(self, call: Call) -> Reply:
+        """Server-sent events."""
+        query = call.query
+        assert isinstance(query, EventQuery), "the table names the type of the query"
+        place, lost = await self._events.start(call.header.get("last-event-id"), query.after)
+        stream = self._events.sse(call.caller, place, lost)
+        headers = {"x-accel-buffering": "no"}
+        return Reply(headers=headers, media_type="text/event-stream", stream=stream)
+
+    async def websocket(self, call: Call) -> Reply:
+        """The same over a WebSocket; `?after=SEQ` resumes."""
+        query, receive, send = call.query, call.scope["hubd.receive"], call.scope["hubd.send"]
+        assert isinstance(query, EventQuery), "the table names the type of the query"
+        await receive()
+        await send({"type": "websocket.accept"})
+        place, lost = await self._events.start("", query.after)
+
+        async def until_closed() -> None:
+            while (await receive())["type"] != "websocket.disconnect":
+                pass  # what a follower says is not listened to
+
+        async with asyncio.TaskGroup() as group:
+            reader = group.create_task(until_closed(), name="api.websocket")
+            sender = group.create_task(self._send(call, place, lost), name="api.websocket.send")
+            await asyncio.wait({reader, sender}, return_when=asyncio.FIRST_COMPLETED)
+            reader.cancel()
+            sender.cancel()
+        return Reply()
+
+    async def _send(self, call: Call, place: Place, lost: bool) -> None:
+        send = call.scope["hubd.send"]
+        async for message in self._events.messages(call.caller, place, lost):
+            await send({"type": "websocket.send", "text": message.decode()})
+        await send({"type": "websocket.close", "code": 1001})
+
+
+async def healthz(call: Call) -> Reply:
+    """The process answers and its store does."""
+    await lists.standing(call.context.services.db)
+    return Reply({"status": "ok"})
+
+
+async def readyz(call: Call) -> Reply:
+    """Ready to sell; otherwise 503 with what is in the way."""
+    missing = call.context.facts.ready()
+    if missing:
+        raise HubError(
+            "not_ready",
+            "The hub is not ready.",
+            remedy="Look at the problems on the page or with `hubctl status`.",
+            retry=Retry.SAME_REQUEST,
+            retry_after_s=5,
+            params={"problems": ", ".join(missing)},
+        )
+    return Reply({"status": "ready"})
+
+
+async def metrics(call: Call) -> Reply:
+    """Numbers for Prometheus, made anew for each scrape; nothing global."""
+    services, facts = call.context.services, call.context.facts
+    standing = await lists.standing(services.db)
+    registry = CollectorRegistry()
+    Info("hubd_build", "Version", registry=registry).info({"version": facts.version, "hub": facts.hub_id})
+    for name, text, value in (
+        ("hubd_journal_seq", "Seq of the journal's head", standing.head_seq),
+        ("hubd_journal_confirmed_seq", "Seq up to which the cloud has confirmed", standing.confirmed_seq),
+        ("hubd_journal_waiting", "Entries that the cloud has not confirmed", standing.waiting),
+    ):
+        Gauge(name, text, registry=registry).set(value)
+    mode = Gauge("hubd_mode", "Mode of connectivity, 1 for the present one", ["mode"], registry=registry)
+    for one in Mode:
+        mode.labels(one.value).set(1 if services.outages.snapshot().mode is one else 0)
+    counts = Gauge("hubd_payments", "Payments by running total", ["name", "currency"], registry=registry)
+    for total in await lists.running_totals(services.db, ""):
+        if not total.name.startswith("day."):
+            counts.labels(total.name, total.total.currency).set(total.count)
+    problems = Gauge("hubd_problem", "Problems that are shown", ["code", "severity"], registry=registry)
+    for problem in services.problems.visible():
+        problems.labels(problem.code, problem.severity.value).set(1)
+    devices = Gauge("hubd_device_up", "1 when a terminal answers", ["device"], registry=registry)
+    for view in await services.devices.all():
+        if view.status is not None:
+            devices.labels(view.device.id).set(1 if view.status.state.value in {"ready", "busy"} else 0)
+    return Reply(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def hub_routes(events: Events, document: bytes, docs_page: bytes) -> tuple[RouteSpec, ...]:
+    """The rows of this module."""
+    streams = Streams(events)
+    stream_auth = frozenset({Auth.DEVICE, Auth.COOKIE, Auth.LOCAL, Auth.TICKET})
+
+    async def openapi(call: Call) -> Reply:
+        """The description of this API."""
+        return Reply(document)
+
+    async def docs(call: Call) -> Reply:
+        """The description for people; loads nothing from anywhere else."""
+        policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
+        return Reply(docs_page, media_type="text/html; charset=utf-8", headers={"content-security-policy": policy})
+
+    p = Permission
+    return (
+        RouteSpec("GET", "/v1/hub", None, get_hub, "Who the hub is and how it is", reply=dict, tag="hub"),
+        RouteSpec(
+            "GET",
+            "/v1/journal",
+            p.JOURNAL_READ,
+            list_journal,
+            "Read the journal",
+            query=JournalQuery,
+            reply=JournalPage,
+            tag="hub",
+        ),
+        RouteSpec("GET", "/v1/sync", p.SYNC_READ, get_sync, "How far the cloud has confirmed", reply=dict, tag="hub"),
+        RouteSpec(
+            "POST",
+            "/v1/events/ticket",
+            p.EVENTS_FOLLOW,
+            post_ticket,
+            "Get a ticket for one stream",
+            reply=TicketOut,
+            created=True,
+            tag="events",
+        ),
+        RouteSpec(
+            "GET",
+            "/v1/events",
+            p.EVENTS_FOLLOW,
+            streams.sse,
+            "Follow as server-sent events",
+            auth=stream_auth,
+            query=EventQuery,
+            stream=True,
+            tag="events",
+        ),
+        RouteSpec(
+            "WS",
+            "/v1/events/ws",
+            p.EVENTS_FOLLOW,
+            streams.websocket,
+            "Follow over a WebSocket",
+            auth=stream_auth,
+            query=EventQuery,
+            stream=True,
+            tag="events",
+        ),
+        RouteSpec("GET", "/healthz", None, healthz, "Whether process and store answer", reply=dict, tag="health"),
+        RouteSpec("GET", "/readyz", None, readyz, "Whether the hub can sell", reply=dict, tag="health"),
+        RouteSpec("GET", "/metrics", p.METRICS_READ, metrics, "Numbers for Prometheus", tag="health"),
+        RouteSpec("GET", "/openapi.json", None, openapi, "This description", tag="health"),
+        RouteSpec("GET", "/docs", None, docs, "This description for people", tag="health"),
+    )

@@ -1,0 +1,347 @@
+"""Pairing, sessions, staff, locations and the first set-up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hubd.errors import AccessError
+from hubd.model.device import DeviceKind
+from hubd.model.permissions import Permission, parse_role
+from hubd.services.access import Caller
+from hubd.services.pairing import HubAddress, Pairing, PairingRequest, PairingState, qr_text
+from hubd.services.staff import Location, NewPerson, Person, SetUp
+from local_api.call import Call, Reply
+from local_api.gate import SESSION_COOKIE
+from local_api.schemas import (
+    GrantIn,
+    Items,
+    LocationIn,
+    LocationOut,
+    PairingCodeIn,
+    PairingCodeOut,
+    PairingIn,
+    PairingOut,
+    SessionIn,
+    SessionOut,
+    SetUpIn,
+    SetUpOut,
+    StaffIn,
+    StaffOut,
+)
+from local_api.table import Auth, RouteSpec
+
+COOKIE_FLAGS = "Path=/; Secure; HttpOnly; SameSite=Strict"
+
+
+def code_out(call: Call, pairing: Pairing) -> PairingCodeOut:
+    """An open code for the person at the page; the code itself only until a device has used it."""
+    facts, desk = call.context.facts, call.context.services.pairing
+    is_open = pairing.state is PairingState.OPEN
+    hub = HubAddress(facts.hub_id, facts.fingerprint, facts.addresses())
+    request = pairing.request
+    return PairingCodeOut(
+        id=pairing.id,
+        state=pairing.state.value,
+        kind=pairing.kind.value,
+        location=pairing.location,
+        seconds_left=desk.seconds_left(pairing),
+        code=pairing.code if is_open else None,
+        qr=qr_text(hub, pairing.code) if is_open else None,
+        name=request.name if request else None,
+        origin=request.origin if request else None,
+        number=pairing.number or None,
+        device=pairing.device.id if pairing.device else None,
+    )
+
+
+async def post_pairing(call: Call) -> Reply:
+    """A device sends its code: 202 while a person has yet to confirm, 201 with the device's id and token after."""
+    wanted, desk = call.body, call.context.services.pairing
+    assert isinstance(wanted, PairingIn), "the table names the type of the body"
+    request = PairingRequest(
+        wanted.id,
+        wanted.code,
+        wanted.name,
+        DeviceKind(wanted.kind),
+        wanted.language,
+        wanted.origin,
+        wanted.public_key,
+    )
+    origin = call.header.get("origin")
+    if wanted.origin != origin and (origin or wanted.origin):
+        raise AccessError(
+            "access.foreign_origin",
+            "The origin in the request is not the one of the page that sends it.",
+            remedy="A browser sends location.origin; a native till sends none.",
+        )
+    pairing = desk.request(request)
+    await desk.settled(pairing, call.wait_s)
+    desk.request(request)  # raises if it was refused meanwhile
+    if pairing.state is PairingState.CONFIRMED and pairing.device is not None:
+        device = pairing.device
+        answer = PairingOut(
+            wanted.id, "confirmed", pairing.number, device.id, pairing.token or None, device.location, device.kind.value
+        )
+        return Reply(answer, 201)
+    return Reply(PairingOut(wanted.id, "waiting", pairing.number), 202, call.applied_wait())
+
+
+async def delete_pairing(call: Call) -> Reply:
+    """Take a till or viewer out; a device may take itself out."""
+    await call.context.services.pairing.remove(call.id("device"), call.caller)
+    return Reply(status=204)
+
+
+async def post_code(call: Call) -> Reply:
+    """Open a code for one device, for ten minutes and five tries."""
+    wanted, desk = call.body, call.context.services.pairing
+    assert isinstance(wanted, PairingCodeIn), "the table names the type of the body"
+    return Reply(code_out(call, await desk.open(call.caller, DeviceKind(wanted.kind), wanted.location)), 201)
+
+
+async def list_codes(call: Call) -> Reply:
+    """Open codes and the devices that wait with one."""
+    return Reply(Items([code_out(call, pairing) for pairing in call.context.services.pairing.waiting()]))
+
+
+async def confirm_code(call: Call) -> Reply:
+    """Let the device in whose screen shows the same number."""
+    return Reply(code_out(call, await call.context.services.pairing.confirm(call.id(), call.caller)))
+
+
+async def refuse_code(call: Call) -> Reply:
+    """Close a code."""
+    call.context.services.pairing.refuse(call.id(), call.caller)
+    return Reply(status=204)
+
+
+async def post_session(call: Call) -> Reply:
+    """Sign in with a PIN, at a paired device (token in the answer) or on the page (cookie)."""
+    wanted = call.body
+    assert isinstance(wanted, SessionIn), "the table names the type of the body"
+    session = await call.context.services.access.sign_in(
+        wanted.staff, wanted.pin, device=call.device, location=wanted.location
+    )
+    native = call.device is not None and not call.header.get("cookie")
+    headers = {} if native else {"set-cookie": f"{SESSION_COOKIE}={session.token}; {COOKIE_FLAGS}"}
+    answer = SessionOut(
+        session.staff,
+        session.name,
+        session.location,
+        sorted(session.permissions),
+        session.language,
+        session.idle_s,
+        session.token if native else None,
+    )
+    return Reply(answer, 201, headers)
+
+
+async def delete_session(call: Call) -> Reply:
+    """Sign out."""
+    header = call.header
+    token = header.get("hub-session")
+    for part in header.get("cookie").split(";"):
+        name, _, value = part.strip().partition("=")
+        token = token or (value if name == SESSION_COOKIE else "")
+    if token:
+        call.context.services.access.sign_out(token)
+    return Reply(status=204, headers={"set-cookie": f"{SESSION_COOKIE}=; Max-Age=0; {COOKIE_FLAGS}"})
+
+
+def staff_out(person: Person) -> StaffOut:
+    """A person as he leaves the hub."""
+    roles = [{"location": location, "role": role} for location, role in person.roles]
+    return StaffOut(person.id, person.name, person.language, roles)
+
+
+def _roles(grants: Sequence[GrantIn]) -> tuple[tuple[str, str], ...]:
+    return tuple((grant.location, grant.role) for grant in grants)
+
+
+async def list_staff(call: Call) -> Reply:
+    """Everybody who may sign in: a till shows the names to choose from."""
+    return Reply(Items([staff_out(person) for person in await call.context.services.staff.everybody()]))
+
+
+async def put_staff(call: Call) -> Reply:
+    """Add a person, or change one."""
+    wanted = call.body
+    assert isinstance(wanted, StaffIn), "the table names the type of the body"
+    person = NewPerson(call.id(), wanted.name, wanted.pin, wanted.language, _roles(wanted.roles))
+    return Reply(staff_out(await call.context.services.staff.add(person, call.caller)))
+
+
+async def delete_staff(call: Call) -> Reply:
+    """Take a person out; name and PIN are erased."""
+    await call.context.services.staff.remove(call.id(), call.caller)
+    return Reply(status=204)
+
+
+async def post_grant(call: Call) -> Reply:
+    """Give a role."""
+    wanted = call.body
+    assert isinstance(wanted, GrantIn), "the table names the type of the body"
+    desk = call.context.services.staff
+    return Reply(staff_out(await desk.grant(call.id(), wanted.location, parse_role(wanted.role), call.caller)))
+
+
+async def withdraw_grant(call: Call) -> Reply:
+    """Take a role back."""
+    wanted = call.body
+    assert isinstance(wanted, GrantIn), "the table names the type of the body"
+    desk = call.context.services.staff
+    return Reply(staff_out(await desk.withdraw(call.id(), wanted.location, parse_role(wanted.role), call.caller)))
+
+
+async def list_locations(call: Call) -> Reply:
+    """All locations."""
+    found = await call.context.services.staff.locations()
+    return Reply(Items([LocationOut(one.id, one.name, one.zone, one.currency, one.country) for one in found]))
+
+
+async def put_location(call: Call) -> Reply:
+    """Add or change a location."""
+    wanted = call.body
+    assert isinstance(wanted, LocationIn), "the table names the type of the body"
+    place = Location(call.id(), wanted.name, wanted.zone, wanted.currency, wanted.country)
+    one = await call.context.services.staff.set_location(place, call.caller)
+    return Reply(LocationOut(one.id, one.name, one.zone, one.currency, one.country))
+
+
+async def get_setup(call: Call) -> Reply:
+    """Whether the hub is set up; the administrator of the machine also reads the code that lets a browser do it."""
+    desk, caller = call.context.services.staff, call.maybe_caller
+    done = await desk.is_set_up()
+    administrator = caller is not None and not caller.device and caller.staff is None
+    return Reply(SetUpOut(done, desk.setup_code if administrator and not done else None))
+
+
+async def post_setup(call: Call) -> Reply:
+    """Make the first location and the owner."""
+    wanted, desk, caller = call.body, call.context.services.staff, call.maybe_caller
+    assert isinstance(wanted, SetUpIn), "the table names the type of the body"
+    if caller is None or caller.device or caller.staff is not None:
+        desk.check_setup_code(wanted.code)
+    place, owner = wanted.location, wanted.owner
+    await desk.set_up(
+        SetUp(
+            NewPerson(owner.id, owner.name, owner.pin, owner.language),
+            Location(place.id, place.name, place.zone, place.currency, place.country),
+        ),
+        Caller("", None, place.id, frozenset(), owner.language),
+    )
+    return Reply(SetUpOut(done=True), 201)
+
+
+_P = Permission
+_PAGE = frozenset({Auth.DEVICE, Auth.COOKIE, Auth.LOCAL})
+ROUTES = (
+    RouteSpec(
+        "POST",
+        "/v1/pairings",
+        None,
+        post_pairing,
+        "Pair a device with a person's code",
+        auth=frozenset(),
+        body=PairingIn,
+        reply=PairingOut,
+        created=True,
+        any_origin=True,
+        tag="pairing",
+    ),
+    RouteSpec(
+        "DELETE", "/v1/pairings/{device}", _P.HUB_READ, delete_pairing, "Take a paired device out", tag="pairing"
+    ),
+    RouteSpec(
+        "POST",
+        "/v1/pairing-codes",
+        _P.PAIRINGS_MANAGE,
+        post_code,
+        "Open a code",
+        body=PairingCodeIn,
+        reply=PairingCodeOut,
+        created=True,
+        tag="pairing",
+    ),
+    RouteSpec(
+        "GET", "/v1/pairing-codes", _P.PAIRINGS_MANAGE, list_codes, "List open codes", reply=Items, tag="pairing"
+    ),
+    RouteSpec(
+        "POST",
+        "/v1/pairing-codes/{id}/confirm",
+        _P.PAIRINGS_MANAGE,
+        confirm_code,
+        "Let the waiting device in",
+        reply=PairingCodeOut,
+        tag="pairing",
+    ),
+    RouteSpec("POST", "/v1/pairing-codes/{id}/refuse", _P.PAIRINGS_MANAGE, refuse_code, "Close a code", tag="pairing"),
+    RouteSpec(
+        "POST",
+        "/v1/sessions",
+        None,
+        post_session,
+        "Sign in with a PIN",
+        body=SessionIn,
+        reply=SessionOut,
+        created=True,
+        tag="sessions",
+    ),
+    RouteSpec("DELETE", "/v1/sessions", None, delete_session, "Sign out", auth=frozenset(), tag="sessions"),
+    RouteSpec("GET", "/v1/staff", _P.STAFF_READ, list_staff, "List staff", reply=Items, tag="staff"),
+    RouteSpec(
+        "PUT",
+        "/v1/staff/{id}",
+        _P.STAFF_MANAGE,
+        put_staff,
+        "Add or change a person",
+        body=StaffIn,
+        reply=StaffOut,
+        tag="staff",
+    ),
+    RouteSpec("DELETE", "/v1/staff/{id}", _P.STAFF_MANAGE, delete_staff, "Take a person out", tag="staff"),
+    RouteSpec(
+        "POST",
+        "/v1/staff/{id}/grants",
+        _P.STAFF_MANAGE,
+        post_grant,
+        "Give a role",
+        body=GrantIn,
+        reply=StaffOut,
+        tag="staff",
+    ),
+    RouteSpec(
+        "POST",
+        "/v1/staff/{id}/grants/withdraw",
+        _P.STAFF_MANAGE,
+        withdraw_grant,
+        "Take a role back",
+        body=GrantIn,
+        reply=StaffOut,
+        tag="staff",
+    ),
+    RouteSpec("GET", "/v1/locations", _P.LOCATIONS_READ, list_locations, "List locations", reply=Items, tag="staff"),
+    RouteSpec(
+        "PUT",
+        "/v1/locations/{id}",
+        _P.LOCATIONS_MANAGE,
+        put_location,
+        "Add or change a location",
+        body=LocationIn,
+        reply=LocationOut,
+        tag="staff",
+    ),
+    RouteSpec("GET", "/v1/setup", None, get_setup, "Whether the hub is set up", auth=_PAGE, reply=SetUpOut, tag="hub"),
+    RouteSpec(
+        "POST",
+        "/v1/setup",
+        None,
+        post_setup,
+        "Set the hub up, once",
+        auth=_PAGE,
+        body=SetUpIn,
+        reply=SetUpOut,
+        created=True,
+        tag="hub",
+    ),
+)

@@ -1,0 +1,325 @@
+"""Devices, outages, announcements, settings, problems: the store as a person or a till asks about it."""
+
+from __future__ import annotations
+
+from hubd.errors import InvalidValueError, NotFoundError
+from hubd.model.card_data import check_json
+from hubd.model.ids import NAME, parse_id
+from hubd.model.permissions import Permission
+from hubd.services.calendar import rfc3339
+from hubd.services.devices import DeviceView
+from hubd.services.outages import Group, OutageView
+from hubd.services.settings import POLICY_PREFIX, Effective
+from hubd.services.till_lines import Held
+from local_api.call import Call, Reply
+from local_api.routes.payments import time_us
+from local_api.schemas import (
+    AnnouncementIn,
+    AnnouncementOut,
+    AssignIn,
+    DeviceOut,
+    Items,
+    SettingIn,
+    SettingOut,
+    money_out,
+)
+from local_api.table import RouteSpec
+
+
+def device_out(view: DeviceView) -> DeviceOut:
+    """A device as it leaves the hub; its credentials never do."""
+    device, status = view.device, view.status
+    return DeviceOut(
+        id=device.id,
+        kind=device.kind.value,
+        name=device.name,
+        location=device.location,
+        role=device.role,
+        active=device.active,
+        driver=device.driver,
+        device_class=device.device_class,
+        address=device.address,
+        state=status.state.value if status else None,
+        problem=status.problem or None if status else None,
+        remedy=status.remedy or None if status else None,
+        payment=view.payment_id or None,
+        progress=view.progress.code if view.progress else None,
+        held_count=view.held_count,
+        held=[money_out(money) for money in view.held],
+    )
+
+
+async def list_devices(call: Call) -> Reply:
+    """Every device of the store, tills included."""
+    return Reply(Items([device_out(view) for view in await call.context.services.devices.all()]))
+
+
+async def get_device(call: Call) -> Reply:
+    """One device."""
+    return Reply(device_out(await call.context.services.devices.get(call.id())))
+
+
+async def activate(call: Call) -> Reply:
+    """Let a terminal take payments."""
+    return Reply(device_out(await call.context.services.devices.activate(call.id(), call.caller)))
+
+
+async def deactivate(call: Call) -> Reply:
+    """Take a terminal out of use; refused while money is in it."""
+    return Reply(device_out(await call.context.services.devices.deactivate(call.id(), call.caller)))
+
+
+async def assign(call: Call) -> Reply:
+    """Name, role, address."""
+    wanted = call.body
+    assert isinstance(wanted, AssignIn), "the table names the type of the body"
+    if wanted.role:
+        parse_id(wanted.role.removeprefix("till:"), "role")
+    desk = call.context.services.devices
+    return Reply(device_out(await desk.assign(call.id(), wanted.name, wanted.role, wanted.address, call.caller)))
+
+
+async def end_of_day(call: Call) -> Reply:
+    """Close a terminal's batch."""
+    totals = await call.context.services.devices.end_of_day(call.id(), call.caller)
+    total = money_out(totals.total) if totals.total else None
+    return Reply({"count": totals.count, "total": total, "stored_count": totals.stored_count, "lines": totals.lines})
+
+
+async def diagnose(call: Call) -> Reply:
+    """Let a terminal test its own line to its host."""
+    found = await call.context.services.devices.diagnose(call.id(), call.caller)
+    return Reply({"host_reachable": found.host_reachable, "text": found.text})
+
+
+def _group_out(group: Group) -> dict[str, object]:
+    return {"count": group.count, "totals": [money_out(total) for total in group.totals]}
+
+
+def outage_out(view: OutageView, *, totals: bool) -> dict[str, object]:
+    """An outage with what was taken in it; sums only for those who may see them."""
+    outage, taken = view.outage, view.taken
+    shown: dict[str, object] = {
+        "id": outage.id,
+        "cause": outage.cause,
+        "started_at": rfc3339(outage.started_at_us),
+        "ended_at": rfc3339(outage.ended_at_us) if outage.ended_at_us is not None else None,
+        "clock_trusted": outage.opened_clock == 1,
+        "statement": view.statement.finality if view.statement else None,
+    }
+    if totals:
+        names = ("accepted", "waiting", "held", "refused_late", "unknown", "not_taken", "cash")
+        shown["taken"] = {name: _group_out(getattr(taken, name)) for name in names}
+        shown["settled"] = taken.settled
+    return shown
+
+
+async def list_outages(call: Call) -> Reply:
+    """Outages, newest first."""
+    totals = call.caller.may(Permission.TOTALS_READ)
+    return Reply(Items([outage_out(view, totals=totals) for view in await call.context.services.outages.page()]))
+
+
+async def get_outage(call: Call) -> Reply:
+    """One outage."""
+    view = await call.context.services.outages.get(call.id())
+    return Reply(outage_out(view, totals=call.caller.may(Permission.TOTALS_READ)))
+
+
+async def get_statement(call: Call) -> Reply:
+    """The newest statement about an outage as the cloud signed it, with the hub's own comparison."""
+    found = await call.context.services.outages.statements(call.id())
+    if not found:
+        raise NotFoundError(
+            "no_statement_yet",
+            "The cloud has made no statement about this outage yet.",
+            remedy="Wait until the hub is connected again.",
+        )
+    latest = found[-1]
+    return Reply(
+        {
+            "id": latest.id,
+            "finality": latest.finality,
+            "replaces": latest.replaces,
+            "agrees": latest.agrees,
+            "statement": latest.document,
+        }
+    )
+
+
+async def post_announcement(call: Call) -> Reply:
+    """A till tells what it holds of its last seven days, after the hub was restored."""
+    wanted = call.body
+    assert isinstance(wanted, AnnouncementIn), "the table names the type of the body"
+    held = [Held(one.id, one.line, one.seq, one.hash, one.state.value, one.amount.money()) for one in wanted.payments]
+    services = call.context.services
+    answer, unknown = await services.tills.announce(call.caller, held)
+    for payment in unknown:
+        services.dialogues.start_enquiry(payment)
+    return Reply(AnnouncementOut(answer.known, list(answer.forgotten)))
+
+
+def setting_out(found: Effective) -> SettingOut:
+    """A setting in force."""
+    since = rfc3339(found.effective_from_us) if found.effective_from_us else None
+    return SettingOut(found.key, found.value, found.version, found.source, found.scope, since)
+
+
+def _key(call: Call, prefix: str = "") -> str:
+    key = prefix + call.parameters["key"]
+    if not NAME.fullmatch(key):
+        raise InvalidValueError("invalid_key", "This is not the name of a setting.", remedy="List the settings.")
+    return key
+
+
+async def list_settings(call: Call) -> Reply:
+    """Every setting in force and where it comes from."""
+    return Reply(Items([setting_out(found) for found in await call.context.services.settings.all()]))
+
+
+async def list_policies(call: Call) -> Reply:
+    """The outage policies in force, by device class."""
+    found = await call.context.services.settings.all()
+    return Reply(Items([setting_out(one) for one in found if one.key.startswith(POLICY_PREFIX)]))
+
+
+async def _one(call: Call, key: str) -> Reply:
+    found = await call.context.services.settings.get(key)
+    return Reply(setting_out(found), headers={"etag": f'"{found.version}"'})
+
+
+async def get_setting(call: Call) -> Reply:
+    """One setting, with its version as ETag."""
+    return await _one(call, _key(call))
+
+
+async def get_policy(call: Call) -> Reply:
+    """One outage policy, with its version as ETag."""
+    return await _one(call, _key(call, POLICY_PREFIX))
+
+
+async def _put(call: Call, key: str) -> Reply:
+    wanted = call.body
+    assert isinstance(wanted, SettingIn), "the table names the type of the body"
+    check_json(wanted.value)
+    since = time_us(wanted.effective_from, "effective_from")
+    desk = call.context.services.settings
+    await desk.put(call.caller.actor, key, wanted.value, if_version=call.if_match, effective_from_us=since)
+    return await _one(call, key)
+
+
+async def put_setting(call: Call) -> Reply:
+    """Change a setting; `If-Match` names the version that the change is based on."""
+    return await _put(call, _key(call))
+
+
+async def put_policy(call: Call) -> Reply:
+    """Change an outage policy."""
+    return await _put(call, _key(call, POLICY_PREFIX))
+
+
+async def list_problems(call: Call) -> Reply:
+    """What is wrong now, most important first, with its remedy, in the caller's language."""
+    language = call.caller.language
+    totals = call.caller.may(Permission.TOTALS_READ)
+    return Reply(
+        Items(
+            [
+                {
+                    "code": problem.code,
+                    "severity": problem.severity.value,
+                    "subject": problem.subject or None,
+                    "title": problem.title(language),
+                    "remedy": problem.remedy(language),
+                    "since": rfc3339(problem.since_us),
+                    "money": [money_out(money) for money in problem.money] if totals else [],
+                }
+                for problem in call.context.services.problems.visible()
+            ]
+        )
+    )
+
+
+_P = Permission
+_D, _O, _S = "devices", "outages", "settings"
+ROUTES = (
+    RouteSpec("GET", "/v1/devices", _P.DEVICES_READ, list_devices, "List devices", reply=Items, tag=_D),
+    RouteSpec("GET", "/v1/devices/{id}", _P.DEVICES_READ, get_device, "Read a device", reply=DeviceOut, tag=_D),
+    RouteSpec(
+        "POST", "/v1/devices/{id}/activate", _P.DEVICES_MANAGE, activate, "Activate a terminal", reply=DeviceOut, tag=_D
+    ),
+    RouteSpec(
+        "POST",
+        "/v1/devices/{id}/deactivate",
+        _P.DEVICES_MANAGE,
+        deactivate,
+        "Take a terminal out of use",
+        reply=DeviceOut,
+        tag=_D,
+    ),
+    RouteSpec(
+        "POST",
+        "/v1/devices/{id}/assign",
+        _P.DEVICES_MANAGE,
+        assign,
+        "Name a device and give it a role",
+        body=AssignIn,
+        reply=DeviceOut,
+        tag=_D,
+    ),
+    RouteSpec(
+        "POST", "/v1/devices/{id}/end-of-day", _P.DEVICES_OPERATE, end_of_day, "Close the batch", reply=dict, tag=_D
+    ),
+    RouteSpec(
+        "POST",
+        "/v1/devices/{id}/diagnose",
+        _P.DEVICES_OPERATE,
+        diagnose,
+        "Test the line to the host",
+        reply=dict,
+        tag=_D,
+    ),
+    RouteSpec("GET", "/v1/outages", _P.OUTAGES_READ, list_outages, "List outages", reply=Items, tag=_O),
+    RouteSpec("GET", "/v1/outages/{id}", _P.OUTAGES_READ, get_outage, "Read an outage", reply=dict, tag=_O),
+    RouteSpec(
+        "GET", "/v1/outages/{id}/statement", _P.TOTALS_READ, get_statement, "Read its statement", reply=dict, tag=_O
+    ),
+    RouteSpec(
+        "POST",
+        "/v1/announcements",
+        _P.ANNOUNCE,
+        post_announcement,
+        "Tell what a till holds",
+        body=AnnouncementIn,
+        reply=AnnouncementOut,
+        body_bytes_max=2 * 1024 * 1024,
+        tag="hub",
+    ),
+    RouteSpec("GET", "/v1/settings", _P.SETTINGS_READ, list_settings, "List settings", reply=Items, tag=_S),
+    RouteSpec("GET", "/v1/settings/{key}", _P.SETTINGS_READ, get_setting, "Read a setting", reply=SettingOut, tag=_S),
+    RouteSpec(
+        "PUT",
+        "/v1/settings/{key}",
+        _P.SETTINGS_CHANGE,
+        put_setting,
+        "Change a setting",
+        body=SettingIn,
+        reply=SettingOut,
+        tag=_S,
+    ),
+    RouteSpec("GET", "/v1/policies", _P.SETTINGS_READ, list_policies, "List outage policies", reply=Items, tag=_S),
+    RouteSpec(
+        "GET", "/v1/policies/{key}", _P.SETTINGS_READ, get_policy, "Read an outage policy", reply=SettingOut, tag=_S
+    ),
+    RouteSpec(
+        "PUT",
+        "/v1/policies/{key}",
+        _P.SETTINGS_CHANGE,
+        put_policy,
+        "Change an outage policy",
+        body=SettingIn,
+        reply=SettingOut,
+        tag=_S,
+    ),
+    RouteSpec("GET", "/v1/problems", _P.PROBLEMS_READ, list_problems, "List problems", reply=Items, tag="hub"),
+)

@@ -1,0 +1,560 @@
+"""Requests and answers of the API: separate from the domain's values, mapped explicitly, checked by their grammar.
+
+Requests refuse unknown fields; answers may grow. Ids, amounts and codes have their own grammar; every other text is
+free text, and free text is searched for card numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from hubd.errors import InvalidValueError
+from hubd.model.card_data import check_free_text, gtin_valid
+from hubd.model.ids import NAME, parse_id
+from hubd.model.money import Money, TaxRate, exponent_of
+from hubd.model.order import OrderState
+from hubd.model.payment import Custody, ManualStatus, Method, Mode, PaymentKind, PaymentState, Tender
+
+IdText = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=36, max_length=36, description="A UUIDv7 in lower case, made by the originator and kept for ever."
+    ),
+]
+ShortText = Annotated[str, msgspec.Meta(min_length=1, max_length=80)]
+LongText = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+Minor = Annotated[int, msgspec.Meta(description="Whole minor units (cents) of the currency; never a fraction.")]
+Currency = Annotated[str, msgspec.Meta(min_length=3, max_length=3, description="ISO 4217, three capitals.")]
+Time = Annotated[str, msgspec.Meta(description="RFC 3339 with the zone's offset.")]
+Hex = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]*$")]
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What comes in. `omit_defaults` keeps the digest of a request when a later version adds an optional field."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What goes out."""
+
+
+class MoneyIn(Request, frozen=True):
+    """An amount. `exponent` is optional, and if it is sent it must be the currency's own."""
+
+    amount: Minor
+    currency: Currency
+    exponent: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise for an unknown currency, a wrong exponent or an amount beyond what any till sells."""
+        right = exponent_of(self.currency)
+        if self.exponent is not None and self.exponent != right:
+            raise InvalidValueError(
+                "wrong_exponent",
+                f"The currency has {right} decimal places.",
+                remedy="Send whole minor units of that exponent, or leave the exponent out.",
+                params={"exponent": right},
+            )
+        Money(self.amount, self.currency)
+
+    def money(self) -> Money:
+        """The domain's value."""
+        return Money(self.amount, self.currency)
+
+
+class MoneyOut(Answer, frozen=True):
+    """An amount in minor units."""
+
+    amount: int
+    currency: str
+
+
+def money_out(money: Money) -> MoneyOut:
+    """An amount as it leaves."""
+    return MoneyOut(money.amount_minor, money.currency)
+
+
+class Accepted(Answer, frozen=True):
+    """The journal entry that made it durable; it never changes."""
+
+    line: str
+    seq: int
+    hash: str
+
+
+class SayOut(Answer, frozen=True):
+    """One sentence for the cashier and one for the customer, in the till's language."""
+
+    cashier: str
+    customer: str
+
+
+class Override(Request, frozen=True):
+    """A manager's word that another payment may be taken although the last one is unknown."""
+
+    reason: LongText
+
+    def __post_init__(self) -> None:
+        """Refuse card data."""
+        check_free_text(self.reason, "override.reason")
+
+
+class PaymentIn(Request, frozen=True):
+    """Take or record one payment. Its id stands in the address."""
+
+    amount: MoneyIn
+    tender: Tender = Tender.CARD
+    method: Method | None = None
+    tip: Minor = 0
+    rounding: Minor = 0
+    mode: Mode = Mode.LIVE
+    order: IdText | None = None
+    terminal: IdText | None = None
+    override: Override | None = None
+
+    def __post_init__(self) -> None:
+        """Check ids and the money that is asked for."""
+        for name, value in (("order", self.order), ("terminal", self.terminal)):
+            if value is not None:
+                parse_id(value, name)
+        for part in (self.tip, self.rounding):
+            Money(part, self.amount.currency)
+
+
+class PaymentOut(Answer, frozen=True):
+    """A payment as it is now."""
+
+    id: str
+    accepted: Accepted
+    seq: int
+    kind: PaymentKind
+    state: PaymentState
+    custody: Custody | None
+    manual: ManualStatus | None
+    open: bool
+    mode: Mode
+    tender: Tender
+    method: Method
+    amount: MoneyOut
+    tip: MoneyOut
+    rounding: MoneyOut
+    total: MoneyOut
+    order: str | None
+    original: str | None
+    till: str
+    terminal: str | None
+    staff: str | None
+    location: str
+    business_date: str
+    number: str | None
+    reason: str
+    outage: str | None
+    evidence: dict[str, Any]
+    deadline: str | None
+    requested_at: str
+    updated_at: str
+    say: SayOut
+    allowed: list[str]
+
+
+class Reason(Request, frozen=True):
+    """Why a person decides so."""
+
+    verdict: ManualStatus
+    reason: Annotated[str, msgspec.Meta(min_length=3, max_length=500)]
+
+    def __post_init__(self) -> None:
+        """Refuse card data."""
+        check_free_text(self.reason, "reason")
+
+
+class RefundIn(Request, frozen=True):
+    """Give money of a payment back."""
+
+    amount: MoneyIn
+    reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
+
+    def __post_init__(self) -> None:
+        """Refuse card data."""
+        check_free_text(self.reason, "reason")
+
+
+class LineIn(Request, frozen=True):
+    """One line as sold. Gross and net in minor units of the order's currency, the discount already taken off."""
+
+    name: ShortText
+    gross: Minor
+    net: Minor
+    tax_rate: Annotated[str, msgspec.Meta(description='Percent as text: "20", "5.5".')]
+    quantity: Annotated[int, msgspec.Meta(ge=1, le=10**9, description="Thousandths of the unit: 1000 is one.")] = 1000
+    unit: Annotated[str, msgspec.Meta(pattern="^[a-z]{1,12}$")] = "piece"
+    discount: Minor = 0
+    article: Annotated[str, msgspec.Meta(max_length=64, description="GTIN or the shop's own article id.")] = ""
+
+    def __post_init__(self) -> None:
+        """Check the article by its own grammar, and the name as free text."""
+        check_free_text(self.name, "lines.name")
+        if self.article and not gtin_valid(self.article):
+            if not NAME.fullmatch(self.article.lower()):
+                raise InvalidValueError(
+                    "invalid_article", "The article is neither a GTIN nor an id.", remedy="Use letters, digits, . _ -"
+                )
+            check_free_text(self.article, "lines.article")
+        for part in (self.gross, self.net, self.discount):
+            Money(part, "EUR")  # any currency: only the range is checked here, the order knows its own
+        TaxRate.parse(self.tax_rate)
+
+
+class OrderIn(Request, frozen=True):
+    """An order as a till rings it up."""
+
+    lines: Annotated[list[LineIn], msgspec.Meta(min_length=1, max_length=200)]
+    total: MoneyIn
+
+
+class LineOut(Answer, frozen=True):
+    """One line as sold."""
+
+    article: str
+    name: str
+    quantity: int
+    unit: str
+    tax_rate: str
+    gross: int
+    net: int
+    discount: int
+
+
+class OrderOut(Answer, frozen=True):
+    """An order as it is now."""
+
+    id: str
+    accepted: Accepted
+    seq: int
+    number: str
+    state: OrderState
+    total: MoneyOut
+    lines: list[LineOut]
+    till: str
+    staff: str | None
+    location: str
+    business_date: str
+    reason: str
+    placed_at: str
+    updated_at: str
+
+
+class PageQuery(Request, frozen=True):
+    """Which part of a list. `cursor` is what `next` of the page before said."""
+
+    cursor: Annotated[str, msgspec.Meta(pattern="^[0-9]{1,16}$")] = ""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=200)] = 50
+
+    @property
+    def before_seq(self) -> int | None:
+        """The place of the cursor."""
+        return int(self.cursor) if self.cursor else None
+
+
+class PaymentQuery(PageQuery, frozen=True):
+    """What a list of payments may be narrowed by. `device=self` is the till that asks."""
+
+    state: PaymentState | None = None
+    custody: Custody | None = None
+    device: Annotated[str, msgspec.Meta(max_length=36)] = ""
+    terminal: Annotated[str, msgspec.Meta(max_length=36)] = ""
+    open: bool = False
+    offline: bool = False
+    since: Annotated[str, msgspec.Meta(max_length=40)] = ""
+    until: Annotated[str, msgspec.Meta(max_length=40)] = ""
+
+
+class OrderQuery(PageQuery, frozen=True):
+    """What a list of orders may be narrowed by."""
+
+    state: OrderState | None = None
+
+
+class PaymentPage(Answer, frozen=True):
+    """Payments, newest first; `next` is empty on the last page."""
+
+    items: list[PaymentOut]
+    next: str
+
+
+class OrderPage(Answer, frozen=True):
+    """Orders, newest first; `next` is empty on the last page."""
+
+    items: list[OrderOut]
+    next: str
+
+
+class HeldIn(Request, frozen=True):
+    """One payment that a till holds."""
+
+    id: IdText
+    line: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+    seq: Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+    hash: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    state: PaymentState
+    amount: MoneyIn
+
+    def __post_init__(self) -> None:
+        """Check the id."""
+        parse_id(self.id)
+
+
+class AnnouncementIn(Request, frozen=True):
+    """All payments that a till holds of its last seven days."""
+
+    payments: Annotated[list[HeldIn], msgspec.Meta(max_length=5000)]
+
+
+class AnnouncementOut(Answer, frozen=True):
+    """What the hub knew, and the ids it had forgotten: they are `unknown` now."""
+
+    known: int
+    forgotten: list[str]
+
+
+class PairingIn(Request, frozen=True):
+    """A device sends the code that a person gave it. Repeat it unchanged until the answer is 201."""
+
+    id: IdText
+    code: Annotated[str, msgspec.Meta(min_length=8, max_length=12)]
+    name: ShortText
+    kind: Literal["till", "viewer"] = "till"
+    language: Annotated[str, msgspec.Meta(pattern="^[a-z]{2}(-[A-Z]{2})?$")] = "en"
+    origin: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    public_key: Annotated[str, msgspec.Meta(max_length=400)] = ""
+
+
+class PairingOut(Answer, frozen=True):
+    """How far a pairing is. Once confirmed: the device's id and its token, to be kept secret."""
+
+    id: str
+    state: Literal["waiting", "confirmed"]
+    number: str
+    device: str | None = None
+    token: str | None = None
+    location: str | None = None
+    kind: str | None = None
+
+
+class PairingCodeIn(Request, frozen=True):
+    """Open a code for one device."""
+
+    kind: Literal["till", "viewer"] = "till"
+    location: IdText | None = None
+
+
+class PairingCodeOut(Answer, frozen=True):
+    """An open code, or a device that waits with it. Never read the code out on the phone."""
+
+    id: str
+    state: str
+    kind: str
+    location: str
+    seconds_left: int
+    code: str | None
+    qr: str | None
+    name: str | None
+    origin: str | None
+    number: str | None
+    device: str | None
+
+
+class SessionIn(Request, frozen=True):
+    """Sign in with a PIN. On the page the session is a cookie and the token is not told."""
+
+    staff: IdText
+    pin: Annotated[str, msgspec.Meta(pattern="^[0-9]{4,12}$")]
+    location: IdText | None = None
+
+
+class SessionOut(Answer, frozen=True):
+    """A session: send `token` as `Hub-Session` with what the person does. Over after 15 minutes without use."""
+
+    staff: str
+    name: str
+    location: str
+    permissions: list[str]
+    language: str
+    idle_seconds: int
+    token: str | None = None
+
+
+class GrantIn(Request, frozen=True):
+    """A role at a location; `*` means everywhere."""
+
+    role: Literal["cashier", "manager", "owner", "technician", "auditor", "viewer"]
+    location: Annotated[str, msgspec.Meta(max_length=36)] = "*"
+
+
+class StaffIn(Request, frozen=True):
+    """A person to add or change."""
+
+    name: ShortText
+    pin: Annotated[str, msgspec.Meta(pattern="^[0-9]{4,12}$")]
+    language: Annotated[str, msgspec.Meta(pattern="^[a-z]{2}(-[A-Z]{2})?$")] = "en"
+    roles: Annotated[list[GrantIn], msgspec.Meta(max_length=20)] = []
+
+
+class StaffOut(Answer, frozen=True):
+    """A person."""
+
+    id: str
+    name: str
+    language: str
+    roles: list[dict[str, str]]
+
+
+class LocationIn(Request, frozen=True):
+    """A place where the store sells."""
+
+    name: ShortText
+    zone: Annotated[str, msgspec.Meta(max_length=64, description='IANA zone: "Europe/Paris".')]
+    currency: Currency
+    country: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")]
+
+
+class LocationOut(Answer, frozen=True):
+    """A place where the store sells."""
+
+    id: str
+    name: str
+    zone: str
+    currency: str
+    country: str
+
+
+class OwnerIn(Request, frozen=True):
+    """The store's owner."""
+
+    id: IdText
+    name: ShortText
+    pin: Annotated[str, msgspec.Meta(pattern="^[0-9]{4,12}$")]
+    language: Annotated[str, msgspec.Meta(pattern="^[a-z]{2}(-[A-Z]{2})?$")] = "en"
+
+
+class FirstLocationIn(LocationIn, frozen=True, kw_only=True):
+    """The first location with its id."""
+
+    id: IdText
+
+
+class SetUpIn(Request, frozen=True):
+    """Make a fresh hub usable. `code` is not needed on the machine itself (unix socket)."""
+
+    owner: OwnerIn
+    location: FirstLocationIn
+    code: Annotated[str, msgspec.Meta(max_length=12)] = ""
+
+
+class SetUpOut(Answer, frozen=True):
+    """Whether the hub is set up; the set-up code is told to the machine's administrator alone."""
+
+    done: bool
+    code: str | None = None
+    recovery_code: str | None = None
+
+
+class SettingIn(Request, frozen=True):
+    """A new value, from now or from a later moment."""
+
+    value: Any
+    effective_from: Annotated[str, msgspec.Meta(max_length=40)] = ""
+
+
+class SettingOut(Answer, frozen=True):
+    """A setting in force and where it comes from."""
+
+    key: str
+    value: Any
+    version: int
+    source: str
+    scope: str
+    effective_from: str | None
+
+
+class AssignIn(Request, frozen=True):
+    """Name, role (`till:ID`, or empty) and, after a move, the new address of a device."""
+
+    name: ShortText
+    role: Annotated[str, msgspec.Meta(pattern="^$|^till:[0-9a-f-]{36}$")] = ""
+    address: Annotated[str, msgspec.Meta(max_length=200, pattern="^(tcp|serial)://[!-~]{1,190}$")] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse card data."""
+        check_free_text(self.name, "name")
+
+
+class DeviceOut(Answer, frozen=True):
+    """A device and how it is."""
+
+    id: str
+    kind: str
+    name: str
+    location: str
+    role: str
+    active: bool
+    driver: str
+    device_class: str
+    address: str
+    state: str | None
+    problem: str | None
+    remedy: str | None
+    payment: str | None
+    progress: str | None
+    held_count: int
+    held: list[MoneyOut]
+
+
+class Items(Answer, frozen=True):
+    """A whole list, for what is few by nature."""
+
+    items: list[Any]
+
+
+class TicketOut(Answer, frozen=True):
+    """A ticket for one use within 30 seconds: append `?ticket=…` to the address of a stream."""
+
+    ticket: str
+    expires_in_seconds: int
+
+
+class EntryOut(Answer, frozen=True):
+    """A journal entry: head and body as text and base64, to be verified by anyone."""
+
+    line: str
+    seq: int
+    hash: str
+    at: str
+    clock: str
+    kind: str
+    subject: str
+    actor: str
+    flags: int
+    body: Any
+
+
+class JournalQuery(Request, frozen=True):
+    """Entries after a place, or of one thing."""
+
+    after: Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)] = 0
+    subject: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=200)] = 50
+
+
+class JournalPage(Answer, frozen=True):
+    """Entries in order; `next` is the `after` of the next page, 0 at the head."""
+
+    items: list[EntryOut]
+    next: int
+
+
+class EventQuery(Request, frozen=True):
+    """Where a stream begins: after an entry's seq; without it, at this moment."""
+
+    after: Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)] | None = None
