@@ -122,6 +122,15 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True)
+class Accepted:
+    """The place of an entry in the journal, as every answer about what it created carries it; it never changes."""
+
+    line: bytes
+    seq: int
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """An entry as stored and sent: head and body bytes with its hash, and the decoded head."""
 

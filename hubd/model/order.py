@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from hubd.errors import InvalidTransitionError, InvalidValueError
+from hubd.model.entry import Accepted
 from hubd.model.money import Money, TaxRate
 
 LINES_MAX = 200
@@ -97,6 +98,8 @@ class Order:
 
     id: str
     seq: int
+    line: bytes
+    hash: bytes
     last_seq: int
     digest: bytes
     state: OrderState
@@ -113,6 +116,11 @@ class Order:
     reason: str
     placed_at_us: int
     updated_at_us: int
+
+    @property
+    def accepted(self) -> Accepted:
+        """Place of the entry that placed it; kept in the row, because that entry may be archived one day."""
+        return Accepted(self.line, self.seq, self.hash)
 
     @property
     def number(self) -> str:

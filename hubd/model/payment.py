@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from hubd.errors import InvalidTransitionError
+from hubd.model.entry import Accepted
 from hubd.model.money import Money
 
 
@@ -204,7 +205,9 @@ class Payment:
 
     id: str
     seq: int
-    """Seq of the entry that created it: the `accepted` of every answer."""
+    """Place of the entry that created it, with `line` and `hash`: the `accepted` of every answer."""
+    line: bytes
+    hash: bytes
     last_seq: int
     digest: bytes
     """SHA-256 of the request as the till made it; another request under the same id is refused."""
@@ -240,6 +243,11 @@ class Payment:
     deadline_us: int | None
     requested_at_us: int
     updated_at_us: int
+
+    @property
+    def accepted(self) -> Accepted:
+        """Place of the entry that created it; kept in the row, because that entry may be archived one day."""
+        return Accepted(self.line, self.seq, self.hash)
 
     @property
     def money(self) -> Money:

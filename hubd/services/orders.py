@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hubd.errors import NotFoundError, OrderError, Retry
-from hubd.model.entry import Draft, Entry
+from hubd.model.entry import Accepted, Draft
 from hubd.model.money import Money
 from hubd.model.order import Order, OrderLine, OrderState, check_lines
 from hubd.model.permissions import Permission
@@ -38,7 +38,7 @@ class Placed:
     """Answer to an order request."""
 
     order: Order
-    accepted: Entry
+    accepted: Accepted
     created: bool
 
 
@@ -64,14 +64,14 @@ class OrderDesk:
                         remedy="Make a new id for a new order.",
                         retry=Retry.NEW_ID,
                     )
-                return Placed(existing, journal.entry_at(tx.connection, existing.seq), created=False)
+                return Placed(existing, existing.accepted, created=False)
             self._tills.demand_announced(tx, caller)
             body = _placed_body(tx, request, caller)
-            entry = journal.append(tx, Draft("order.placed", request.id, caller.actor, body))
+            journal.append(tx, Draft("order.placed", request.id, caller.actor, body))
             self._tills.remember(tx, caller)
             order = orders.get(tx.connection, request.id)
             assert order is not None, "the projection has just written it"
-            return Placed(order, entry, created=True)
+            return Placed(order, order.accepted, created=True)
 
         return await self._db.write("order.put", work)
 
@@ -81,10 +81,6 @@ class OrderDesk:
         if order is None:
             raise NotFoundError("order_unknown", "No order of this id is known to this hub.", remedy="Place it first.")
         return order
-
-    async def accepted(self, order: Order) -> Entry:
-        """The entry that placed the order."""
-        return await self._db.read("order.accepted", lambda c: journal.entry_at(c, order.seq))
 
     async def page(self, state: OrderState | None, before_seq: int | None, limit: int) -> list[Order]:
         """Newest first, below `before_seq`."""

@@ -124,10 +124,6 @@ class PaymentDesk:
             raise _unknown_payment()
         return payment
 
-    async def accepted(self, payment: Payment) -> Entry:
-        """The entry that created the payment: its line, seq and hash never change."""
-        return await self._db.read("payment.accepted", lambda c: journal.entry_at(c, payment.seq))
-
     async def history(self, payment_id: str) -> list[Entry]:
         """Every entry about a payment, oldest first."""
         return await self._db.read("payment.history", lambda c: journal.entries_of(c, payment_id))
@@ -265,7 +261,7 @@ class PaymentDesk:
             existing = payments.get(tx.connection, request.id)
             if existing is not None:
                 digest_matches(existing, TakePayment(request.id, request.digest, request.amount))
-                return Taken(existing, journal.entry_at(tx.connection, existing.seq), created=False)
+                return Taken(existing, existing.accepted, created=False)
             self._tills.demand_announced(tx, caller)
             if not room:
                 raise _no_room()
@@ -296,10 +292,10 @@ class PaymentDesk:
                 tip=0,
             )
             draft = Draft("payment.recorded", request.id, caller.actor, body, flags=mode_flags(original.mode))
-            entry = journal.append(tx, draft)
+            journal.append(tx, draft)
             payment = payments.get(tx.connection, request.id)
             assert payment is not None, "the projection has just written it"
-            return Taken(payment, entry, created=True)
+            return Taken(payment, payment.accepted, created=True)
 
         return await self._db.write("payment.refund", work)
 

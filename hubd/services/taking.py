@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hubd.errors import InvalidValueError, NotFoundError, OrderError, PaymentError, Retry
-from hubd.model.entry import Document, Draft, Entry
+from hubd.model.entry import Accepted, Document, Draft
 from hubd.model.money import Money
 from hubd.model.order import Order, OrderEvent, OrderState
 from hubd.model.payment import ManualStatus, Method, Mode, Payment, PaymentKind, PaymentState, Tender
@@ -82,8 +82,8 @@ class Taken:
     """Answer to a payment request: the payment as it is now and whether this call created it."""
 
     payment: Payment
-    accepted: Entry
-    """The entry that created it; line, seq and hash of every answer."""
+    accepted: Accepted
+    """Place of the entry that created it; line, seq and hash of every answer."""
     created: bool
 
 
@@ -174,7 +174,7 @@ def take(
     existing = payments.get(tx.connection, request.id)
     if existing is not None:
         digest_matches(existing, request)
-        return Taken(existing, journal.entry_at(tx.connection, existing.seq), created=False)
+        return Taken(existing, existing.accepted, created=False)
     order = _order_for(tx.connection, request)
     body = _body(tx, request, caller, terminal, outage)
     if must_announce:
@@ -251,10 +251,10 @@ def _body(tx: Tx, request: TakePayment, caller: Caller, terminal: TerminalView, 
 
 
 def _append(tx: Tx, kind: str, request: TakePayment, caller: Caller, body: Mapping[str, Any]) -> Taken:
-    entry = journal.append(tx, Draft(kind, request.id, caller.actor, body, flags=mode_flags(request.mode)))
+    journal.append(tx, Draft(kind, request.id, caller.actor, body, flags=mode_flags(request.mode)))
     payment = payments.get(tx.connection, request.id)
     assert payment is not None, "the projection has just written it"
-    return Taken(payment, entry, created=True)
+    return Taken(payment, payment.accepted, created=True)
 
 
 def mode_flags(mode: Mode) -> int:

@@ -58,6 +58,8 @@ def _placed(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
     values = {
         "id": entry.head.subject,
         "seq": entry.seq,
+        "line": entry.line,
+        "hash": entry.hash,
         "last_seq": entry.seq,
         "digest": bytes.fromhex(body["digest"]),
         "state": OrderState.PLACED_LOCAL,

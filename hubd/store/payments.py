@@ -260,11 +260,14 @@ _CREATED_AS = {
 }
 
 
-def _created(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+def created(entry: Entry, body: dict[str, Json]) -> Payment:
+    """The payment that an entry of `_CREATED_AS` begins: the row which the projection of that entry writes."""
     head = entry.head
-    payment = Payment(
+    return Payment(
         id=head.subject,
         seq=entry.seq,
+        line=entry.line,
+        hash=entry.hash,
         last_seq=entry.seq,
         digest=bytes.fromhex(body["digest"]),
         kind=PaymentKind(body["kind"]),
@@ -299,7 +302,10 @@ def _created(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
         requested_at_us=head.at_us,
         updated_at_us=head.at_us,
     )
-    _insert(tx, payment)
+
+
+def _created(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    _insert(tx, created(entry, body))
 
 
 def _moved(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:

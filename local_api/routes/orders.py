@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-
-from hubd.model.entry import Entry
+from hubd.model.entry import Accepted as Place
 from hubd.model.money import Money
 from hubd.model.order import Order, OrderLine
 from hubd.model.permissions import Permission
@@ -18,7 +16,7 @@ from local_api.table import RouteSpec
 TAG = "orders"
 
 
-def order_out(order: Order, accepted: Entry) -> OrderOut:
+def order_out(order: Order, accepted: Place) -> OrderOut:
     """An order as it leaves the hub."""
     return OrderOut(
         id=order.id,
@@ -69,7 +67,7 @@ async def get_order(call: Call) -> Reply:
     """The order as it is now."""
     desk = call.context.services.orders
     order = await desk.get(call.id())
-    return Reply(order_out(order, await desk.accepted(order)))
+    return Reply(order_out(order, order.accepted))
 
 
 async def list_orders(call: Call) -> Reply:
@@ -78,16 +76,15 @@ async def list_orders(call: Call) -> Reply:
     assert isinstance(query, OrderQuery), "the table names the type of the query"
     found = await desk.page(query.state, query.before_seq, query.limit + 1)
     shown = found[: query.limit]
-    entries = await asyncio.gather(*(desk.accepted(order) for order in shown))
     more = str(shown[-1].seq) if len(found) > query.limit else ""
-    return Reply(OrderPage([order_out(order, entry) for order, entry in zip(shown, entries, strict=True)], more))
+    return Reply(OrderPage([order_out(order, order.accepted) for order in shown], more))
 
 
 async def cancel_order(call: Call) -> Reply:
     """Cancel an order on which no money rests."""
     desk = call.context.services.orders
     order = await desk.cancel(call.id(), call.caller)
-    return Reply(order_out(order, await desk.accepted(order)))
+    return Reply(order_out(order, order.accepted))
 
 
 _P = Permission

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime
 
 from hubd.errors import InvalidValueError
-from hubd.model.entry import Entry
+from hubd.model.entry import Accepted as Place
 from hubd.model.money import Money
 from hubd.model.payment import OPEN_STATES, Method, Payment, PaymentState, Tender
 from hubd.model.permissions import Permission
@@ -44,12 +43,12 @@ EVIDENCE_SHOWN = (
 TAG = "payments"
 
 
-def accepted_out(entry: Entry) -> Accepted:
+def accepted_out(entry: Place) -> Accepted:
     """The entry that made something durable."""
     return Accepted(entry.line.hex(), entry.seq, entry.hash.hex())
 
 
-def payment_out(payment: Payment, accepted: Entry, language: str) -> PaymentOut:
+def payment_out(payment: Payment, accepted: Place, language: str) -> PaymentOut:
     """A payment as it leaves the hub."""
     spoken = say(payment, language)
 
@@ -117,8 +116,7 @@ async def check_till(call: Call) -> None:
 
 
 async def _shown(call: Call, payment: Payment, status: int = 200) -> Reply:
-    accepted = await call.context.services.payments.accepted(payment)
-    return Reply(payment_out(payment, accepted, call.caller.language), status, call.applied_wait())
+    return Reply(payment_out(payment, payment.accepted, call.caller.language), status, call.applied_wait())
 
 
 async def _waited(call: Call, payment: Payment) -> Payment:
@@ -182,8 +180,7 @@ async def list_payments(call: Call) -> Reply:
 
 async def shown_list(context: ApiContext, found: list[Payment], language: str) -> list[PaymentOut]:
     """Payments as they leave, each with the entry that accepted it."""
-    entries = await asyncio.gather(*(context.services.payments.accepted(payment) for payment in found))
-    return [payment_out(payment, entry, language) for payment, entry in zip(found, entries, strict=True)]
+    return [payment_out(payment, payment.accepted, language) for payment in found]
 
 
 async def cancel_payment(call: Call) -> Reply:

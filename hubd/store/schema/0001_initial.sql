@@ -68,6 +68,8 @@ CREATE UNIQUE INDEX lines_opened ON lines(opened_seq);
 CREATE TABLE payments(
   seq              INTEGER PRIMARY KEY,
   id               TEXT NOT NULL UNIQUE,
+  line             BLOB NOT NULL,
+  hash             BLOB NOT NULL,
   last_seq         INTEGER NOT NULL,
   digest           BLOB NOT NULL,
   kind             TEXT NOT NULL,
@@ -121,6 +123,8 @@ CREATE TABLE counters(
 CREATE TABLE orders(
   seq           INTEGER PRIMARY KEY,
   id            TEXT NOT NULL UNIQUE,
+  line          BLOB NOT NULL,
+  hash          BLOB NOT NULL,
   last_seq      INTEGER NOT NULL,
   digest        BLOB NOT NULL,
   state         TEXT NOT NULL,
