@@ -167,8 +167,8 @@ def last_entries(connection: sqlite3.Connection, limit: int) -> list[tuple[int, 
 
 
 def personal_texts(connection: sqlite3.Connection) -> list[str]:
-    """Texts of people that a bug report must not hold: every document that is text, and names of devices' owners."""
-    found = []
+    """Texts about people that a bug report must not hold: every document that is text, names of tills and phones."""
+    found = [row[0] for row in connection.execute("SELECT name FROM devices WHERE kind IN ('till', 'viewer')")]
     for (content,) in connection.execute("SELECT content FROM documents WHERE content IS NOT NULL"):
         try:
             found.append(bytes(content).decode("utf-8"))
@@ -213,3 +213,8 @@ def _refuse_broken(report: verify.Report) -> None:
             f"The chain of entries ends at {report.first_bad_seq}: {report.why}",
             remedy="Nothing can be computed from it; keep the files and ask for help.",
         )
+
+
+def sqlite_version() -> str:
+    """Of the library that is linked."""
+    return sqlite3.sqlite_version

@@ -1,0 +1,61 @@
+"""The commands of hubctl, put together. Importing this must stay cheap: commands import what they need themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hubd import __version__
+from hubd.cli import bugreport, config, doctor, journal, lists, logs, outages, people, status
+from hubd.cli.common import Target
+from hubd.cli.output import print_line
+
+app = typer.Typer(
+    name="hubctl",
+    help="Look at, check and repair a store hub. Exit codes: 0 fine, 1 unhealthy or no, 2 usage, 3 hub not reachable.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print_line(f"hubctl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    config_file: Annotated[
+        Path | None, typer.Option("--config", help="The hub's configuration; default: as the hub itself finds it.")
+    ] = None,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Look at, check and repair a store hub."""
+    context.obj = Target(config_file)
+
+
+for command in (
+    status.status,
+    lists.devices,
+    lists.payments,
+    lists.orders,
+    lists.sync,
+    logs.logs,
+    doctor.doctor,
+    bugreport.bugreport,
+):
+    app.command()(command)
+for name, group in (
+    ("outages", outages.app),
+    ("journal", journal.app),
+    ("config", config.app),
+    ("users", people.users),
+    ("pair", people.pair),
+):
+    app.add_typer(group, name=name)

@@ -1,0 +1,114 @@
+"""`hubctl journal`: look at entries, verify the chain, rebuild the projections. Works with the hub down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hubd.cli.common import JsonFlag, dead_store, target_of
+from hubd.cli.output import Exit, print_facts, print_json, print_line, print_table
+
+if TYPE_CHECKING:
+    from hubd.store.verify import Report
+
+app = typer.Typer(help="The journal: entries, their chain, and the state that follows from them.", no_args_is_help=True)
+ArchivesOption = Annotated[Path | None, typer.Option(help="Folder with archived parts; default: the hub's own.")]
+DIFFERENCES_SHOWN = 20
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, newest first.")] = 50,
+    as_json: JsonFlag = False,
+) -> None:
+    """The newest entries: number, kind and what they are about."""
+    from hubd.store.offline import last_entries
+
+    with dead_store(target_of(context).config()) as connection:
+        found = last_entries(connection, limit)
+    if as_json:
+        print_json(entries=[{"seq": seq, "kind": kind, "subject": subject} for seq, kind, subject in found])
+        return
+    print_table(("seq", "kind", "about"), found, empty="The journal is empty.")
+
+
+@app.command()
+def verify(context: typer.Context, archives: ArchivesOption = None, as_json: JsonFlag = False) -> None:
+    """Check every entry, document, archive and proof; exit code 1 if something is wrong."""
+    from hubd.store.verify import verify_connection
+
+    config = target_of(context).config()
+    folder = archives or config.paths.archive
+    with dead_store(config) as connection:
+        report = verify_connection(connection, folder if folder.exists() else None)
+    if as_json:
+        print_json(verify=report.as_json())
+    else:
+        _print_report(report)
+    if not report.ok:
+        raise typer.Exit(Exit.UNHEALTHY)
+
+
+def _print_report(report: Report) -> None:
+    documents = ", ".join(f"{count} {state}" for state, count in report.documents.items() if count)
+    print_facts(
+        [
+            ("entries", report.entries),
+            ("archived", report.archive_entries or ""),
+            ("lines", len(report.lines)),
+            ("head", f"{report.head_seq} {report.head_hash.hex()}"),
+            ("documents", documents),
+            ("not understood", report.uninterpreted or ""),
+            ("cloud's proof", f"up to {report.proof.seq}, signature {report.proof_signature}" if report.proof else ""),
+        ]
+    )
+    for wrong in _wrongs(report):
+        print_line(f"WRONG: {wrong}")
+    print_line("The journal is whole." if report.ok else "The journal is NOT whole. Change nothing; keep the file.")
+
+
+def _wrongs(report: Report) -> list[str]:
+    found = []
+    if report.first_bad_seq is not None:
+        found.append(f"entry {report.first_bad_seq}: {report.why}")
+    if report.first_wrong_document is not None:
+        found.append(f"document {report.first_wrong_document[1]} of entry {report.first_wrong_document[0]}")
+    if report.proofs_mismatched:
+        found.append(f"the cloud's proofs at {report.proofs_mismatched} are of another history")
+    if report.archive_why:
+        found.append(f"archives: {report.archive_why}")
+    if report.proof_signature == "bad":
+        found.append("the newest proof is not signed by the cloud's key")
+    return found
+
+
+@app.command()
+def replay(
+    context: typer.Context,
+    check: Annotated[bool, typer.Option("--check", help="Compare with the state the hub works with.")] = False,
+    archives: ArchivesOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Rebuild the state from the entries alone and compare; exit code 1 if they differ. Changes nothing."""
+    from hubd.store import replay as replays
+
+    if not check:
+        raise typer.BadParameter("say --check: a replay only ever compares, it never writes")
+    config = target_of(context).config()
+    folder = archives or config.paths.archive
+    with dead_store(config) as connection:
+        found = replays.check(connection, folder if folder.exists() else None)
+    if as_json:
+        print_json(replay=found.as_json())
+    else:
+        print_line(f"{found.entries} entries replayed.")
+        if found.failed:
+            print_line(f"WRONG: {found.failed}")
+        for difference in found.differences[:DIFFERENCES_SHOWN]:
+            print_line(f"DIFFERS: {difference}")
+        print_line("State and entries agree." if found.ok else "State and entries do NOT agree.")
+    if not found.ok:
+        raise typer.Exit(Exit.UNHEALTHY)
