@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 from enum import StrEnum
 
-from hubd.model.entry import Draft, Entry
+from hubd.model.entry import Draft, Entry, Json
 from hubd.ports import Signer
 from hubd.runtime import Runtime
 from hubd.store import journal, lines
@@ -35,7 +35,7 @@ def open_new_line(tx: Tx, signer: Signer, line: bytes, reason: LineReason) -> En
     """Begin the line `line` (16 fresh random bytes) whose parent is the journal's present head."""
     head = tx.head
     parent = {"line": head.line.hex(), "seq": head.seq, "hash": head.hash.hex()} if head.line else None
-    body = {
+    body: dict[str, Json] = {
         "hub_id": signer.hub_id.hex(),
         "public_key": signer.public_key.hex(),
         "reason": reason.value,
@@ -68,12 +68,14 @@ def next_number(tx: Tx, owner: str, purpose: str) -> tuple[str, int]:
     entry that carries it in the same transaction; if that entry is not written, the number is not spent.
     """
     line = tx.head.line
-    series = lines.series_of(tx.connection, line, owner, purpose)
-    if series is None:
-        series = _free_name(tx, line)
-        body = {"series": series, "owner": owner, "purpose": purpose}
-        journal.append(tx, Draft(kind="numbers.opened", subject=series, actor="hub", body=body))
-    return series, lines.next_number(tx.connection, series)
+    found = lines.open_series(tx.connection, line, owner, purpose)
+    if found is not None:
+        series, last_used = found
+        return series, last_used + 1
+    series = _free_name(tx, line)
+    body = {"series": series, "owner": owner, "purpose": purpose}
+    journal.append(tx, Draft(kind="numbers.opened", subject=series, actor="hub", body=body))
+    return series, 1
 
 
 def _free_name(tx: Tx, line: bytes) -> str:

@@ -105,7 +105,7 @@ class PaymentDesk:
                 if not room:
                     raise _no_room()
             announce = known is None and self._tills.may_have_arrived_before(tx, caller)
-            taken = take(tx, request, caller, terminal, outage, reason, must_announce=announce)
+            taken = take(tx, request, caller, terminal, outage, reason, existing=known, must_announce=announce)
             self._tills.remember(tx, caller)
             return taken
 

@@ -168,10 +168,10 @@ def take(
     outage: OutageView,
     reason_document: Document | None,
     *,
+    existing: Payment | None,
     must_announce: bool,
 ) -> Taken:
-    """Turn a request into entries. A repeat changes nothing and returns the payment as it is."""
-    existing = payments.get(tx.connection, request.id)
+    """Turn a request into entries. A repeat, whose payment is `existing`, changes nothing and returns that."""
     if existing is not None:
         digest_matches(existing, request)
         return Taken(existing, existing.accepted, created=False)
@@ -215,15 +215,12 @@ def _card_refusal(
 
 
 def _body(tx: Tx, request: TakePayment, caller: Caller, terminal: TerminalView, outage: OutageView) -> dict[str, Any]:
-    location = people.location(tx.connection, caller.location)
-    if location is None:
-        raise NotFoundError("location_unknown", "The caller's location is not known.", remedy="Set the hub up first.")
-    starts = effective(tx.connection, "day.starts_at_minute", tx.now_us()).value
+    zone, day = _calendar(tx, caller.location)
     return {
         "amount": request.amount.amount_minor,
         "attempt": caller.attempt,
         "baseline": "",
-        "business_date": business_date(tx.now_us(), location.zone, starts),
+        "business_date": day,
         "counter": None,
         "currency": request.amount.currency,
         "custody": None,
@@ -246,14 +243,27 @@ def _body(tx: Tx, request: TakePayment, caller: Caller, terminal: TerminalView, 
         "tender": request.tender.value,
         "terminal": terminal.chosen if request.tender is Tender.CARD else None,
         "tip": request.tip,
-        "zone": location.zone,
+        "zone": zone,
     }
 
 
+def _calendar(tx: Tx, location_id: str) -> tuple[str, str]:
+    """Zone and business date of a location at this moment; read once for all sales of a group."""
+    known = tx.memo.get(("calendar", location_id))
+    if known is None:
+        location = people.location(tx.connection, location_id)
+        if location is None:
+            raise NotFoundError("location_unknown", "The location is not known.", remedy="Set the hub up first.")
+        known = location.zone, effective(tx.connection, "day.starts_at_minute", tx.now_us()).value
+        tx.memo["calendar", location_id] = known
+    zone, starts = known
+    return zone, business_date(tx.now_us(), zone, starts)
+
+
 def _append(tx: Tx, kind: str, request: TakePayment, caller: Caller, body: Mapping[str, Any]) -> Taken:
-    journal.append(tx, Draft(kind, request.id, caller.actor, body, flags=mode_flags(request.mode)))
-    payment = payments.get(tx.connection, request.id)
-    assert payment is not None, "the projection has just written it"
+    plain = dict(body)
+    entry = journal.append(tx, Draft(kind, request.id, caller.actor, plain, flags=mode_flags(request.mode)))
+    payment = payments.created(entry, plain)
     return Taken(payment, payment.accepted, created=True)
 
 

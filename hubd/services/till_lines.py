@@ -113,7 +113,7 @@ class TillLines:
 
     def demand_announced(self, tx: Tx, caller: Caller) -> None:
         """Raise `hub_line_changed` while a till must announce what it holds before it may ask for money."""
-        if caller.device and rows.is_held(tx.connection, caller.device):
+        if caller.device and rows.conversation(tx, caller.device)[0]:
             raise PaymentError(
                 "hub_line_changed",
                 "The hub was restored and may have forgotten payments of this till.",
@@ -133,7 +133,7 @@ class TillLines:
 
     def remember(self, tx: Tx, caller: Caller) -> None:
         """Note the start in which this till was answered, in the transaction of the answer; written once a start."""
-        if caller.device and rows.last_start(tx.connection, caller.device) != self._runtime.start_id:
+        if caller.device and rows.conversation(tx, caller.device)[1] != self._runtime.start_id:
             rows.answered(tx, caller.device, self._runtime.start_id, tx.head.line, tx.head.seq)
 
     async def announce(self, caller: Caller, held: Sequence[Held]) -> tuple[Announced, list[Payment]]:

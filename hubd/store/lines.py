@@ -30,21 +30,13 @@ def all_lines(connection: sqlite3.Connection) -> list[Line]:
     return [Line(*row) for row in rows]
 
 
-def next_number(connection: sqlite3.Connection, series: str) -> int:
-    """The counter that the next number of an open series will have."""
+def open_series(connection: sqlite3.Connection, line: bytes, owner: str, purpose: str) -> tuple[str, int] | None:
+    """The open series of a till or of the hub for one purpose in this line, and the last number it has used."""
     row = connection.execute(
-        "SELECT last_used FROM number_series WHERE series = ? AND closed = 0", (series,)
-    ).fetchone()
-    return int(row[0]) + 1 if row else 1
-
-
-def series_of(connection: sqlite3.Connection, line: bytes, owner: str, purpose: str) -> str | None:
-    """The open series of a till or of the hub for one purpose in this line."""
-    row = connection.execute(
-        "SELECT series FROM number_series WHERE line = ? AND owner = ? AND purpose = ? AND closed = 0",
+        "SELECT series, last_used FROM number_series WHERE line = ? AND owner = ? AND purpose = ? AND closed = 0",
         (line, owner, purpose),
     ).fetchone()
-    return str(row[0]) if row else None
+    return (str(row[0]), int(row[1])) if row else None
 
 
 def series_exists(connection: sqlite3.Connection, series: str) -> bool:

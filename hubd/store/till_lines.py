@@ -52,10 +52,21 @@ def answered(tx: Tx, till: str, start_id: str, line: bytes, seq: int) -> None:
 
 
 def _put(tx: Tx, till: str, start_id: str, line: bytes, seq: int, *, held: bool) -> None:
+    tx.memo.pop(("till", till), None)
     tx.execute(
         "INSERT OR REPLACE INTO till_lines(till, start_id, line, seq, held) VALUES (?, ?, ?, ?, ?)",
         (till, start_id, line, seq, 1 if held else 0),
     )
+
+
+def conversation(tx: Tx, till: str) -> tuple[bool, str]:
+    """Whether the till must announce first, and the hub's start in which it was last answered (empty if never)."""
+    known = tx.memo.get(("till", till))
+    if known is None:
+        row = tx.execute("SELECT held, start_id FROM till_lines WHERE till = ?", (till,)).fetchone()
+        known = tx.memo["till", till] = (bool(row[0]), str(row[1])) if row else (False, "")
+    held, start_id = known
+    return held, start_id
 
 
 def is_held(connection: sqlite3.Connection, till: str) -> bool:

@@ -51,12 +51,14 @@ class EntryClock(Protocol):
 class Tx:
     """What a function given to `Database.write` may touch. `head` follows the entries appended so far."""
 
-    __slots__ = ("_clock", "_clock_trusted", "boot", "connection", "head")
+    __slots__ = ("_clock", "_clock_trusted", "boot", "connection", "head", "memo")
 
     def __init__(self, connection: sqlite3.Connection, head: JournalHead, clock: EntryClock, boot: bytes) -> None:
         self.connection = connection
         self.head = head
         self.boot = boot
+        self.memo: dict[tuple[str, ...], Any] = {}
+        """Rows that many works of one group ask for. Whoever changes such a row clears it; so does every way back."""
         self._clock = clock
         self._clock_trusted: bool | None = None
 
@@ -90,6 +92,7 @@ class Tx:
     def begin(self, head: JournalHead) -> None:
         """Start a transaction on `head`."""
         self.head = head
+        self.memo.clear()
         self.connection.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
@@ -110,6 +113,7 @@ class Tx:
         """Undo everything since `mark`, the head included."""
         self.connection.execute("ROLLBACK TO work")
         self.connection.execute("RELEASE work")
+        self.memo.clear()
         self.head = mark
 
     def release(self, mark: JournalHead) -> None:
