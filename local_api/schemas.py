@@ -248,7 +248,7 @@ class OrderOut(Answer, frozen=True):
 class PageQuery(Request, frozen=True):
     """Which part of a list. `cursor` is what `next` of the page before said."""
 
-    cursor: Annotated[str, msgspec.Meta(pattern="^[0-9]{1,16}$")] = ""
+    cursor: Annotated[str, msgspec.Meta(pattern="^[0-9]{0,16}$")] = ""
     limit: Annotated[int, msgspec.Meta(ge=1, le=200)] = 50
 
     @property

@@ -12,6 +12,7 @@ from hubd.errors import AccessError, Retry
 from hubd.model.device import DeviceKind
 from hubd.model.permissions import ADMINISTRATOR_PERMISSIONS, Permission, device_permissions, permissions_of
 from hubd.runtime import Runtime
+from hubd.services.calendar import zone_of
 from hubd.services.feed import Feed
 from hubd.services.pins import PinGuard, PinHasher
 from hubd.services.signatures import ReplayWindow, SignedRequest, verify_p256
@@ -123,12 +124,15 @@ def _read_known(connection: sqlite3.Connection) -> _Known:
         for device in devices.all_devices(connection)
         if device.kind in {DeviceKind.TILL, DeviceKind.VIEWER} and device.active
     ]
+    places = tuple(people.locations(connection))
+    for place in places:
+        zone_of(place.zone)  # read from its file here, beside the event loop, and in memory from then on
     return _Known(
         by_token={device.token_sha256: device for device in paired if device.token_sha256},
         by_id={device.id: device for device in paired},
         staff={person.id: person for person in people.all_staff(connection)},
         grants=tuple(people.all_grants(connection)),
-        locations=tuple(people.locations(connection)),
+        locations=places,
     )
 
 

@@ -23,7 +23,8 @@ def zone_of(name: str) -> ZoneInfo:
 
 def local_time(at_us: int, zone: str) -> datetime:
     """Wall time of a location, aware of its zone."""
-    return datetime.fromtimestamp(at_us / 1_000_000, UTC).astimezone(zone_of(zone))
+    at = datetime.fromtimestamp(at_us / 1_000_000, UTC)
+    return at if zone == "UTC" else at.astimezone(zone_of(zone))
 
 
 def business_date(at_us: int, zone: str, day_starts_at_minute: int = 0) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import re
 import sqlite3
@@ -72,7 +73,7 @@ def check_name(name: str, what: str = "name") -> str:
 
 
 def check_location(location: Location) -> Location:
-    """Return a location whose fields follow their grammars; raise for the first that does not."""
+    """Return a location whose fields follow their grammars; raise for the first that does not. Reads a file."""
     parse_id(location.id, "location id")
     zone_of(location.zone)
     exponent_of(location.currency)
@@ -178,7 +179,7 @@ class StaffDesk:
     async def set_location(self, location: Location, caller: Caller) -> Location:
         """Add or change a location."""
         caller.need(Permission.LOCATIONS_MANAGE)
-        checked = check_location(location)
+        checked = await asyncio.to_thread(check_location, location)
         await self._db.write("set_location", lambda tx: _append_location(tx, checked, caller.actor))
         self._access.forget()
         return checked
@@ -202,7 +203,7 @@ class StaffDesk:
 
     async def set_up(self, wanted: SetUp, caller: Caller) -> Person:
         """Make the first location and the owner. Raises `setup.done` when there is an owner already."""
-        location = check_location(wanted.location)
+        location = await asyncio.to_thread(check_location, wanted.location)
         owner = await self._checked(wanted.owner)
         roles = ((EVERYWHERE, Role.OWNER.value),)
         checked = _Checked(owner.id, owner.language, owner.name, owner.pin, roles)

@@ -1,0 +1,128 @@
+"""Payments over the API: once, with an answer that never changes, whoever repeats whatever."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from tests.unit.local_api.counter import cash, counter
+
+
+async def test_a_cash_payment_is_accepted_with_its_place_in_the_journal(tmp_path: Path) -> None:
+    async with counter(tmp_path) as shop:
+        till = await shop.till()
+        payment = shop.new_id()
+        answer = await till.put(f"/v1/payments/{payment}", json=cash())
+        assert answer.status_code == 201, answer.text
+        shown = answer.json()
+        assert shown["state"] == "approved"
+        assert shown["total"] == {"amount": 1250, "currency": "EUR"}
+        assert shown["say"]["cashier"]
+        entry = next(entry for entry in await shop.entries() if entry["subject"] == payment)
+        assert shown["accepted"] == {"line": entry["line"], "seq": entry["seq"], "hash": entry["hash"]}
+        line, seq, start = answer.headers["hub-line"].split(":")
+        assert (line, int(seq) >= entry["seq"]) == (entry["line"], True)
+        assert start == shop.shop.services.runtime.start_id
+        receipt = await till.get(f"/v1/payments/{payment}/receipt")
+        assert receipt.json()["fiscal"]["hash"] == entry["hash"]
+
+
+async def test_the_same_put_a_hundred_times_at_once_from_two_tills(tmp_path: Path) -> None:
+    async with counter(tmp_path) as shop:
+        tills = [await shop.till("Till 1"), await shop.till("Till 2")]
+        payment = shop.new_id()
+        # Sixteen at once is a device's share, so each till repeats in waves, as one that retries does.
+        slots = [asyncio.Semaphore(8), asyncio.Semaphore(8)]
+
+        async def put(number: int) -> tuple[int, str]:
+            async with slots[number % 2]:
+                answer = await tills[number % 2].put(f"/v1/payments/{payment}", json=cash())
+                return answer.status_code, str(answer.json()["accepted"])
+
+        answers = await asyncio.gather(*(put(number) for number in range(100)))
+        assert sorted(status for status, _ in answers) == [200] * 99 + [201]
+        assert len({accepted for _, accepted in answers}) == 1
+        assert [entry["kind"] for entry in await shop.entries() if entry["subject"] == payment] == ["payment.recorded"]
+
+
+async def test_another_request_under_the_same_id_is_a_conflict(tmp_path: Path) -> None:
+    async with counter(tmp_path) as shop:
+        till = await shop.till()
+        payment = shop.new_id()
+        await till.put(f"/v1/payments/{payment}", json=cash(1250))
+        answer = await till.put(f"/v1/payments/{payment}", json=cash(1251))
+        assert answer.status_code == 409
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert (answer.json()["code"], answer.json()["retry"]) == ("id_conflict", "new_id")
+        # The same request in another spelling is the same request.
+        again = {"tender": "cash", "tip": 0, "amount": {"currency": "EUR", "amount": 1250}}
+        assert (await till.put(f"/v1/payments/{payment}", json=again)).status_code == 200
+
+
+async def test_a_card_payment_is_taken_and_waited_for(tmp_path: Path) -> None:
+    async with counter(tmp_path) as shop:
+        till = await shop.till()
+        shop.shop.counter.add("tcp://terminal")
+        await shop.shop.add_terminal("tcp://terminal")
+        payment = shop.new_id()
+        body = {"amount": {"amount": 2000, "currency": "EUR"}}
+        first = await till.put(f"/v1/payments/{payment}", json=body)
+        assert (first.status_code, first.json()["state"]) == (201, "requested")
+        assert first.json()["allowed"] == ["wait"]
+        state = first.json()["state"]
+        while state in {"requested", "in_progress"}:
+            answer = await till.get(f"/v1/payments/{payment}", headers={"prefer": "wait=10"})
+            assert answer.headers["preference-applied"] == "wait=10"
+            state = answer.json()["state"]
+        assert state == "approved"
+        again = await till.put(f"/v1/payments/{payment}", json=body)
+        assert (again.status_code, again.json()["accepted"]) == (200, first.json()["accepted"])
+
+
+async def test_lists_are_narrowed_and_paged(tmp_path: Path) -> None:
+    async with counter(tmp_path) as shop:
+        one, two = await shop.till("Till 1"), await shop.till("Till 2")
+        mine = [shop.new_id() for _ in range(5)]
+        for payment in mine:
+            await one.put(f"/v1/payments/{payment}", json=cash())
+        await two.put(f"/v1/payments/{shop.new_id()}", json=cash())
+        found, cursor = [], ""
+        while True:
+            page = (await one.get("/v1/payments", params={"device": "self", "limit": 2, "cursor": cursor})).json()
+            found += [payment["id"] for payment in page["items"]]
+            if not (cursor := page["next"]):
+                break
+        assert found == mine[::-1]
+        assert (await one.get("/v1/payments", params={"device": "self", "open": "true"})).json()["items"] == []
+        assert len((await one.get("/v1/payments", params={"since": "2020-01-01T00:00:00Z"})).json()["items"]) == 6
+        assert (await one.get("/v1/payments", params={"until": "2020-01-01T00:00:00Z"})).json()["items"] == []
+        assert (await one.get("/v1/payments", params={"since": "yesterday"})).json()["code"] == "invalid_time"
+
+
+async def test_an_order_is_placed_paid_and_read(tmp_path: Path) -> None:
+    async with counter(tmp_path) as shop:
+        till = await shop.till()
+        order, payment = shop.new_id(), shop.new_id()
+        line = {"name": "Café", "gross": 1200, "net": 1000, "tax_rate": "20", "article": "4006381333931"}
+        body = {"lines": [line], "total": {"amount": 1200, "currency": "EUR"}}
+        placed = await till.put(f"/v1/orders/{order}", json=body)
+        assert (placed.status_code, placed.json()["state"]) == (201, "placed_local"), placed.text
+        assert (await till.put(f"/v1/orders/{order}", json=body)).status_code == 200
+        await till.put(f"/v1/payments/{payment}", json=cash(1200, order=order))
+        assert (await till.get(f"/v1/orders/{order}")).json()["state"] == "paid"
+        assert [one["id"] for one in (await till.get("/v1/orders")).json()["items"]] == [order]
+
+
+async def test_a_till_alone_gives_no_money_back_but_a_manager_at_it_does(tmp_path: Path) -> None:
+    async with counter(tmp_path) as shop:
+        till, owner = await shop.till(), await shop.owner()
+        payment = shop.new_id()
+        await till.put(f"/v1/payments/{payment}", json=cash())
+        refused = await till.post(f"/v1/payments/{payment}/reverse")
+        assert (refused.status_code, refused.json()["code"]) == (403, "access.not_allowed")
+        session = await till.post("/v1/sessions", json={"staff": owner, "pin": "739164"})
+        assert session.status_code == 201, session.text
+        answer = await till.post(f"/v1/payments/{payment}/reverse", headers={"hub-session": session.json()["token"]})
+        assert (answer.status_code, answer.json()["state"]) == (200, "reversed")
+        by = [entry["actor"] for entry in await shop.entries() if entry["kind"] == "payment.reversal_requested"]
+        assert by == [f"staff:{owner}"]
