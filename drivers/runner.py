@@ -101,8 +101,6 @@ class Runner:
                 pause_s = min(REOPEN_MAX_S, REOPEN_INITIAL_S * 2 ** min(failures, 16))
                 await self._clock.sleep(pause_s * self._rng.uniform(0.5, 1.0))
         finally:
-            self._ready.clear()
-            await self.driver.close()
             self._set(DeviceState.GONE, "stopped")
 
     # -- one line, from opening to loss --------------------------------------------------------------------------------
@@ -135,6 +133,8 @@ class Runner:
         reason = await self.driver.pump()
         log.info("device.line_lost", extra={"device_id": self._device_id, "reason": reason})
         self._ready.clear()
+        if self._status.state is DeviceState.READY:
+            self._set(DeviceState.CONNECTING)
         self._wake.set()
 
     async def _introduce(self) -> bool:

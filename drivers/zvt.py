@@ -103,6 +103,8 @@ ABORT_SEND_TIMEOUT_S = 1.0
 SERIAL_QUIET_S = 0.3
 SERIAL_SETTLE_TIMEOUT_S = 3.0
 """A serial line has no connections: what an old dialogue still sends is read and dropped before a new one begins."""
+REFUSAL_ECHO_S = 0.3
+"""After a refusal the line is left alone this long; what comes then is dropped."""
 RECEIPT_LINES_MAX = 1000
 TRACES_REMEMBERED_MAX = 512
 """Receipt and trace numbers of payments, to check a reversal that is named by its trace number."""
@@ -332,6 +334,8 @@ class ZvtTerminal(TerminalDriver):
             raise
         match result:
             case Refusal(code):
+                # A terminal that answers twice would otherwise refuse the next payment with the echo, and then take it.
+                await self._clock.sleep(REFUSAL_ECHO_S)
                 reason = RESULT_TEXT.get(code, f"refused_{code:02x}")
                 return NotStarted(reason, "Wait for the terminal to finish." if code == _BUSY else "")
             case _Lost(reason):

@@ -11,6 +11,7 @@ import logging
 import random  # noqa: TID251 - a transcript is played to a driver with a Runtime made here
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from hubd.ports import (
     AuthorizeRequest,
     Cancelled,
     Declined,
+    Enquiry,
     EnquiryRequest,
     FlushResult,
     Found,
@@ -343,6 +345,8 @@ def test_cancellation_stops_the_terminal_and_is_passed_on(driver_id: str, url: s
     async def main() -> None:
         async with bench(driver_id, url) as made, asyncio.TaskGroup() as group:
             baseline = await made.terminal.baseline()
+            # It would finish without us, so a lost line alone does not stop it: the abort must have arrived.
+            made.simulator.options = replace(made.simulator.options, keeps_going=True)
             paying = group.create_task(made.pay(Money(1090, EUR)), name="pay")
             await made.clock.sleep(25)
             paying.cancel()
@@ -357,6 +361,34 @@ def test_cancellation_stops_the_terminal_and_is_passed_on(driver_id: str, url: s
 
 
 @terminals
+def test_a_terminal_that_goes_on_without_its_line_is_still_running_and_then_found(driver_id: str, url: str) -> None:
+    """The customer pays while the cable is out: the enquiry must neither deny it nor guess."""
+
+    async def main() -> None:
+        async with bench(driver_id, url) as made, asyncio.TaskGroup() as group:
+            baseline = await made.terminal.baseline()
+            made.simulator.options = replace(made.simulator.options, keeps_going=True)
+            paying = group.create_task(
+                made.terminal.authorize(made.request(Money(1090, EUR)), lambda _: None), name="pay"
+            )
+            await made.clock.sleep(25)
+            made.line.hub.cut()
+            assert isinstance(await paying, Unknown)
+            answers: list[Enquiry] = []
+            while not answers or not isinstance(answers[-1], Found):
+                await made.clock.sleep(10)
+                answers.append(await made.terminal.enquire(EnquiryRequest("p", Money(1090, EUR), baseline)))
+                assert len(answers) < 30, answers
+            assert answers[0] == StillRunning()
+            assert not any(isinstance(answer, NotTaken) for answer in answers)
+            assert isinstance(answers[-1], Found)
+            assert isinstance(answers[-1].outcome, Approved)
+            assert made.simulator.authorizations_received == 1
+
+    run(main())
+
+
+@terminals
 def test_one_dialogue_at_a_time(driver_id: str, url: str) -> None:
     async def main() -> None:
         async with bench(driver_id, url) as made, asyncio.TaskGroup() as group:
@@ -365,7 +397,9 @@ def test_one_dialogue_at_a_time(driver_id: str, url: str) -> None:
             second = await made.terminal.authorize(made.request(AMOUNT), lambda _: None)
             assert isinstance(second, NotStarted)
             assert second.reason == "terminal_busy"
+            before = made.clock.monotonic()
             assert await made.terminal.enquire(EnquiryRequest("p", AMOUNT, "0000")) == StillRunning()
+            assert made.clock.monotonic() == before, "a till waits for this answer"
             assert await made.terminal.baseline() == ""
             assert (await made.terminal.send_offline()) == FlushResult(complete=False, reason="terminal_busy")
             with pytest.raises(DeviceError, match=r"device\.busy"):
@@ -461,6 +495,62 @@ def test_host_down_stores_small_chip_payments_and_the_flush_tells(driver_id: str
             assert made.simulator.ledger.stored() == ()
             totals = await made.terminal.end_of_day()
             assert (totals.count, totals.total) == (1, Money(1500, EUR))
+
+    run(main())
+
+
+@terminals
+def test_a_card_still_in_the_reader_proves_nothing(driver_id: str, url: str) -> None:
+    async def main() -> None:
+        async with bench(driver_id, url) as made:
+            baseline = await made.terminal.baseline()
+            made.simulator.terminal_status = 0xDC
+            assert await made.terminal.enquire(EnquiryRequest("p", AMOUNT, baseline)) == StillRunning()
+            made.simulator.terminal_status = 0
+            assert isinstance(await made.terminal.enquire(EnquiryRequest("p", AMOUNT, baseline)), NotTaken)
+
+    run(main())
+
+
+@terminals
+def test_an_echo_of_a_refusal_does_not_refuse_the_next_payment(driver_id: str, url: str) -> None:
+    async def main() -> None:
+        async with bench(driver_id, url) as made:
+            await made.terminal.baseline()
+            made.line.watch(spoil_device=lambda _, data: [Delivery(data), Delivery(data, 0.1)])
+            assert isinstance((await made.pay(Money(1020, EUR))).outcome, NotStarted)
+            made.line.watch()
+            (await made.pay(AMOUNT)).judge(AMOUNT)
+
+    run(main())
+
+
+@terminals
+def test_a_receipt_number_out_of_order_is_asked_for_again(driver_id: str, url: str) -> None:
+    async def main() -> None:
+        async with bench(driver_id, url) as made:
+            await made.pay(AMOUNT)
+            made.simulator.faults.wrong_receipt = True
+            payment = await made.pay(AMOUNT)
+            assert isinstance(payment.outcome, Unknown)
+            assert isinstance(payment.verdict, Approved)
+            assert payment.verdict.evidence.receipt_number == payment.booked[0].receipt_number
+
+    run(main())
+
+
+@terminals
+def test_what_happened_while_the_line_was_down_moves_the_baseline(driver_id: str, url: str) -> None:
+    async def main() -> None:
+        async with bench(driver_id, url) as made:
+            await made.pay(AMOUNT)
+            assert await made.terminal.baseline() == "0001"
+            ledger = made.simulator.ledger
+            made.line.hub.cut()
+            ledger.book(replace(ledger.transactions[0], trace=ledger.next_trace, receipt_number=ledger.next_receipt))
+            await made.until(lambda: len(made.lines) == 2, "a new line")
+            await made.ready()
+            assert await made.terminal.baseline() == "0002"
 
     run(main())
 

@@ -72,7 +72,7 @@ class ZvtSimulator:
 
     def __init__(self, runtime: Runtime, options: SimulatorOptions | None = None, ledger: Ledger | None = None) -> None:
         self._runtime = runtime
-        self._options = options or SimulatorOptions()
+        self.options = options or SimulatorOptions()
         self._lines: set[ByteStream] = set()
         self._registered = False
         self._in_dialogue = False
@@ -82,6 +82,8 @@ class ZvtSimulator:
         self.host_up = True
         self.plugged = True
         self.technology = "chip"
+        self.terminal_status = 0
+        """What a status enquiry tells: 00 ready, DC card inserted, C2 diagnosis needed."""
         self.authorizations_received = 0
         """How many 06 01 have arrived, whatever became of them."""
 
@@ -154,7 +156,7 @@ class ZvtSimulator:
         elif not self._registered and not isinstance(command, Registration) and apdu.command != STATUS_ENQUIRY:
             await link.send(Apdu(0x8400 | _NOT_REGISTERED))
         else:
-            dialogue = Dialogue(link, self._runtime.clock, keeps_going=self._options.keeps_going)
+            dialogue = Dialogue(link, self._runtime.clock, keeps_going=self.options.keeps_going)
             self._in_dialogue = True
             try:
                 await self._serve_command(dialogue, command)
@@ -193,24 +195,24 @@ class ZvtSimulator:
         await handlers[code](dialogue)
 
     async def _register(self, dialogue: Dialogue, command: Registration) -> None:
-        if self.faults.refuse_registration or command.password != self._options.password:
+        if self.faults.refuse_registration or command.password != self.options.password:
             await dialogue.acknowledge(Apdu(0x8483))
             return
         await dialogue.acknowledge(POSITIVE_ACK)
         self._registered = True
-        number = bytes.fromhex(CURRENCY_NUMBERS[self._options.currency])
-        await dialogue.complete(build_fields([(0x19, b"\x00"), (0x29, bcd(self._options.terminal_id)), (0x49, number)]))
+        number = bytes.fromhex(CURRENCY_NUMBERS[self.options.currency])
+        await dialogue.complete(build_fields([(0x19, b"\x00"), (0x29, bcd(self.options.terminal_id)), (0x49, number)]))
 
     async def _log_off(self, dialogue: Dialogue) -> None:
         self._registered = False
         await dialogue.complete()
 
     async def _status(self, dialogue: Dialogue) -> None:
-        await dialogue.complete(b"\x00")
+        await dialogue.complete(bytes((self.terminal_status,)))
 
     async def _diagnose(self, dialogue: Dialogue) -> None:
         await dialogue.progress(_WAITING_FOR_HOST)
-        await dialogue.wait(self._options.think_s)
+        await dialogue.wait(self.options.think_s)
         await (dialogue.complete() if self.host_up else dialogue.fail(_NO_CONNECTION))
 
     async def _repeat_receipt(self, dialogue: Dialogue) -> None:
@@ -255,10 +257,10 @@ class ZvtSimulator:
                 if await dialogue.wait(SLOW_STEP_S):
                     return True
                 await dialogue.progress(_INSERT_CARD)
-        if await dialogue.wait(self._options.think_s):
+        if await dialogue.wait(self.options.think_s):
             return True
         await dialogue.progress(_WAITING_FOR_HOST if self.host_up else _OFFLINE)
-        return await dialogue.wait(self._options.think_s) or dialogue.aborted
+        return await dialogue.wait(self.options.think_s) or dialogue.aborted
 
     def _decide(self, command: Authorization, *, stopped: bool) -> Transaction:
         special = command.amount_minor % 100
@@ -270,7 +272,7 @@ class ZvtSimulator:
             return self._book_payment(command, TransactionState.STORED, 0)
         if self.host_up:
             return self._book_payment(command, TransactionState.APPROVED, 0)
-        if command.amount_minor <= self._options.floor_limit_minor and self.technology != "contactless":
+        if command.amount_minor <= self.options.floor_limit_minor and self.technology != "contactless":
             return self._book_payment(command, TransactionState.STORED, 0)
         return self._book_payment(command, TransactionState.DECLINED, _NO_CONNECTION)
 
@@ -282,7 +284,7 @@ class ZvtSimulator:
                 kind="payment",
                 state=state,
                 amount_minor=command.amount_minor,
-                currency=command.currency or self._options.currency,
+                currency=command.currency or self.options.currency,
                 receipt_number="" if state is TransactionState.CANCELLED else self.ledger.next_receipt,
                 reference=command.reference,
                 at_us=self._runtime.clock.now_us(),
@@ -301,15 +303,15 @@ class ZvtSimulator:
         await dialogue.status_information(
             status_fields(
                 transaction,
-                self._options.terminal_id,
+                self.options.terminal_id,
                 amount_minor=amount,
                 receipt_number=receipt,
                 technology=self.technology,
             )
         )
         if transaction.receipt_number:
-            lines = receipt_lines(transaction, self._options.terminal_id, transaction.amount_minor)
-            await dialogue.print_lines(lines, as_block=self._options.print_blocks)
+            lines = receipt_lines(transaction, self.options.terminal_id, transaction.amount_minor)
+            await dialogue.print_lines(lines, as_block=self.options.print_blocks)
 
     async def _reverse(self, dialogue: Dialogue, command: Reversal) -> None:
         await dialogue.acknowledge()
@@ -321,7 +323,7 @@ class ZvtSimulator:
             await dialogue.fail(_ALREADY_REVERSED if reversed_before else _NOT_REVERSIBLE)
             return
         await dialogue.progress(_WAITING_FOR_HOST)
-        if await dialogue.wait(self._options.think_s):
+        if await dialogue.wait(self.options.think_s):
             await dialogue.fail(_CANCELLED)
             return
         if not self.host_up and target.state is not TransactionState.STORED:
@@ -355,20 +357,20 @@ class ZvtSimulator:
         wrong = 1 if self.faults.wrong_amount else 0
         fields = status_fields(
             reversal,
-            self._options.terminal_id,
+            self.options.terminal_id,
             amount_minor=shown.amount_minor + wrong,
             receipt_number=shown.receipt_number,
             technology=self.technology,
         )
         await dialogue.status_information(fields)
-        lines = receipt_lines(reversal, self._options.terminal_id, reversal.amount_minor)
-        await dialogue.print_lines(lines, as_block=self._options.print_blocks)
+        lines = receipt_lines(reversal, self.options.terminal_id, reversal.amount_minor)
+        await dialogue.print_lines(lines, as_block=self.options.print_blocks)
 
     # -- batch ---------------------------------------------------------------------------------------------------------
 
     async def _send_offline(self, dialogue: Dialogue) -> None:
         await dialogue.progress(_WAITING_FOR_HOST)
-        await dialogue.wait(self._options.think_s)
+        await dialogue.wait(self.options.think_s)
         if not self.host_up or self.faults.clearing_fails:
             await dialogue.fail(_CLEARING_FAILED)
             return
@@ -386,7 +388,7 @@ class ZvtSimulator:
 
     async def _end_of_day(self, dialogue: Dialogue) -> None:
         await dialogue.progress(_WAITING_FOR_HOST)
-        await dialogue.wait(self._options.think_s)
+        await dialogue.wait(self.options.think_s)
         if not self.host_up:
             await dialogue.fail(0x77)
             return
@@ -399,7 +401,7 @@ class ZvtSimulator:
                 kind="end_of_day",
                 state=TransactionState.APPROVED,
                 amount_minor=total,
-                currency=self._options.currency,
+                currency=self.options.currency,
                 at_us=self._runtime.clock.now_us(),
             )
         )
@@ -413,7 +415,7 @@ class ZvtSimulator:
         fields = [
             (0x27, b"\x00"),
             (0x04, amount_to_bcd(total)),
-            (0x49, bytes.fromhex(CURRENCY_NUMBERS[self._options.currency])),
+            (0x49, bytes.fromhex(CURRENCY_NUMBERS[self.options.currency])),
             (0x60, encode_totals(receipts[0], receipts[-1], len(batch), total)),
         ]
         await dialogue.status_information(build_fields(fields))
