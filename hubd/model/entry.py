@@ -288,7 +288,8 @@ def _check_value(value: Json, depth: int) -> None:
         for key, item in value.items():
             if type(key) is not str:
                 raise EntryFormatError("A key in a body is not a text.")
-            _check_value(item, depth + 1)
+            if type(item) is not str and item is not None:  # nearly all are: a call each would cost more than the hash
+                _check_value(item, depth + 1)
     elif kind is list or kind is tuple:
         for item in value:
             _check_value(item, depth + 1)

@@ -261,9 +261,8 @@ def _calendar(tx: Tx, location_id: str) -> tuple[str, str]:
 
 
 def _append(tx: Tx, kind: str, request: TakePayment, caller: Caller, body: Mapping[str, Any]) -> Taken:
-    plain = dict(body)
-    entry = journal.append(tx, Draft(kind, request.id, caller.actor, plain, flags=mode_flags(request.mode)))
-    payment = payments.created(entry, plain)
+    entry = journal.append(tx, Draft(kind, request.id, caller.actor, body, flags=mode_flags(request.mode)))
+    payment = payments.created(tx, entry)
     return Taken(payment, payment.accepted, created=True)
 
 

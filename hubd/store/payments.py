@@ -6,6 +6,8 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from enum import Enum
+from operator import attrgetter
 from typing import Any
 
 from hubd.model.entry import Entry, Json
@@ -226,15 +228,26 @@ def wrong_open_totals(connection: sqlite3.Connection) -> list[str]:
 
 
 def _value(value: Any) -> Any:
-    return (
-        json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        if isinstance(value, dict)
-        else value
-    )
+    """A field as SQLite keeps it; plain texts for our enumerations spare its driver a search for an adapter."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, dict):
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False) if value else "{}"
+    return value
+
+
+_all_fields = attrgetter(*_FIELDS)
+_NOT_PLAIN = tuple(
+    _FIELDS.index(name)
+    for name in ("kind", "state", "custody", "manual", "before_reversal", "mode", "tender", "method", "evidence")
+)
 
 
 def _insert(tx: Tx, payment: Payment) -> None:
-    tx.execute(_INSERT, [_value(getattr(payment, name)) for name in _FIELDS])
+    row = list(_all_fields(payment))
+    for at in _NOT_PLAIN:
+        row[at] = _value(row[at])
+    tx.execute(_INSERT, row)
     _count(tx, payment, +1)
     use_number(tx, payment.series, payment.counter)
 
@@ -260,8 +273,18 @@ _CREATED_AS = {
 }
 
 
-def created(entry: Entry, body: dict[str, Json]) -> Payment:
-    """The payment that an entry of `_CREATED_AS` begins: the row which the projection of that entry writes."""
+_JUST_CREATED = ("payment", "just created")
+
+
+def created(tx: Tx, entry: Entry) -> Payment:
+    """The payment that `entry`, the last one appended in this transaction, has begun; as its row is, and not read."""
+    payment = tx.memo[_JUST_CREATED]
+    assert isinstance(payment, Payment), "only payments are kept under this name"
+    assert payment.seq == entry.seq, "asked after a later payment was begun"
+    return payment
+
+
+def _payment_of(entry: Entry, body: dict[str, Json]) -> Payment:
     head = entry.head
     return Payment(
         id=head.subject,
@@ -305,7 +328,9 @@ def created(entry: Entry, body: dict[str, Json]) -> Payment:
 
 
 def _created(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
-    _insert(tx, created(entry, body))
+    payment = _payment_of(entry, body)
+    _insert(tx, payment)
+    tx.memo[_JUST_CREATED] = payment
 
 
 def _moved(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:

@@ -108,6 +108,10 @@ CREATE INDEX payments_order ON payments(order_id, seq) WHERE order_id IS NOT NUL
 CREATE INDEX payments_outage ON payments(outage, seq) WHERE outage IS NOT NULL;
 CREATE INDEX payments_open ON payments(state, seq)
   WHERE state IN ('requested', 'in_progress', 'unknown', 'reversal_pending', 'conflict');
+-- When a terminal took its first offline payment of an outage, and whether it used a receipt number before.
+CREATE INDEX payments_offline ON payments(outage, terminal, requested_at_us) WHERE custody IS NOT NULL;
+CREATE INDEX payments_receipt ON payments(terminal, json_extract(evidence, '$.receipt_number'))
+  WHERE terminal IS NOT NULL;
 CREATE INDEX payments_custody ON payments(custody, deadline_us) WHERE custody IS NOT NULL;
 CREATE INDEX payments_original ON payments(original_id, seq) WHERE original_id IS NOT NULL;
 
