@@ -55,7 +55,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class PathsConfig:
-    """Where the hub keeps its files. Defaults depend on who runs it (`default_paths`)."""
+    """Where the hub keeps its files; the defaults depend on who runs it."""
 
     data: Annotated[Path, Option("Directory of the journal, its archives, keys and backups, closed to other users.")]
     runtime: Annotated[Path, Option("Directory of the operators' socket; emptied at boot.")]

@@ -73,7 +73,7 @@ def _default(section: str, key: Key) -> Any:
 
 def example_toml() -> str:
     """The example file that is installed with the service."""
-    parts = [EXAMPLE_HEAD]
+    parts = [EXAMPLE_HEAD.rstrip("\n")]
     for section, kind in SECTIONS.items():
         parts.append(f"\n[{section}]")
         for key in keys_of(kind):

@@ -22,6 +22,8 @@ from hubd.store.cursors import Cursor
 from hubd.store.tx import JournalHead, read_head
 
 BUSY_TIMEOUT_S = 5.0
+NO_ROOM_HERE = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL})
+"""What SQLite says when it cannot make its shared memory beside the file: the disk is read-only or full."""
 COPY_BYTES_MAX = 4 * 1024 * 1024 * 1024
 
 
@@ -89,7 +91,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
             connection.execute("BEGIN")  # one snapshot for everything that the caller reads
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.OperationalError as exc:
-            if exc.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            if exc.sqlite_errorcode & 0xFF in NO_ROOM_HERE:
                 raise _CannotOpenHere from exc
             raise StoreError("store.unreadable", f"{path} cannot be read: {exc}.", remedy="Try again.") from exc
         except sqlite3.DatabaseError as exc:
@@ -113,8 +115,15 @@ def _copied(path: Path) -> Iterator[Path]:
                 f"{path} cannot be opened here, and there is no room for a copy of {size} bytes.",
                 remedy="Set TMPDIR to a directory with room.",
             )
-        for file in files:
-            shutil.copyfile(file, Path(folder) / file.name)
+        try:
+            for file in files:
+                shutil.copyfile(file, Path(folder) / file.name)
+        except OSError as exc:
+            raise StoreError(
+                "store.unreadable",
+                f"{path} cannot be read: {exc.strerror}.",
+                remedy="The disk may be failing: look at `journalctl -k`, and copy what can be copied.",
+            ) from exc
         yield Path(folder) / path.name
 
 

@@ -1,0 +1,337 @@
+"""hubctl while no hub runs: it says why and what to type next, and reads the store on a full or read-only disk."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hubd.model.entry import Document, Draft
+from hubd.store import journal
+from hubd.store.db import open_database
+from hubd.store.tx import Tx
+from tests.rigs.process import run as run_tool
+from tests.unit.store import journals
+
+NAME = "Margaux Vandenbroucke"
+VERIFIER = "$scrypt$ln=15$c2FsdHNhbHQ$aGFzaGhhc2g"
+TOKEN = "Qm9vb0Fhd1hZejAxMjM0NTY3ODlhYmNkZWZnaGlqa2w"
+CARD = "4111111111111111"
+PAYMENTS = 12
+
+
+def document(number: int, klass: str, content: str) -> Document:
+    return Document(bytes([number]) * 16, klass, bytes([number]) * 32, content.encode())
+
+
+def fill(tx: Tx) -> None:
+    """A line, a cashier with name and PIN, cash sales and an unknown card payment."""
+    journals.line_opened(tx)
+    people = (document(1, "staff_name", NAME), document(2, "pin_verifier", VERIFIER))
+    staff = "01900000-0000-7000-8000-00000000aaaa"
+    journal.append(tx, Draft("staff.added", staff, "hub", {"language": "fr"}, documents=people))
+    for number in range(PAYMENTS):
+        journal.append(tx, journals.cash_sale(f"01900000-0000-7000-8000-{number:012d}"))
+    unknown = "01900000-0000-7000-8000-00000000ffff"
+    journal.append(tx, journals.card_request(unknown, terminal="t1"))
+
+
+@pytest.fixture
+async def data(tmp_path: Path) -> Path:
+    """The data directory of a hub that has stopped in order."""
+    folder = tmp_path / "data"
+    folder.mkdir(mode=0o700)
+    async with open_database(folder / "hub.db", journals.runtime()) as db:
+        await db.write("fill", fill)
+    return folder
+
+
+def hubctl(data: Path, *args: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run hubctl on the hub whose data this is."""
+    settings = {"HUBD_PATHS_DATA": str(data), "HUBD_PATHS_RUNTIME": str(data.parent / "run"), **environ}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HUBD_")}
+    return subprocess.run(
+        [sys.executable, "-c", "from hubd.cli import main; main()", *args],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        env={**kept, "HUBD_CONFIG": str(data.parent / "none.toml"), **settings},
+        timeout=60,
+        check=False,
+    )
+
+
+def as_json(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(done.stdout)
+    assert value["schema"] == 1
+    return value
+
+
+def test_status_says_why_what_the_store_holds_and_what_to_type(data: Path) -> None:
+    done = hubctl(data, "status")
+    assert done.returncode == 3
+    assert "No hub runs here" in done.stderr
+    assert "Next: Start it with `hubd run`" in done.stderr
+    assert "12 approved, 1 requested" in done.stdout
+    found = as_json(hubctl(data, "status", "--json"))
+    assert found["reachable"] is False
+    assert found["why"]["code"] == "hub.not_running"
+    assert found["store"]["head"]["seq"] == PAYMENTS + 3
+    assert found["store"]["unconfirmed_count"] == PAYMENTS + 3
+
+
+@pytest.mark.parametrize("command", ["devices", "payments", "orders", "sync", "outages"])
+def test_commands_that_need_the_hub_end_with_3_and_the_next_command(data: Path, command: str) -> None:
+    done = hubctl(data, command, "--json")
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert "hubd run" in done.stderr
+
+
+def test_a_socket_nobody_serves_is_not_a_hub(data: Path) -> None:
+    (data.parent / "run").mkdir()
+    (data.parent / "run/hubd.sock").touch()
+    assert hubctl(data, "payments").returncode == 3
+
+
+def test_usage_and_configuration_are_2(data: Path, tmp_path: Path) -> None:
+    assert hubctl(data, "bogus").returncode == 2
+    assert hubctl(data, "payments", "--limit", "many").returncode == 2
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text("[api]\nhttps_prt = 1\n")
+    done = hubctl(data, "--config", str(wrong), "status")
+    assert done.returncode == 2
+    assert "did you mean api.https_port" in done.stderr
+
+
+def test_journal_is_listed_verified_and_replayed(data: Path) -> None:
+    entries = as_json(hubctl(data, "journal", "list", "--json", "--limit", "2"))["entries"]
+    assert [entry["kind"] for entry in entries] == ["payment.requested", "payment.recorded"]
+    assert as_json(hubctl(data, "journal", "verify", "--json"))["verify"]["entries"] == PAYMENTS + 3
+    assert "The journal is whole." in hubctl(data, "journal", "verify").stdout
+    assert as_json(hubctl(data, "journal", "replay", "--check", "--json"))["replay"]["ok"] is True
+    assert hubctl(data, "journal", "replay").returncode == 2
+
+
+def damage(data: Path, *statements: str) -> None:
+    """Change the store behind the hub's back, as a broken disk or a hand would."""
+    import sqlite3
+
+    connection = sqlite3.connect(data / "hub.db")
+    for trigger in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        connection.execute(f"DROP TRIGGER {trigger[0]}")
+    for statement in statements:
+        connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
+def test_a_changed_entry_is_found(data: Path) -> None:
+    damage(data, "UPDATE journal SET body = CAST(replace(CAST(body AS TEXT), '1250', '1350') AS BLOB) WHERE seq = 5")
+    done = hubctl(data, "journal", "verify")
+    assert done.returncode == 1
+    assert "WRONG: entry 5" in done.stdout
+    findings = as_json(hubctl(data, "doctor", "--json"))["findings"]
+    assert [finding["level"] for finding in findings if finding["check"] == "store"] == ["bad"]
+
+
+def test_a_changed_row_is_found(data: Path) -> None:
+    damage(data, "UPDATE payments SET amount = 1 WHERE id LIKE '%000000000003'")
+    assert hubctl(data, "journal", "verify").returncode == 0
+    done = hubctl(data, "journal", "replay", "--check")
+    assert done.returncode == 1
+    assert "DIFFERS: payments" in done.stdout
+
+
+def test_a_file_that_is_no_database_is_said_so(data: Path) -> None:
+    (data / "hub.db").write_bytes(b"not a database, but long enough to be read as one" * 100)
+    done = hubctl(data, "journal", "verify")
+    assert done.returncode == 1
+    assert "store.corrupt" in done.stderr
+    assert "Copy the whole data directory" in done.stderr
+    assert hubctl(data, "status").returncode == 3
+
+
+# -- a disk that is read-only or full ----------------------------------------------------------------------------------
+
+WORKING = (("status", 3), ("doctor", 1), ("logs", 0), ("journal verify", 0), ("journal replay --check", 0))
+
+
+@pytest.fixture
+def small_disk(data: Path, tmp_path: Path) -> Iterator[Path]:
+    """The same data on an ext4 disk of its own."""
+    image, place = tmp_path / "disk.img", tmp_path / "disk"
+    place.mkdir()
+    with image.open("wb") as stream:
+        stream.truncate(24 * 1024 * 1024)
+    run_tool("mkfs.ext4", "-q", "-m", "0", image)
+    run_tool("mount", "-o", "loop", image, place)
+    try:
+        run_tool("cp", "-a", data, place / "data")
+        (place / "data/hubd.log").write_text(
+            '{"at":"2026-11-21T10:00:00+00:00","level":"info","message":"hub.ready"}\n'
+        )
+        yield place / "data"
+    finally:
+        run_tool("umount", place)
+
+
+def fill_disk(path: Path) -> None:
+    with path.open("wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(65536))
+
+
+def check_working(data: Path, temporary: Path) -> None:
+    for words, code in WORKING:
+        done = hubctl(data, *words.split())
+        assert done.returncode == code, (words, done.stdout, done.stderr)
+    assert "12 approved" in hubctl(data, "status").stdout
+    assert "hub.ready" in hubctl(data, "logs").stdout
+    report = as_json(hubctl(data, "bugreport", "--json", "--to", str(temporary)))
+    assert {"store.json", "schema.sql", "logs.jsonl"} <= set(report["files"])
+
+
+def test_everything_works_on_a_read_only_disk(small_disk: Path, tmp_path: Path) -> None:
+    run_tool("mount", "-o", "remount,ro", small_disk.parent)
+    check_working(small_disk, tmp_path)
+    assert "read-only" in hubctl(small_disk, "doctor").stdout
+
+
+def test_everything_works_on_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left"):
+        fill_disk(small_disk / "filler")
+    check_working(small_disk, tmp_path)
+
+
+def test_a_killed_hubs_unfinished_log_is_read(data: Path, tmp_path: Path) -> None:
+    """Copies of a running hub's files are what a SIGKILL leaves: a WAL that no checkpoint has emptied."""
+    import shutil
+
+    code = (
+        "import asyncio, os, pathlib, sys\n"
+        "from hubd.store.db import open_database\n"
+        "from tests.unit.store import journals\n"
+        "from hubd.store import journal\n"
+        "async def main():\n"
+        "    async with open_database(pathlib.Path(sys.argv[1]), journals.runtime()) as db:\n"
+        "        await db.write('one', lambda tx: journal.append(tx, journals.cash_sale("
+        "'01900000-0000-7000-8000-0000000eeeee')))\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "asyncio.run(main())\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(data / "hub.db")], timeout=60, check=False)
+    assert killed.returncode == -9
+    assert (data / "hub.db-wal").stat().st_size > 0
+    found = as_json(hubctl(data, "status", "--json"))
+    assert found["store"]["head"]["seq"] == PAYMENTS + 4
+    shutil.rmtree(tmp_path / "none", ignore_errors=True)
+
+
+# -- the bug report ----------------------------------------------------------------------------------------------------
+
+
+def contents(path: Path) -> dict[str, str]:
+    found = {}
+    with tarfile.open(fileobj=io.BytesIO(path.read_bytes())) as archive:
+        for member in archive.getmembers():
+            stream = archive.extractfile(member)
+            assert stream is not None
+            found[Path(member.name).name] = stream.read().decode()
+    return found
+
+
+def test_nothing_personal_or_secret_can_be_in_a_bug_report(data: Path, tmp_path: Path) -> None:
+    """Names, verifiers, card numbers and tokens are put wherever a mistake could put them; none comes out."""
+    secrets = [NAME, NAME.upper(), "vandenbroucke", VERIFIER, TOKEN, CARD, "4111 1111 1111 1111"]
+    lines = [
+        {"at": "2026-11-21T10:00:00+00:00", "level": "error", "message": f"x {secret}", "reason": secret, "who": secret}
+        for secret in secrets
+    ]
+    lines += [{"level": "error", "message": "trace", "traceback": f'Traceback\n  name = "{NAME}"\n  pan={CARD}\n'}]
+    lines += [{"level": "info", "message": "hub.ready", "device_id": "d-kept"}]
+    (data / "hubd.log").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = tmp_path / "hubd.toml"
+    config.write_text(
+        f"[cloud]\npassword = 'hunter2secret'\naddress = 'mqtts://hub:{TOKEN}@127.0.0.1:1'\n"
+        f"[[terminals]]\naddress = 'tcp://127.0.0.1:1'\nname = '{NAME}'\npassword = '918273'\n"
+    )
+    done = hubctl(data, "--config", str(config), "bugreport", "--to", str(tmp_path), "--json")
+    files = contents(Path(as_json(done)["file"]))
+    everything = "\n".join(files.values())
+    for secret in [*secrets, "Margaux", "Vandenbroucke", "hunter2secret", "918273"]:
+        assert secret.casefold() not in everything.casefold(), secret
+    assert "d-kept" in files["logs.jsonl"]
+    assert "CREATE TABLE journal" in files["schema.sql"]
+    assert json.loads(files["store.json"])["rows"]["payments"] == PAYMENTS + 1
+    assert json.loads(files["entries.json"])[0]["kind"] == "payment.requested"
+    assert oct(Path(as_json(done)["file"]).stat().st_mode)[-3:] == "600"
+
+
+# -- doctor ------------------------------------------------------------------------------------------------------------
+
+
+def levels(done: subprocess.CompletedProcess[str]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for finding in as_json(done)["findings"]:
+        found.setdefault(finding["check"], set()).add(finding["level"])
+        assert finding["remedy"] or finding["level"] == "good"
+    return found
+
+
+def test_doctor_names_open_directories_taken_ports_and_dead_brokers(data: Path) -> None:
+    import socket
+
+    data.chmod(0o755)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        found = hubctl(data, "doctor", "--json", HUBD_API_HTTPS_PORT=port, HUBD_CLOUD_ADDRESS="mqtt://127.0.0.1:1")
+    assert found.returncode == 1
+    assert levels(found)["permissions"] == {"bad"}
+    assert "bad" in levels(found)["ports"]
+    assert levels(found)["broker"] == {"bad"}
+    data.chmod(0o700)
+    mended = levels(hubctl(data, "doctor", "--json"))
+    assert mended["permissions"] == {"good"}
+    assert mended["store"] == {"good"}
+
+
+# -- logs --------------------------------------------------------------------------------------------------------------
+
+
+def test_logs_are_filtered_by_payment_level_and_count(data: Path) -> None:
+    records = [
+        {"level": "info", "message": "payment.started", "payment_id": "p1"},
+        {"level": "warning", "message": "payment.unknown", "payment_id": "p1"},
+        {"level": "info", "message": "payment.started", "payment_id": "p2"},
+    ]
+    (data / "hubd.log").write_text("".join(json.dumps(record) + "\n" for record in records) + "not JSON\n")
+    lines = hubctl(data, "logs", "--payment", "p1", "--json").stdout.splitlines()
+    assert [json.loads(line)["message"] for line in lines] == ["payment.started", "payment.unknown"]
+    assert len(hubctl(data, "logs", "--level", "warning").stdout.splitlines()) == 1
+    assert "payment_id=p2" in hubctl(data, "logs", "-n", "1").stdout
+    assert hubctl(data, "logs", "--level", "loud").returncode == 2
+
+
+# -- the budget --------------------------------------------------------------------------------------------------------
+
+
+def test_help_imports_neither_the_web_framework_nor_the_store(data: Path) -> None:
+    """The budget as a fact and not as a time: none of the modules that cost."""
+    code = (
+        "import sys\nfrom hubd.cli.app import app\n"
+        "heavy = {'fastapi', 'starlette', 'uvicorn', 'httpx2', 'cryptography', 'sqlite3', 'aiosqlite', 'zeroconf',"
+        " 'aiomqtt', 'msgspec', 'segno'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
+    assert "Exit codes" in hubctl(data, "--help").stdout
