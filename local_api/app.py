@@ -1,19 +1,24 @@
-"""The application: the route table, the gate in front of it, and the endpoint behind it. No globals.
+"""The application: FastAPI with one plain route for each row of the route table, and the gate as its middleware.
 
-The framework's router is not asked who may do what: the table is, for the API's own rows and for the page's alike.
+The framework routes; who may do what is the table's business, for the API's own rows and for the page's alike. Routes
+are plain Starlette ones over msgspec structs, described in OpenAPI from the same structs (docs/adr/0010). No globals.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 
 from hubd.services.bundle import Services
 from local_api.call import Endpoint
-from local_api.context import ApiContext, HubFacts
+from local_api.context import API_VERSION, ApiContext, HubFacts
 from local_api.events import Events
-from local_api.gate import App, Doors, Gate, Listener, Receive, Scope, Send
+from local_api.gate import App, Doors, Gate, Listener
 from local_api.openapi import as_bytes, describe, docs_page
 from local_api.routes import orders, payments, people, store
 from local_api.routes.hub import hub_routes
@@ -27,35 +32,6 @@ class Pages:
 
     rows: Sequence[RouteSpec]
     app: App
-
-
-class Inside:
-    """Behind the gate: rows with a handler go to the API's endpoint, the others to the pages' application."""
-
-    def __init__(self, endpoint: App, pages: Pages | None) -> None:
-        self._endpoint = endpoint
-        self._pages = pages
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve what the gate let through."""
-        if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
-            return
-        spec = cast("RouteSpec", scope["hubd.spec"])
-        if spec.handler is not None:
-            await self._endpoint(scope, receive, send)
-            return
-        assert self._pages is not None, "only pages bring rows without a handler"
-        await self._pages.app(scope, receive, send)
-
-
-async def _lifespan(receive: Receive, send: Send) -> None:
-    """Nothing of ours starts or stops with a server: the supervisor owns that."""
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return
 
 
 def api_rows(events: Events, document: bytes = b"", page: bytes = b"") -> tuple[RouteSpec, ...]:
@@ -78,19 +54,44 @@ class Api:
     table: RouteTable
     pages: Pages | None
 
-    def app(self, listener: Listener) -> Gate:
+    def app(self, listener: Listener) -> FastAPI:
         """The application of one listener."""
         services = self.context.services
-        return Gate(
-            Inside(Endpoint(self.context), self.pages),
-            self.table,
-            services.access,
-            services.feed,
-            self.context.tickets,
-            services.runtime.clock,
-            Doors(self.context.facts.names),
-            listener,
+        gate: Any = Middleware(
+            Gate,
+            table=self.table,
+            access=services.access,
+            feed=services.feed,
+            tickets=self.context.tickets,
+            clock=services.runtime.clock,
+            doors=Doors(self.context.facts.names),
+            listener=listener,
         )
+        app = FastAPI(
+            title="hubd",
+            version=API_VERSION,
+            middleware=[gate],
+            # The description is made from the table, and served by a row of it like everything else.
+            openapi_url=None,
+            docs_url=None,
+            redoc_url=None,
+        )
+        app.router.routes[:] = self._routes()
+        return app
+
+    def _routes(self) -> list[BaseRoute]:
+        endpoint = Endpoint(self.context)
+        routes: list[BaseRoute] = []
+        for row in self.table.rows:
+            if row.handler is None:
+                continue
+            if row.method == "WS":
+                routes.append(WebSocketRoute(row.path, endpoint))
+            else:
+                routes.append(Route(row.path, endpoint, methods=[row.method]))
+        if self.pages is not None:
+            routes.append(Mount("/", app=self.pages.app))
+        return routes
 
 
 def create_api(services: Services, facts: HubFacts, pages: Pages | None = None) -> Api:

@@ -99,7 +99,7 @@ async def counter(
 ) -> AsyncIterator[Counter]:
     """Open the shop with its API."""
     async with shop(folder, terminals, runtime, reason) as opened:
-        facts = HubFacts(HUB_ID, "0.1.0", FINGERPRINT, lambda: ("192.168.1.10:8443",), frozenset({NAME}))
+        facts = HubFacts(HUB_ID, "0.1.0", FINGERPRINT, lambda: ("192.168.1.10:8443",), names=frozenset({NAME}))
         holding = Counter(opened, create_api(opened.services, facts))
         try:
             yield holding
