@@ -30,6 +30,7 @@ from hubd.services.jobs import Jobs
 from hubd.services.lines import LineReason, ensure_line
 from hubd.services.orders import OrderDesk
 from hubd.services.outages import OutageDesk
+from hubd.services.overview_desk import OverviewDesk
 from hubd.services.pairing import PairingDesk
 from hubd.services.payments import PaymentDesk
 from hubd.services.pins import PinHasher
@@ -151,6 +152,7 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
         devices=devices,
         flusher=flusher,
         outages=outages,
+        overview=OverviewDesk(db, runtime, terminals, outages, problems, world.room_for_sales),
     )
 
 

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from hubd.errors import AccessError, HubError, InvalidValueError, Retry
@@ -168,6 +169,7 @@ class Gate:
             answer.headers.append((b"allow", ", ".join(sorted(set(rows) - {"WS"})).encode()))
             raise problems.method_not_allowed()
         scope["hubd.route"] = f"{spec.method} {spec.path}"
+        answer.as_page = partial(spec.refusal, scope) if spec.refusal is not None else None
         signed = self._signed(scope, headers)
         device = await self._device(spec, headers, signed, own)
         if origin and not own and not spec.any_origin and (device is None or device.origin != origin):
@@ -357,6 +359,7 @@ class _Answer:
         self._websocket = websocket
         self._started = False
         self.headers: list[tuple[bytes, bytes]] = []
+        self.as_page: Callable[[HubError], tuple[int, bytes, dict[str, str]]] | None = None
 
     def allow_origin(self, origin: str) -> None:
         """Let a page of this origin read the answer."""
@@ -384,7 +387,7 @@ class _Answer:
         if self._websocket:
             await self._send({"type": "websocket.close", "code": 4000 + problems.status_of(error) % 1000})
             return
-        status, body, headers = problems.problem_of(error)
+        status, body, headers = (self.as_page or problems.problem_of)(error)
         raw = [(name.encode(), value.encode()) for name, value in headers.items()]
         raw.append((b"content-length", str(len(body)).encode()))
         if status in {408, 413}:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from hubd.model.permissions import Permission
 
 if TYPE_CHECKING:
+    from hubd.errors import HubError
     from local_api.call import Call, Reply
+    from local_api.gate import Scope
 
 BODY_BYTES_MAX = 64 * 1024
 BODY_SECONDS_MAX = 10
@@ -22,6 +24,8 @@ CALLS_AT_ONCE_MAX = 16
 STREAMS_AT_ONCE_MAX = 4
 
 Handler = Callable[["Call"], Awaitable["Reply"]]
+Refusal = Callable[["Scope", "HubError"], tuple[int, bytes, dict[str, str]]]
+"""Status, body and headers of an answer to an error, for people instead of programs."""
 
 
 class Auth(StrEnum):
@@ -63,6 +67,8 @@ class RouteSpec:
     stream: bool = False
     body_bytes_max: int = BODY_BYTES_MAX
     tag: str = ""
+    refusal: Refusal | None = None
+    """How the gate's refusals are told on a row for people; None: as a problem document."""
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from hubd.services.flush import Flusher
 from hubd.services.jobs import Jobs
 from hubd.services.orders import OrderDesk
 from hubd.services.outages import OutageDesk
+from hubd.services.overview_desk import OverviewDesk
 from hubd.services.pairing import PairingDesk
 from hubd.services.payments import PaymentDesk
 from hubd.services.pins import PinHasher
@@ -48,3 +49,4 @@ class Services:
     devices: DeviceDesk
     flusher: Flusher
     outages: OutageDesk
+    overview: OverviewDesk

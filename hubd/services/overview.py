@@ -93,6 +93,21 @@ class Shop:
     vendor_status_url: str = ""
     help_phone: str = ""
 
+    @property
+    def offline(self) -> bool:
+        """Whether payments cannot reach those who answer for them."""
+        return self.mode.mode in OUTAGES
+
+    @property
+    def started_us(self) -> int | None:
+        """Wall time of the first loss of the present outage."""
+        return self.mode.started_at_us
+
+    @property
+    def ended_us(self) -> int | None:
+        """Wall time at which the last outage ended; None while one lasts, and before the first."""
+        return self.outage.outage.ended_at_us if self.outage else None
+
 
 class Headline(StrEnum):
     """The answer to "can we sell?"."""
@@ -214,6 +229,16 @@ class Overview:
     banner: str
     """The vendor's own words, empty while there is nothing to say."""
     all_fine: bool
+
+    @property
+    def unheard(self) -> Group:
+        """Money in terminals that do not answer."""
+        found = Group()
+        for terminal in self.shop.terminals:
+            if not terminal.answers:
+                for money in terminal.held.totals:
+                    found = found.plus(money)
+        return found
 
     @property
     def selling_stops(self) -> bool:
