@@ -82,7 +82,7 @@ def load_or_create_key(path: Path, token_bytes: Callable[[int], bytes]) -> KeySi
         raise ConfigError(
             "identity.unreadable",
             f"{path.name} is not a key of {SEED_BYTES} bytes.",
-            remedy="Bring back the file, or move it away: the hub then makes a new identity and must be enrolled again.",
+            remedy="Bring back the file, or move it away: the hub then makes a new key and must be enrolled again.",
         )
     if path.stat().st_mode & 0o077:
         path.chmod(KEY_FILE_MODE)

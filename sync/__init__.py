@@ -1,1 +1,1 @@
-"""The hub's side of the conversation with the cloud, and the reference cloud itself (docs/reference/sync.asyncapi.yaml)."""
+"""The conversation with the cloud, and the reference cloud (docs/reference/sync.asyncapi.yaml)."""

@@ -1,7 +1,7 @@
 """Messages between hub and cloud, and their bytes. docs/reference/sync.asyncapi.yaml is the specification.
 
-A frame on the wire is `signature[64] | payload`, and payload is `u8 version | u8 encoding | str8 key_id | to[16] | data`.
-The signature covers the topic and the payload as it is sent. `to` is the nonce that the receiver chose for this
+A frame is `signature[64] | payload`, and payload is `u8 version | u8 encoding | str8 key_id | to[16] | data`. The
+signature covers the topic and the payload as it is sent. `to` is the nonce that the receiver chose for this
 connection (zeros in a first hello), so nothing can be replayed into another one.
 """
 
@@ -121,7 +121,7 @@ class Hello(msgspec.Struct, frozen=True, tag="hello", tag_field="t", omit_defaul
     proof: Proof | None = None
     applied: Place | None = None
     confirmed: Place | None = None
-    """From the cloud: how far this hub has ever confirmed the cloud's journal (S10)."""
+    """From the cloud: how far this hub has ever confirmed its journal (S10). From the hub: from where it will send."""
     boot: bytes = b""
     start: str = ""
     clock_trusted: bool = False
@@ -132,6 +132,7 @@ class Hello(msgspec.Struct, frozen=True, tag="hello", tag_field="t", omit_defaul
     keys: tuple[KeyCertificate, ...] = ()
     forgotten: tuple[Range, ...] = ()
     uninterpreted: int = 0
+    providers: dict[str, bool] = {}
 
 
 class Entries(msgspec.Struct, frozen=True, tag="entries", tag_field="t", omit_defaults=True):
@@ -200,16 +201,17 @@ class Again(msgspec.Struct, frozen=True, tag="again", tag_field="t"):
 
 
 class Ping(msgspec.Struct, frozen=True, tag="ping", tag_field="t"):
-    """Are you there? From the cloud also: is *this* start of the hub alive (S11)?"""
+    """Ask whether the other is there; from the cloud also whether *this* start of the hub is alive (S11)."""
 
     id: int
 
 
-class Pong(msgspec.Struct, frozen=True, tag="pong", tag_field="t"):
+class Pong(msgspec.Struct, frozen=True, tag="pong", tag_field="t", omit_defaults=True):
     """Yes."""
 
     id: int
     time_us: int
+    providers: dict[str, bool] = {}
 
 
 class ForgottenWanted(msgspec.Struct, frozen=True, tag="forgotten_wanted", tag_field="t"):

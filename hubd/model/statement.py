@@ -1,7 +1,7 @@
-"""Statements about an outage: what both sides counted, signed by the cloud, and how anyone checks one (design 8).
+r"""Statements about an outage: what both sides counted, signed by the cloud, and how anyone checks one (design 8).
 
 A statement is a JSON object under the rules of entry bodies (docs/reference/journal.md E6). Its signature is Ed25519
-over `"hubd.statement.v1\\0"` and the canonical bytes of the object without the field `signature`. It covers the hub's
+over `"hubd.statement.v1\0"` and the canonical bytes of the object without the field `signature`. It covers the hub's
 entries of `ranges`, and of the later ones only those that apply an entry of the cloud's journal up to `verdicts`.
 """
 

@@ -97,8 +97,21 @@ def policy_in_force(
     return parse_policy(found.value), found.version
 
 
-def change(tx: Tx, actor: str, key: str, value: Json, *, scope: str, effective_from_us: int, source: str) -> int:
-    """Append one change, in the transaction of `tx`; returns its version. Raises for unknown keys and bad values."""
+def change(
+    tx: Tx,
+    actor: str,
+    key: str,
+    value: Json,
+    *,
+    scope: str,
+    effective_from_us: int,
+    source: str,
+    cause: dict[str, Json] | None = None,
+) -> int:
+    """Append one change, in the transaction of `tx`; returns its version. Raises for unknown keys and bad values.
+
+    `cause` names the entry of the cloud's journal that asks for it.
+    """
     known = KNOWN.get(key)
     if known is None:
         raise HubError("unknown_setting", f"There is no setting {key}.", remedy="See the list of settings.")
@@ -113,6 +126,8 @@ def change(tx: Tx, actor: str, key: str, value: Json, *, scope: str, effective_f
         "version": version,
         "source": source,
     }
+    if cause is not None:
+        body["cause"] = cause
     journal.append(tx, Draft("setting.changed", key, actor, body))
     return version
 

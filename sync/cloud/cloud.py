@@ -1,0 +1,245 @@
+"""The reference cloud as one object: storage, conversations, settlement and enrolment. Transports are put in front."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hubd.errors import AccessError, Retry
+from hubd.runtime import Runtime
+from sync.cloud.keys import CloudKeys, hub_id_of, signature_holds
+from sync.cloud.ledger import SETTLE
+from sync.cloud.service import CloudService
+from sync.cloud.settlement import ForwardedPayment, SettlementSource, SettlementVerdict
+from sync.cloud.storage import DONE, CloudRunner, CloudStorage, CodeRow, EffectRow, HubRow
+from sync.codec import Limits
+
+log = logging.getLogger(__name__)
+
+ENROL_DOMAIN = b"hubd.enrol.v1\0"
+RENEW_DOMAIN = b"hubd.renew.v1\0"
+EFFECTS_A_TURN = 100
+CODE_LIFETIME_S = 24 * 3600
+SIGNED_WITHIN_S = 300
+NONCE_MAX_BYTES = 64
+
+
+def enrol_bytes(code: str, public_key: bytes, nonce: bytes) -> bytes:
+    """What a hub signs to be enrolled: the code, its key and a nonce of its own."""
+    raw = code.encode("utf-8")
+    return ENROL_DOMAIN + bytes((len(raw),)) + raw + public_key + bytes((len(nonce),)) + nonce
+
+
+def renew_bytes(hub: bytes, time_us: int, nonce: bytes) -> bytes:
+    """What a hub signs to renew its broker credentials: by its key alone."""
+    return RENEW_DOMAIN + hub + time_us.to_bytes(8, "big", signed=True) + bytes((len(nonce),)) + nonce
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """What a hub is told when it is enrolled."""
+
+    hub: bytes
+    tenant: str
+    store: str
+    locations: tuple[str, ...]
+    root_key: bytes
+
+
+def refused(code: str, detail: str, remedy: str = "") -> AccessError:
+    """A request for enrolment or credentials that is not granted."""
+    return AccessError(code, detail, remedy=remedy, retry=Retry.NEVER)
+
+
+class ReferenceCloud:
+    """One cloud, for any number of hubs."""
+
+    def __init__(
+        self,
+        runner: CloudRunner,
+        keys: CloudKeys,
+        runtime: Runtime,
+        settlement: SettlementSource,
+        *,
+        limits: Limits | None = None,
+    ) -> None:
+        self.keys = keys
+        self._runner = runner
+        self._runtime = runtime
+        self._settlement = settlement
+        self._settlement_answers = True
+        self._seen_nonces: dict[tuple[bytes, bytes], None] = {}
+        self.service = CloudService(
+            keys,
+            now_us=runtime.clock.now_us,
+            monotonic=runtime.clock.monotonic,
+            token_bytes=runtime.ids.token_bytes,
+            new_id=runtime.ids.new_id,
+            boot=runtime.boot,
+            providers=lambda: {settlement.name: self._settlement_answers},
+            limits=limits,
+        )
+
+    async def close(self) -> None:
+        """Let go of the storage."""
+        await self._runner.close()
+
+    async def read(self, fn: Any) -> Any:
+        """Look something up in the storage."""
+        return await self._runner.run(fn)
+
+    # -- conversations -----------------------------------------------------------------------------------------------
+
+    async def receive(self, frames: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """Take frames of any hubs in one transaction; what comes back may be published, for it is committed."""
+
+        def work(storage: CloudStorage) -> list[tuple[bytes, bytes]]:
+            return [(hub, out) for hub, raw in frames for out in self.service.receive(storage, hub, raw)]
+
+        try:
+            return await self._runner.run(work)
+        except BaseException:
+            # What the conversations remember was never committed: let the hubs say hello again.
+            self.service.forget_conversations()
+            raise
+
+    async def settle(self) -> list[tuple[bytes, bytes]]:
+        """Ask the settlement source about forwarded payments and write its verdicts down, each once."""
+        todo = await self._runner.run(lambda storage: _to_settle(storage))
+        answers: list[tuple[EffectRow, SettlementVerdict]] = []
+        for effect, payment in todo:
+            try:
+                verdict = await self._settlement.verdict(payment)
+            except OSError as exc:
+                self._settlement_answers = False
+                log.warning("cloud.settlement_silent", extra={"reason": type(exc).__name__})
+                break
+            self._settlement_answers = True
+            if verdict is not None:
+                answers.append((effect, verdict))
+        if not answers:
+            return []
+        return await self._runner.run(lambda storage: self._record(storage, answers))
+
+    def _record(
+        self, storage: CloudStorage, answers: Sequence[tuple[EffectRow, SettlementVerdict]]
+    ) -> list[tuple[bytes, bytes]]:
+        outages: dict[tuple[bytes, str], None] = {}
+        hubs: dict[bytes, None] = {}
+        for effect, verdict in answers:
+            present = storage.effect(effect.hub, effect.subject, SETTLE, effect.attempt)
+            if present is None or present.state == DONE:
+                continue
+            storage.put_effect(EffectRow(effect.hub, effect.subject, SETTLE, effect.attempt, DONE, verdict.verdict))
+            fields = {
+                "payment": effect.subject,
+                "attempt": effect.attempt,
+                "verdict": verdict.verdict,
+                "code": verdict.code,
+            }
+            self.service.down.append(storage, effect.hub, "payment.verdict", effect.subject, fields)
+            outage = self.service.ledger.record_verdict(storage, effect.hub, effect.subject, verdict.verdict)
+            outages[effect.hub, outage] = None
+            hubs[effect.hub] = None
+        for hub_id, outage in outages:
+            hub = storage.hub(hub_id)
+            if hub is not None and outage:
+                self.service.statements.issue_if_due(storage, hub, outage)
+        return [(hub_id, frame) for hub_id in hubs for frame in self.service.push(storage, hub_id)]
+
+    async def say(self, hub: bytes, kind: str, subject: str, fields: dict[str, Any]) -> list[tuple[bytes, bytes]]:
+        """Append an entry to the cloud's journal for a hub (a setting, a verdict by hand) and say so."""
+
+        def work(storage: CloudStorage) -> list[tuple[bytes, bytes]]:
+            self.service.down.append(storage, hub, kind, subject, fields)
+            return [(hub, frame) for frame in self.service.push(storage, hub)]
+
+        return await self._runner.run(work)
+
+    async def rotate_key(self, seed: bytes) -> list[tuple[bytes, bytes]]:
+        """Sign with a new key from now on and tell every hub in its journal."""
+        self.keys.rotate(seed)
+
+        def work(storage: CloudStorage) -> list[tuple[bytes, bytes]]:
+            frames: list[tuple[bytes, bytes]] = []
+            for hub in storage.hubs():
+                if storage.down_head(hub) is not None:
+                    self.service.down.introduce_keys(storage, hub)
+                    frames += [(hub, frame) for frame in self.service.push(storage, hub)]
+            return frames
+
+        return await self._runner.run(work)
+
+    # -- enrolment ---------------------------------------------------------------------------------------------------
+
+    async def add_code(
+        self, code: str, tenant: str, store: str, locations: Sequence[str] = (), *, uses: int = 1,
+        lifetime_s: int = CODE_LIFETIME_S,
+    ) -> None:  # fmt: skip
+        """Let `code` bind `uses` hubs to a store; only its digest is kept."""
+        expires_us = self._runtime.clock.now_us() + lifetime_s * 1_000_000
+        row = CodeRow(tenant, store, tuple(locations))
+        digest = hashlib.sha256(code.encode("utf-8")).digest()
+        await self._runner.run(lambda storage: storage.add_code(digest, row, uses, expires_us))
+
+    async def enrol(self, code: str, public_key: bytes, nonce: bytes, signature: bytes) -> Enrolled:
+        """Bind a hub by a code. The same hub with the same code again gets the same answer; it may never have come."""
+        if len(nonce) > NONCE_MAX_BYTES or len(code) > 255:
+            raise refused("enrol.invalid", "The request is larger than an enrolment is.")
+        if not signature_holds(public_key, signature, enrol_bytes(code, public_key, nonce)):
+            raise refused("enrol.signature", "The request is not signed by the key that it names.")
+        hub = hub_id_of(public_key)
+        digest = hashlib.sha256(code.encode("utf-8")).digest()
+        now_us = self._runtime.clock.now_us()
+
+        def work(storage: CloudStorage) -> HubRow | None:
+            known = storage.hub(hub)
+            used = storage.effect(hub, digest.hex(), "enrol", 1)
+            if known is not None and used is not None:
+                return known
+            row = storage.take_code(digest, now_us)
+            if row is None:
+                return None
+            bound = HubRow(hub, row.tenant, row.store, public_key, row.locations)
+            if known is None or known.tenant != row.tenant:
+                storage.put_hub(bound)
+            storage.put_effect(EffectRow(hub, digest.hex(), "enrol", 1, DONE, row.tenant))
+            if storage.down_head(hub) is None:
+                self.service.down.open_line(storage, hub, "new")
+            return storage.hub(hub)
+
+        row = await self._runner.run(work)
+        if row is None:
+            raise refused("enrol.code", "The code is not known, used up or too old.", "Ask for a new code.")
+        return Enrolled(hub, row.tenant, row.store, row.locations, self.keys.root.public_key)
+
+    async def check_renewal(self, hub: bytes, time_us: int, nonce: bytes, signature: bytes) -> HubRow:
+        """Whether this hub itself asks for fresh credentials, now and for the first time with this nonce."""
+        row = await self._runner.run(lambda storage: storage.hub(hub))
+        if row is None or not signature_holds(row.public_key, signature, renew_bytes(hub, time_us, nonce)):
+            raise refused("renew.signature", "The request is not signed by an enrolled hub.")
+        if (hub, nonce) in self._seen_nonces:
+            raise refused("renew.replayed", "This request was made before.")
+        while len(self._seen_nonces) >= 10_000:
+            del self._seen_nonces[next(iter(self._seen_nonces))]
+        self._seen_nonces[hub, nonce] = None
+        return row
+
+    async def statement(self, statement_id: str) -> dict[str, Any] | None:
+        """The cloud's copy of a statement, as it was signed."""
+        found = await self._runner.run(lambda storage: storage.statement(statement_id))
+        return dict(json.loads(found[1])) if found else None
+
+
+def _to_settle(storage: CloudStorage) -> list[tuple[EffectRow, ForwardedPayment]]:
+    found = []
+    for effect in storage.effects_to_do(EFFECTS_A_TURN):
+        row = storage.payment(effect.hub, effect.subject, False)
+        if effect.effect == SETTLE and row is not None:
+            amount = row.amount + row.tip + row.rounding
+            found.append((effect, ForwardedPayment(effect.hub, row.id, effect.attempt, amount, row.currency)))
+    return found

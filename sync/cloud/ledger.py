@@ -1,0 +1,201 @@
+"""What the cloud makes of a hub's entries: its own ledger of payments and outages, and what follows from it.
+
+An entry is stored first and interpreted then; what cannot be interpreted is set aside and never blocks (E13). Entries
+with a `cause` came about because of the cloud's own journal: they are counted and never answered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from sync.cloud.hashing import FLAG_CRITICAL, CloudEntry, NotAnEntry
+from sync.cloud.storage import (
+    DEAD,
+    HELD_BACK,
+    INTERPRETED,
+    QUARANTINED,
+    STOPPED,
+    UNINTERPRETED,
+    UNKNOWN,
+    WANTED,
+    CloudStorage,
+    EffectRow,
+    LedgerPayment,
+    OutageRow,
+)
+
+SETTLE = "settle"
+
+_STATES = {
+    "requested": "requested",
+    "recorded": "approved",
+    "refused": "refused",
+    "announced": "unknown",
+    "started": "in_progress",
+    "approved": "approved",
+    "stored": "stored",
+    "declined": "declined",
+    "cancelled": "cancelled",
+    "unknown": "unknown",
+    "reversal_requested": "reversal_pending",
+    "reversed": "reversed",
+    "conflicted": "conflict",
+}
+_CUSTODIES = {
+    "stored": "held",
+    "forwarding": "forwarding",
+    "requeued": "held",
+    "forwarded": "forwarded",
+    "captured": "captured",
+    "declined_late": "declined_late",
+    "expired": "expired",
+    "rejected": "rejected",
+}
+_CREATING = ("requested", "recorded", "refused", "announced")
+_OTHER_PAYMENT_EVENTS = ("reversal_failed", "resolved")
+_KNOWN_PREFIXES = (
+    "line.", "epoch.", "hub.", "clock.", "archive.", "document.", "numbers.", "payment.", "order.", "device.",
+    "staff.", "grant.", "location.", "setting.", "outage.", "statement.", "receipt.", "override.", "backup.",
+    "end_of_day.", "cloud.", "sync.",
+)  # fmt: skip
+
+
+class Interpreted:
+    """What one run of entries touched: outages to look at again."""
+
+    def __init__(self) -> None:
+        self.outages: dict[str, None] = {}
+        """Outages whose statement may be due, oldest first."""
+
+
+class Ledger:
+    """Interprets entries of any hub, inside the caller's transaction."""
+
+    def interpret(
+        self, storage: CloudStorage, hub: bytes, entry: CloudEntry, *, quarantined: bool, restored: bool
+    ) -> tuple[str, list[str]]:
+        """Returns the state under which the entry is kept, and the outages that it touches (if it may be answered)."""
+        if not entry.kind.startswith(_KNOWN_PREFIXES) or entry.version != 1:
+            return (STOPPED if entry.flags & FLAG_CRITICAL else UNINTERPRETED), []
+        try:
+            fields = entry.fields()
+            touched = self._apply(storage, hub, entry, fields, quarantined=quarantined, restored=restored)
+        except (NotAnEntry, KeyError, TypeError, ValueError) as exc:
+            storage.add_dead_letter(hub, entry.hash, f"{entry.kind}: {type(exc).__name__} {exc}")
+            return (QUARANTINED if quarantined else DEAD), []
+        if quarantined or fields.get("cause"):
+            touched = []
+        return (QUARANTINED if quarantined else INTERPRETED), touched
+
+    def _apply(
+        self, storage: CloudStorage, hub: bytes, entry: CloudEntry, fields: dict[str, Any], *, quarantined: bool,
+        restored: bool,
+    ) -> list[str]:  # fmt: skip
+        subject_kind, _, event = entry.kind.partition(".")
+        if subject_kind == "payment":
+            row = self._payment(storage, hub, entry, event, fields, quarantined=quarantined)
+            if event == "forwarded" and not fields.get("cause"):
+                self._follow(storage, hub, row, quarantined=quarantined, restored=restored)
+            return [row.outage] if row.outage else []
+        if quarantined:
+            return []
+        if entry.kind == "outage.opened":
+            opened = OutageRow(
+                entry.subject, fields["cause"], fields["started_at_us"], entry.line, entry.seq, None, b""
+            )
+            if storage.outage(hub, entry.subject) is None:
+                storage.put_outage(hub, opened)
+        elif entry.kind == "outage.closed":
+            known = storage.outage(hub, entry.subject)
+            if known is None:
+                raise ValueError("an outage ends that never began")
+            closed = replace(known, ended_at_us=fields["ended_at_us"], closed_hash=entry.hash, cause=fields["cause"])
+            storage.put_outage(hub, closed)
+            return [entry.subject]
+        elif entry.kind == "document.erased":
+            storage.erase_document(hub, bytes.fromhex(fields["id"]))
+        elif entry.kind == "sync.forgotten_listed":
+            storage.forgotten_listed(hub, bytes.fromhex(fields["line"]), fields["upto_seq"])
+        return []
+
+    def _payment(
+        self, storage: CloudStorage, hub: bytes, entry: CloudEntry, event: str, fields: dict[str, Any], *,
+        quarantined: bool,
+    ) -> LedgerPayment:  # fmt: skip
+        if event not in _STATES and event not in _CUSTODIES and event not in _OTHER_PAYMENT_EVENTS:
+            raise ValueError(f"a payment cannot be {event}")
+        row = storage.payment(hub, entry.subject, quarantined)
+        if row is None and quarantined:
+            before = storage.payment(hub, entry.subject, False)
+            row = replace(before, quarantined=True) if before is not None else None
+        if row is None:
+            row = _first(entry, fields, quarantined)
+        elif event in _CREATING:
+            row = replace(row, times_created=row.times_created + 1)
+            storage.put_payment(hub, row)
+            storage.add_incident(hub, "payment_created_twice", entry.subject)
+            return row
+        row = _moved(row, event, fields)
+        storage.put_payment(hub, row)
+        return row
+
+    def _follow(
+        self, storage: CloudStorage, hub: bytes, row: LedgerPayment, *, quarantined: bool, restored: bool
+    ) -> None:
+        """Ask the settlement source about a payment, once for each attempt (S1); never for what a person must see."""
+        if storage.effect(hub, row.id, SETTLE, 1) is not None:
+            return
+        state = HELD_BACK if quarantined else UNKNOWN if restored else WANTED
+        storage.put_effect(EffectRow(hub, row.id, SETTLE, 1, state, ""))
+
+    def record_verdict(self, storage: CloudStorage, hub: bytes, payment: str, verdict: str) -> str:
+        """Count the cloud's own verdict in its ledger; returns the outage of the payment, or nothing."""
+        row = storage.payment(hub, payment, False)
+        if row is None:
+            return ""
+        storage.put_payment(hub, _moved(row, verdict, {}))
+        return row.outage
+
+
+def _first(entry: CloudEntry, fields: dict[str, Any], quarantined: bool) -> LedgerPayment:
+    return LedgerPayment(
+        id=entry.subject,
+        quarantined=quarantined,
+        outage=fields.get("outage") or "",
+        tender=fields["tender"],
+        kind=fields["kind"],
+        mode=fields["mode"],
+        currency=fields["currency"],
+        exponent=fields["exponent"],
+        amount=fields["amount"],
+        tip=fields["tip"],
+        rounding=fields["rounding"],
+        state="stored" if fields.get("custody") else "requested",
+        custody=fields.get("custody") or "",
+        manual="",
+        before_reversal="",
+        times_created=1,
+        seq=entry.seq,
+    )
+
+
+def _moved(row: LedgerPayment, event: str, fields: dict[str, Any]) -> LedgerPayment:
+    state, before = row.state, row.before_reversal
+    if event == "reversal_requested":
+        before = row.state
+    if event == "reversal_failed" and row.before_reversal:
+        state, before = row.before_reversal, ""
+    else:
+        state = _STATES.get(event, state)
+    return replace(
+        row,
+        state=state,
+        before_reversal=before,
+        custody=_CUSTODIES.get(event, row.custody),
+        manual=fields["manual"] if event == "resolved" else row.manual,
+        outage=(fields["outage"] or "") if "outage" in fields else row.outage,
+        amount=fields.get("amount", row.amount),
+        tip=fields.get("tip", row.tip),
+        rounding=fields.get("rounding", row.rounding),
+    )

@@ -1,0 +1,170 @@
+"""Statements: the cloud's own counts and sums over a range of a hub's entries, signed with the cloud's key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from sync.cloud.down import DownJournal
+from sync.cloud.hashing import write_body
+from sync.cloud.keys import CloudKeys
+from sync.cloud.storage import CloudStorage, HubRow, LedgerPayment, LineRow, OutageRow
+
+DOMAIN = b"hubd.statement.v1\x00"
+FIXED_BUCKETS = ("taken", "cash", "stored", "captured", "declined_late", "processing", "unknown")
+OPEN_BUCKETS = frozenset({"stored", "processing", "unknown", "running", "reversal_pending", "conflict"})
+TAKEN_BUCKETS = frozenset({"cash", "card", "stored", "processing", "captured", "reversal_pending"})
+_CUSTODY_BUCKETS = {"held": "stored", "forwarding": "processing", "forwarded": "processing"}
+
+
+def bucket_of(row: LedgerPayment) -> str:
+    """The one heading under which a payment is counted."""
+    if row.state == "stored":
+        return _CUSTODY_BUCKETS.get(row.custody, row.custody)
+    if row.state == "approved":
+        return "cash" if row.tender == "cash" else "card"
+    if row.state in ("requested", "in_progress"):
+        return "running"
+    if row.manual and row.state in ("unknown", "conflict"):
+        return f"resolved_{row.manual}"
+    return row.state
+
+
+def totals_of(rows: list[LedgerPayment]) -> list[dict[str, Any]]:
+    """Counts and sums by currency and kind; live money only."""
+    sums: dict[tuple[str, str, int], dict[str, dict[str, int]]] = {}
+    for row in rows:
+        if row.mode != "live":
+            continue
+        buckets = sums.setdefault(
+            (row.currency, row.kind, row.exponent), {name: {"count": 0, "total": 0} for name in FIXED_BUCKETS}
+        )
+        bucket = bucket_of(row)
+        for name in [bucket, "taken"] if bucket in TAKEN_BUCKETS else [bucket]:
+            found = buckets.setdefault(name, {"count": 0, "total": 0})
+            found["count"] += 1
+            found["total"] += row.amount + row.tip + row.rounding
+    return [
+        {"currency": currency, "kind": kind, "exponent": exponent, "buckets": buckets}
+        for (currency, kind, exponent), buckets in sorted(sums.items())
+    ]
+
+
+class Statements:
+    """Issues statements, inside the caller's transaction."""
+
+    def __init__(
+        self, keys: CloudKeys, down: DownJournal, now_us: Callable[[], int], new_id: Callable[[], str]
+    ) -> None:
+        self._keys = keys
+        self._down = down
+        self._now_us = now_us
+        self._new_id = new_id
+
+    def issue_if_due(self, storage: CloudStorage, hub: HubRow, outage_id: str) -> bool:
+        """Issue a provisional statement when an outage ends, a final one when its last payment has its verdict.
+
+        A final statement whose sums change later (a reversal, a contradiction) is replaced.
+        """
+        outage = storage.outage(hub.hub, outage_id)
+        if outage is None or outage.ended_at_us is None:
+            return False
+        content = self._content(storage, hub, outage)
+        latest = storage.latest_statement(hub.hub, outage_id)
+        if latest is not None:
+            before = json.loads(latest[2])
+            settled_now = content["finality"] == "final"
+            same = before["totals"] == content["totals"] and before["finality"] == content["finality"]
+            if same or (before["finality"] == "provisional" and not settled_now):
+                return False
+        self._issue(storage, hub, outage_id, content, latest[0] if latest else None)
+        return True
+
+    def _issue(
+        self, storage: CloudStorage, hub: HubRow, outage_id: str, content: dict[str, Any], replaces: str | None
+    ) -> None:
+        document = content | {
+            "id": self._new_id(),
+            "replaces": replaces,
+            "issued_at_us": self._now_us(),
+            "key_id": self._keys.current.key_id,
+        }
+        document["signature"] = self._keys.current.sign(DOMAIN + write_body(document)).hex()
+        text = write_body(document).decode("utf-8")
+        storage.add_statement(hub.hub, outage_id, document["id"], document["finality"], text)
+        self._down.append(storage, hub.hub, "statement.issued", document["id"], {"statement": document})
+
+    def _content(self, storage: CloudStorage, hub: HubRow, outage: OutageRow) -> dict[str, Any]:
+        rows = storage.outage_payments(hub.hub, outage.outage)
+        own = [row for row in rows if not row.quarantined]
+        apart = [row for row in rows if row.quarantined]
+        open_count = sum(1 for row in own if row.mode == "live" and bucket_of(row) in OPEN_BUCKETS)
+        ids = "".join(f"{row.id}\n" for row in sorted(own, key=lambda row: row.id))
+        ranges = _ranges(storage, hub.hub, outage)
+        chained = _payments_in_chain(storage, hub.hub, outage, ranges)
+        return {
+            "format": 1,
+            "tenant": hub.tenant,
+            "store": hub.store,
+            "hub": hub.hub.hex(),
+            "outage": outage.outage,
+            "cause": outage.cause,
+            "started_at_us": outage.started_at_us,
+            "ended_at_us": outage.ended_at_us,
+            "finality": "provisional" if open_count else "final",
+            "ranges": ranges,
+            "verdicts": [
+                {"line": place.line.hex(), "upto_seq": place.seq, "hash": place.hash.hex()}
+                for place in storage.down_lines(hub.hub)
+            ],
+            "payments": {"count": len(own), "ids_sha256": hashlib.sha256(ids.encode("ascii")).hexdigest()},
+            "totals": totals_of(own),
+            "open": open_count,
+            "lost": len(chained - {row.id for row in own}),
+            "doubled": sum(row.times_created - 1 for row in own),
+            "quarantined": {"count": len(apart), "totals": totals_of(apart)},
+            "uninterpreted": storage.uninterpreted_count(hub.hub),
+        }
+
+
+def _ranges(storage: CloudStorage, hub: bytes, outage: OutageRow) -> list[dict[str, Any]]:
+    """One range for each line from the outage's first entry to the head of the newest line that holds its end."""
+    by_line = {row.line: row for row in storage.lines(hub)}
+    path = next((found for row in reversed(by_line.values()) if (found := _path(row, by_line, outage))), [])
+    spans = []
+    for row in path:
+        from_seq = outage.opened_seq if row.line == outage.opened_line else row.opened_seq
+        upto = next((child.opened_seq - 1 for child in path if child.parent_line == row.line), row.head_seq)
+        hash_ = storage.hash_in_line(hub, row.line, upto)
+        if hash_ is not None and from_seq <= upto:
+            spans.append({"line": row.line.hex(), "from_seq": from_seq, "upto_seq": upto, "hash": hash_.hex()})
+    return spans
+
+
+def _path(row: LineRow, by_line: dict[bytes, LineRow], outage: OutageRow) -> list[LineRow]:
+    """The lines from the one in which the outage began down to `row`; nothing if `row` does not descend from it."""
+    path = [row]
+    while path[0].line != outage.opened_line:
+        parent = by_line.get(path[0].parent_line)
+        if parent is None or parent in path:
+            return []
+        path.insert(0, parent)
+    return path
+
+
+def _payments_in_chain(storage: CloudStorage, hub: bytes, outage: OutageRow, ranges: list[dict[str, Any]]) -> set[str]:
+    """Ids of the payments that the hub's entries in the ranges tell of: what the ledger is compared with."""
+    found: set[str] = set()
+    for span in ranges:
+        line, at = bytes.fromhex(span["line"]), span["from_seq"]
+        while at <= span["upto_seq"]:
+            batch = storage.entries(hub, line, at, span["upto_seq"], 1_000)
+            if not batch:
+                break
+            for entry in batch:
+                if entry.kind.startswith("payment.") and entry.fields().get("outage") == outage.outage:
+                    found.add(entry.subject)
+            at = batch[-1].seq + 1
+    return found

@@ -1,0 +1,566 @@
+"""Keeps the conversation with the cloud: connects for ever, says hello, sends, applies, confirms.
+
+The engine decides, this file carries out. Time, chance and the transport come in through the constructor, so the whole
+of it runs in the simulation as it runs in a shop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+import hubd
+from hubd.errors import HubError, StoreError, SyncError
+from hubd.identity import key_id_of, verify_signature
+from hubd.ports import CloudLink, LinkAddress, LinkSession, Signer
+from hubd.runtime import Runtime
+from hubd.services import cloud_entries
+from hubd.services.lines import LINE_BYTES, LineReason, open_new_line
+from hubd.store import cursors, enrolment, journal, mirror
+from hubd.store.cursors import Cursor
+from hubd.store.cursors import Proof as StoredProof
+from hubd.store.db import Database
+from hubd.store.tx import Tx
+from sync import engine as act
+from sync.backoff import STABLE_AFTER_S, Backoff
+from sync.codec import (
+    NO_NONCE,
+    NONCE_BYTES,
+    Confirm,
+    Documents,
+    Entries,
+    ForgottenWanted,
+    HashIs,
+    Hello,
+    KeyCertificate,
+    Limits,
+    Message,
+    Ping,
+    Place,
+    Pong,
+    Proof,
+    Sealer,
+    key_bytes,
+    open_frame,
+    proof_bytes,
+)
+from sync.engine import HubEngine
+from sync.receiver import Receiver
+from sync.sender import Archive, Sender
+
+log = logging.getLogger(__name__)
+
+PING_EVERY_S = 10.0
+ANSWER_TIMEOUT_S = 25.0
+"""A cloud that says nothing for so long, pings included, is gone: the connection is made anew."""
+HELLO_TIMEOUT_S = 15.0
+
+AddressSource = Callable[[], Awaitable[LinkAddress | None]]
+"""Where the hub's topics are and with which credentials; None while it is not enrolled."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncStatus:
+    """How the conversation stands, for the page, `hubctl sync` and health."""
+
+    enrolled: bool
+    connected: bool
+    """Both hellos are exchanged on the connection that is open."""
+    confirmed_seq: int
+    head_seq: int
+    last_error: str
+    last_cloud_answer_monotonic: float | None
+    last_confirm_monotonic: float | None
+    uninterpreted_count: int
+    """Our entries that an older cloud has stored and cannot interpret yet (S16)."""
+    problems: tuple[tuple[str, str], ...]
+    """(code, detail), oldest first; gone when the next connection works without them."""
+
+    @property
+    def unsent_count(self) -> int:
+        """Entries that the cloud has not confirmed."""
+        return self.head_seq - self.confirmed_seq
+
+
+class CloudSync:
+    """The hub's side of the conversation, for as long as `run` runs."""
+
+    def __init__(
+        self,
+        db: Database,
+        runtime: Runtime,
+        signer: Signer,
+        link: CloudLink,
+        address: LinkAddress | AddressSource,
+        *,
+        archive: Archive | None = None,
+        reach: Callable[[], Mapping[str, list[str]]] = dict,
+        limits: Limits | None = None,
+    ) -> None:
+        self._db = db
+        self._runtime = runtime
+        self._clock = runtime.clock
+        self._signer = signer
+        self._link = link
+        self._address = address
+        self._reach = reach
+        self._limits = limits or Limits()
+        self._sender = Sender(db, archive)
+        self._receiver = Receiver(db)
+        self._backoff = Backoff(runtime.rng)
+        self._wake = asyncio.Event()
+        self._connections = 0
+        self._confirmed = 0
+        self._enrolled = False
+        self._transport: bool | None = None
+        self._last_error = ""
+        self._answered: float | None = None
+        self._confirmed_at: float | None = None
+        self._uninterpreted = 0
+        self._providers: dict[str, bool] = {}
+        self._problems: dict[str, str] = {}
+        self._talk: Conversation | None = None
+
+    @property
+    def expected(self) -> bool:
+        """Whether there is a cloud to talk to: False while the hub is not enrolled."""
+        return self._enrolled
+
+    @property
+    def connected(self) -> bool | None:
+        """Whether the broker has accepted the connection that is open; None before the first attempt ended."""
+        return self._transport
+
+    @property
+    def last_cloud_answer_monotonic(self) -> float | None:
+        """When the cloud application last said something with its signature on this run's connections."""
+        return self._answered
+
+    @property
+    def providers(self) -> Mapping[str, bool]:
+        """The payment providers behind the cloud, by name, as it last reported them."""
+        return self._providers
+
+    @property
+    def status(self) -> SyncStatus:
+        """How the conversation stands now; never waits."""
+        return SyncStatus(
+            enrolled=self._enrolled,
+            connected=self._talk is not None and self._talk.engine.talking,
+            confirmed_seq=self._confirmed,
+            head_seq=self._db.head.seq,
+            last_error=self._last_error,
+            last_cloud_answer_monotonic=self._answered,
+            last_confirm_monotonic=self._confirmed_at,
+            uninterpreted_count=self._uninterpreted,
+            problems=tuple(self._problems.items()),
+        )
+
+    def wake(self) -> None:
+        """Service is back, or the hub was enrolled: try at once instead of waiting for the next attempt."""
+        self._backoff.reset()
+        self._wake.set()
+
+    async def retry(self) -> int:
+        """Apply dead letters and what an update has made readable, in order; returns how many were applied."""
+        return await self._db.write("sync.retry", cloud_entries.retry)
+
+    async def run(self) -> None:
+        """Converse for ever; returns only by cancellation. What is lost with a connection is sent again."""
+        self._confirmed = (await self._db.read("sync.cursor", _confirmed_cursor)).seq
+        await self.retry()
+        while True:
+            address = await self._next_address()
+            started = self._clock.monotonic()
+            try:
+                await self._once(address)
+            except (OSError, SyncError, StoreError, TimeoutError) as exc:
+                self._failed(exc)
+            finally:
+                self._transport, self._talk = False, None
+            if self._clock.monotonic() - started >= STABLE_AFTER_S:
+                self._backoff.reset()
+            await self._pause(self._backoff.next_s())
+
+    async def _next_address(self) -> LinkAddress:
+        while True:
+            address = self._address if isinstance(self._address, LinkAddress) else await self._address()
+            self._enrolled = address is not None
+            if address is not None:
+                return address
+            self._wake.clear()
+            await self._wake.wait()
+
+    async def _pause(self, seconds: float) -> None:
+        if self._wake.is_set():
+            self._wake.clear()
+            return
+        try:
+            async with self._clock.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        self._wake.clear()
+
+    def _failed(self, exc: Exception) -> None:
+        text = f"{exc.code}: {exc.detail}" if isinstance(exc, HubError) else f"{type(exc).__name__}: {exc}"
+        if isinstance(exc, SyncError):
+            self.report(exc.code, exc.detail)
+        if text != self._last_error:
+            log.warning("sync.link_down", extra={"reason": text})
+        self._last_error = text
+
+    async def _once(self, address: LinkAddress) -> None:
+        """One connection from its start to its end; always raises."""
+        self._connections += 1
+        async with self._link.connect(address) as session:
+            self._transport = True
+            talk = Conversation(self, address, session, self._connections)
+            self._talk = talk
+            try:
+                await talk.run()
+            except BaseExceptionGroup as group:
+                raise _first_of(group) from group
+
+    # -- what a conversation tells us --------------------------------------------------------------------------------
+
+    def heard(self, message: Message) -> None:
+        """The cloud application has spoken, signed and on this connection."""
+        self._answered = self._clock.monotonic()
+        if isinstance(message, Hello):
+            self._last_error = ""
+            self._uninterpreted = message.uninterpreted
+            for code in ("sync.link_down", "sync.too_old", "sync.codec"):
+                self._problems.pop(code, None)
+        if isinstance(message, Hello | Pong):
+            self._providers = dict(message.providers)
+        if isinstance(message, Confirm):
+            self._uninterpreted = message.uninterpreted
+
+    def confirmed(self, seq: int) -> None:
+        """The cursor has moved, durably."""
+        self._confirmed = seq
+        self._confirmed_at = self._clock.monotonic()
+        self._problems.pop("sync.proof_mismatch", None)
+        if seq >= self._db.head.seq:
+            self._problems.pop("sync.cloud_restored", None)
+
+    def lowered(self, seq: int) -> None:
+        """The cloud has lost what lies beyond `seq`; it is being sent again."""
+        self._confirmed = seq
+        self.report("sync.cloud_restored", "The cloud has lost entries that it had confirmed; they are sent again.")
+
+    def report(self, code: str, detail: str) -> None:
+        """Keep a problem for health; logged once."""
+        if self._problems.get(code) != detail:
+            log.warning("sync.problem", extra={"problem": code, "detail": detail})
+        self._problems[code] = detail
+
+
+class Conversation:
+    """One connection: its engine, and the tasks that carry out what it decides."""
+
+    def __init__(self, owner: CloudSync, address: LinkAddress, session: LinkSession, connection: int) -> None:
+        self._owner = owner
+        self._db = owner._db
+        self._clock = owner._clock
+        self._signer = owner._signer
+        self._runtime = owner._runtime
+        self._address = address
+        self._session = session
+        self._connection = connection
+        self._sealer = Sealer(address.topic("up"), key_id_of(owner._signer.public_key), owner._signer.sign)
+        self._changed = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._newest: Confirm | None = None
+        self._keys: dict[str, bytes] = {}
+        self._root = b""
+        self._heard_at = owner._clock.monotonic()
+        self.engine = HubEngine(b"", 0, b"")
+
+    async def run(self) -> None:
+        """Say hello and converse until the connection ends; always raises."""
+        await self._first_hello()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._hear(), name="sync.hear")
+            group.create_task(self._speak(), name="sync.speak")
+            group.create_task(self._follow(), name="sync.follow")
+            group.create_task(self._move_cursor(), name="sync.cursor")
+            group.create_task(self._beat(), name="sync.beat")
+
+    # -- hello -------------------------------------------------------------------------------------------------------
+
+    async def _first_hello(self) -> None:
+        nonce = self._runtime.ids.token_bytes(NONCE_BYTES)
+        hello = await self._hello(nonce)
+        confirmed = await self._db.read("sync.cursor", _confirmed_cursor)
+        self.engine = HubEngine(nonce, confirmed.seq, hello.line, limits=self._owner._limits)
+        await self._say(hello)
+
+    async def _hello(self, nonce: bytes) -> Hello:
+        def read(connection: sqlite3.Connection) -> tuple[Cursor, StoredProof | None, dict[str, bytes], bytes]:
+            bound = enrolment.get(connection)
+            root = bound.root_key if bound else b""
+            keys = enrolment.cloud_keys(connection) | ({key_id_of(root): root} if root else {})
+            return cursors.get(connection, cursors.APPLIED), cursors.latest_proof(connection), keys, root
+
+        applied, proof, keys, self._root = await self._db.read("sync.hello", read)
+        self._keys.update(keys)
+        head, confirmed = self._db.head, await self._db.read("sync.cursor", _confirmed_cursor)
+        return Hello(
+            nonce=nonce,
+            connection=self._connection,
+            line=head.line,
+            head_seq=head.seq,
+            head_hash=head.hash,
+            limits=self._owner._limits,
+            proof=Proof(proof.key_id, proof.line, proof.seq, proof.hash, proof.time_us, proof.signature)
+            if proof
+            else None,
+            applied=Place(applied.line, applied.seq, applied.hash) if applied.seq else None,
+            confirmed=Place(confirmed.line, confirmed.seq, confirmed.hash) if confirmed.seq else None,
+            boot=self._runtime.boot,
+            start=self._runtime.start_id,
+            clock_trusted=self._clock.trusted(),
+            time_us=self._clock.now_us(),
+            versions={"hubd": hubd.__version__},
+            reach={name: list(values) for name, values in self._owner._reach().items()},
+        )
+
+    # -- in ----------------------------------------------------------------------------------------------------------
+
+    async def _hear(self) -> None:
+        async for raw in self._session.messages():
+            message = self._opened(raw)
+            if message is None:
+                continue
+            self._owner.heard(message)
+            self._heard_at = self._clock.monotonic()
+            for action in self.engine.hear(message, self._heard_at):
+                await self._do(action)
+            self._changed.set()
+        raise ConnectionResetError("the connection to the broker ended")
+
+    def _opened(self, raw: bytes) -> Message | None:
+        """The message, if it is for this connection and signed by a key that the root vouches for; else None."""
+        try:
+            frame = open_frame(raw)
+            if frame.to != self.engine.nonce:
+                return None  # for another connection: an older one of ours, or a clone's
+            key = self._keys.get(frame.key_id)
+            if key is not None:
+                known = frame.check(self._address.topic("down"), key, verify_signature)
+                return frame.message() if known else self._forged("its signature is wrong")
+            message = frame.message()
+        except SyncError as exc:
+            self._owner.report(exc.code, exc.detail)
+            return None
+        if not isinstance(message, Hello) or not self._learn_keys(message.keys):
+            return self._forged(f"key {frame.key_id[:16]} is not known")
+        key = self._keys.get(frame.key_id, b"")
+        known = frame.check(self._address.topic("down"), key, verify_signature)
+        return message if known else self._forged("its signature is wrong")
+
+    def _forged(self, why: str) -> Message | None:
+        self._owner.report("sync.not_the_cloud", f"Something that is not the cloud answers: {why}.")
+        return None
+
+    def _learn_keys(self, certificates: tuple[KeyCertificate, ...]) -> bool:
+        """Believe keys that the pinned root has signed; the journal's entry makes them last."""
+        learned = False
+        for key_id, public_key, signature in ((c.key_id, c.public_key, c.root_signature) for c in certificates):
+            good = verify_signature(self._root, signature, key_bytes(key_id, public_key))
+            if good and key_id == key_id_of(public_key):
+                self._keys[key_id] = public_key
+                learned = True
+        return learned
+
+    # -- actions -----------------------------------------------------------------------------------------------------
+
+    async def _do(self, action: act.Action) -> None:
+        match action:
+            case act.SayHello():
+                await self._say(await self._hello(self.engine.nonce))
+            case act.MoveCursor(confirm):
+                self._newest = confirm
+                self._moved.set()
+            case act.LowerCursor(seq):
+                await self._lower_cursor(seq)
+            case act.OpenLine(reason, _):
+                await self._open_line(reason)
+            case act.AnswerHash(seq):
+                await self._say(await self._hash_of(seq))
+            case act.Apply(batch):
+                await self._apply(batch)
+            case act.SendDocuments(ids):
+                await self._send_documents(ids)
+            case act.FetchForgotten(span):
+                await self._fetch_forgotten(span.line, span.from_seq, span.upto_seq)
+            case act.KeepForgotten(batch):
+                await self._owner._receiver.keep_forgotten(batch)
+            case act.GiveForgotten(wanted):
+                for forgotten in await self._owner._receiver.forgotten_by_the_cloud(wanted):
+                    await self._say(forgotten)
+            case act.Say(message):
+                await self._say(message)
+            case act.EndSession(reason):
+                raise ConnectionResetError(reason)
+            case act.Report(code, detail):
+                self._owner.report(code, detail)
+
+    async def _apply(self, batch: Entries) -> None:
+        """Apply and confirm; what this program cannot read stays unconfirmed and never stops what goes up (E15)."""
+        try:
+            answer = await self._owner._receiver.apply(batch, self.engine.repeated_upto)
+        except SyncError as exc:
+            self._owner.report(exc.code, exc.detail)
+        else:
+            await self._say(answer)
+
+    async def _open_line(self, reason: str) -> None:
+        """Open a new line on our present head, unless something else has opened one since (S2, S3, S11)."""
+        line = self._runtime.ids.token_bytes(LINE_BYTES)
+        why = LineReason.FORK if reason == "fork" else LineReason.STALE
+        stale = self.engine.line
+
+        def work(tx: Tx) -> bytes:
+            if tx.head.line != stale:
+                return tx.head.line
+            return open_new_line(tx, self._signer, line, why).line
+
+        opened = await self._db.write("sync.open_line", work)
+        log.warning("sync.line_opened", extra={"reason": reason, "line": opened.hex()})
+        self.engine.line_opened(opened)
+
+    async def _hash_of(self, seq: int) -> HashIs:
+        def read(connection: sqlite3.Connection) -> tuple[bytes, bytes]:
+            return journal.line_at(connection, seq) or b"", journal.hash_at(connection, seq) or b""
+
+        line, hash_ = await self._db.read("sync.hash_at", read)
+        return HashIs(seq, line, hash_)
+
+    async def _send_documents(self, ids: tuple[bytes, ...]) -> None:
+        for group in await self._owner._sender.documents(ids, self.engine.batch_limits):
+            await self._say(Documents(tuple(group)))
+
+    async def _fetch_forgotten(self, line: bytes, from_seq: int, upto_seq: int) -> None:
+        complete = await self._db.read(
+            "sync.forgotten", lambda c: mirror.forgotten_range_complete(c, line, from_seq, upto_seq)
+        )
+        if not complete:
+            await self._say(ForgottenWanted(line, from_seq, upto_seq))
+
+    # -- out ---------------------------------------------------------------------------------------------------------
+
+    async def _say(self, message: Message, *, compress: bool = True) -> None:
+        to = self.engine.peer_nonce or NO_NONCE
+        await self._session.send(self._sealer.seal(message, to, compress=compress))
+
+    async def _follow(self) -> None:
+        """Notice new entries."""
+        seq = self._db.head.seq
+        while True:
+            seq = await self._db.moved_beyond(seq)
+            self._changed.set()
+
+    async def _speak(self) -> None:
+        """Send batches for as long as there are entries and room; then wait for either."""
+        while True:
+            self._changed.clear()
+            engine = self.engine
+            room = engine.room
+            after = engine.sent_upto
+            if not room or self._db.head.seq <= after:
+                await self._changed.wait()
+                continue
+            for batch in await self._owner._sender.batches(after, room, engine.batch_limits):
+                if engine.sent_upto != batch.from_seq - 1 or not engine.room:
+                    break  # the cloud has asked for something else meanwhile
+                engine.sent(batch.from_seq, batch.from_seq + len(batch.entries) - 1, self._clock.monotonic())
+                await self._say(batch, compress=engine.compress(batch.from_seq))
+
+    async def _beat(self) -> None:
+        """Ask the cloud application now and then, notice its silence, and send again what it did not confirm."""
+        count = 0
+        while True:
+            await self._clock.sleep(PING_EVERY_S if self.engine.talking else HELLO_TIMEOUT_S)
+            now = self._clock.monotonic()
+            if not self.engine.talking or now - self._heard_at > ANSWER_TIMEOUT_S:
+                raise TimeoutError("the cloud application does not answer")
+            count += 1
+            await self._say(Ping(count))
+            if self.engine.tick(now):
+                self._changed.set()
+
+    # -- the confirmed cursor ----------------------------------------------------------------------------------------
+
+    async def _move_cursor(self) -> None:
+        """Make the newest confirmation durable. Confirmations are cumulative, so those between may be left out."""
+        while True:
+            await self._moved.wait()
+            self._moved.clear()
+            confirm, self._newest = self._newest, None
+            if confirm is not None:
+                await self._move_to(confirm)
+
+    async def _move_to(self, confirm: Confirm) -> None:
+        if not await self._db.read("sync.check", lambda connection: self._proven(connection, confirm)):
+            return
+        await self._db.write("sync.confirm", lambda tx: _keep_proof(tx, confirm, self._clock.now_us()))
+        self._owner.confirmed(confirm.upto_seq)
+
+    async def _lower_cursor(self, seq: int) -> None:
+        """The cloud holds less than it has proven (S7): what it lost counts as unconfirmed until it is proven again."""
+
+        def work(tx: Tx) -> None:
+            line, hash_ = journal.line_at(tx.connection, seq), journal.hash_at(tx.connection, seq)
+            lower = Cursor(line or b"", seq, hash_ or bytes(32), self._clock.now_us())
+            if seq < _confirmed_cursor(tx.connection).seq:
+                cursors.put(tx, cursors.CONFIRMED, lower)
+
+        self._newest = None
+        await self._db.write("sync.lower_cursor", work)
+        self._owner.lowered(seq)
+
+    def _proven(self, connection: sqlite3.Connection, confirm: Confirm) -> bool:
+        """S6: key, tenant, hub, line, and our own hash at that place must agree; nothing else moves the cursor."""
+        proof = confirm.proof
+        own = journal.hash_at(connection, confirm.upto_seq)
+        line = journal.line_at(connection, confirm.upto_seq)
+        if proof is None or own is None or own != confirm.hash or line != confirm.line:
+            self._owner.report("sync.proof_mismatch", "The cloud confirms something that this hub did not write.")
+            return False
+        place = Place(proof.line, proof.seq, proof.hash)
+        signed = proof_bytes(self._address.tenant, self._signer.hub_id, place, proof.time_us)
+        agrees = place == Place(confirm.line, confirm.upto_seq, confirm.hash)
+        if not agrees or not verify_signature(self._keys.get(proof.key_id, b""), proof.signature, signed):
+            self._owner.report("sync.proof_mismatch", "A confirmation carries a proof that does not hold.")
+            return False
+        return True
+
+
+def _confirmed_cursor(connection: sqlite3.Connection) -> Cursor:
+    return cursors.get(connection, cursors.CONFIRMED)
+
+
+def _keep_proof(tx: Tx, confirm: Confirm, now_us: int) -> None:
+    proof = confirm.proof
+    assert proof is not None, "a confirmation is proven before the cursor moves"
+    cursors.put(tx, cursors.CONFIRMED, Cursor(confirm.line, confirm.upto_seq, confirm.hash, now_us))
+    cursors.add_proof(tx, StoredProof(proof.line, proof.seq, proof.hash, proof.key_id, proof.time_us, proof.signature))
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that ended a conversation: one that we handle if any, else the first, so that nothing is hidden."""
+    leaves: list[BaseException] = []
+    waiting: list[BaseException] = [group]
+    while waiting:
+        exc = waiting.pop(0)
+        waiting.extend(exc.exceptions) if isinstance(exc, BaseExceptionGroup) else leaves.append(exc)
+    for exc in leaves:
+        if not isinstance(exc, OSError | SyncError | StoreError | TimeoutError):
+            return exc
+    return leaves[0]
