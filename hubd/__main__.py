@@ -1,0 +1,8 @@
+"""`python -m hubd` is `hubd`."""
+
+from __future__ import annotations
+
+from hubd.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""`hubd`, the daemon's command: arguments, configuration, signals, exit codes. What runs is built by `hubd.daemon`.
+
+Exit codes: 0 stopped in order, 1 failed (the service manager starts it anew), 2 usage or configuration (it does not).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import fcntl
+import logging
+import os
+import resource
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated
+
+import typer
+
+from hubd import __version__
+from hubd.config import Config, load_config
+from hubd.errors import ConfigError, HubError
+from hubd.logs import set_up_logging
+
+log = logging.getLogger(__name__)
+
+OPEN_FILES_WANTED = 8192
+"""Tills, event streams, devices and database files together."""
+LOCK_FILE = "hub.lock"
+FAILED = 1
+WRONG_CONFIGURATION = 2
+RETRIED_CODES = frozenset({"config.port_taken", "config.socket"})
+"""Configuration that may come right by itself: another program may end. These exit with 1 and are tried again."""
+
+app = typer.Typer(
+    name="hubd",
+    help="The store hub. `hubctl` looks at it, `hubd run` is what the service manager starts.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="hubd.toml; default: where an installed hub has it.")
+]
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        _say(f"hubd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Keep a shop trading when the Internet or the cloud is gone."""
+
+
+@app.command("check-config")
+def check_config(config_file: ConfigOption = None) -> None:
+    """Say whether the configuration can be used; start nothing."""
+    load_config(config_file)
+    _say("The configuration is good.")
+
+
+@app.command()
+def run(config_file: ConfigOption = None) -> None:
+    """Run the hub until SIGTERM or SIGINT."""
+    config = load_config(config_file)
+    prepare_process()
+    set_up_logging(config.log.level)
+    with only_one(config.paths.data):
+        asyncio.run(serve(config))
+
+
+@app.command()
+def demo(
+    directory: Annotated[Path, typer.Option("--dir", help="Where the demo store keeps its state.")] = Path(".demo"),
+    https_port: Annotated[int, typer.Option(help="Port of page and API; 0: any free one.")] = 8443,
+    http_port: Annotated[int, typer.Option(help="Port without TLS; 0: any free one.")] = 8080,
+) -> None:
+    """Run a whole demo store: hub, cloud, simulated terminals; a second start goes on where the first stopped."""
+    from hubd import demo as demo_store
+
+    prepare_process()
+    settings = demo_store.DemoSettings(directory.absolute(), https_port, http_port)
+    with only_one(settings.directory):
+        asyncio.run(until_stopped(lambda stop: demo_store.serve(settings, stop, _say)))
+
+
+# -- the process -------------------------------------------------------------------------------------------------------
+
+
+def prepare_process() -> None:
+    """Limits and masks that do not depend on who started us: many files, no core dump with keys, private files."""
+    faulthandler.enable()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES_WANTED if hard == resource.RLIM_INFINITY else min(OPEN_FILES_WANTED, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    os.umask(0o077)
+
+
+@contextmanager
+def only_one(data: Path) -> Iterator[None]:
+    """Hold the data directory: two hubs on one journal are two writers. The kernel lets go of it, however we end."""
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(data / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise ConfigError(
+            "config.data_unusable",
+            f"{exc.filename or data} cannot be used: {exc.strerror}.",
+            remedy="Give the directory to the user who runs the hub, or set paths.data.",
+        ) from exc
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HubError(
+                "hub.already_running",
+                f"Another hub runs on {data}.",
+                remedy="`hubctl status` talks to it; stop it first, or use another directory.",
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+async def until_stopped(body: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Run `body` with an event that SIGTERM and SIGINT set. A second signal ends the process at once."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def asked(number: signal.Signals) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        log.info("hub.asked_to_stop", extra={"signal": number.name})
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked, number)
+    try:
+        await body(stop)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+async def serve(config: Config) -> None:
+    """Run the hub of this configuration until a signal."""
+    from hubd.daemon import running_hub
+    from hubd.runtime import system_runtime
+    from hubd.sdnotify import ServiceManager
+
+    async def body(stop: asyncio.Event) -> None:
+        async with running_hub(config, system_runtime(), ServiceManager.from_environ()) as daemon:
+            _say(f"hubd {__version__} trades. Page and API: https://localhost:{daemon.https_port}")
+            _say(f"On this machine without TLS: http://localhost:{daemon.http_port}  API: …/docs")
+            await stop.wait()
+
+    await until_stopped(body)
+    log.info("hub.stopped")
+
+
+def log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What nobody caught goes through the log, which takes card data out, and not straight to standard error."""
+    log.critical("hub.failed", exc_info=(kind, error, trace))
+
+
+def exit_code_of(error: HubError) -> int:
+    """2 for what only a person can mend, 1 for what another start may."""
+    if isinstance(error, ConfigError) and error.code not in RETRIED_CODES:
+        return WRONG_CONFIGURATION
+    return FAILED
+
+
+def main() -> None:
+    """Run hubd and leave with its exit code; what nobody caught is logged, and the code is 1."""
+    sys.excepthook = log_uncaught
+    try:
+        app()
+    except HubError as error:
+        sys.stderr.write(f"{error.code}: {error.detail}\n" + (f"{error.remedy}\n" if error.remedy else ""))
+        log.debug("hub.refused_to_start", extra={"code": error.code})
+        sys.exit(exit_code_of(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
