@@ -38,6 +38,7 @@ MOVED = {TransactionState.APPROVED, TransactionState.STORED, TransactionState.FO
 ENQUIRIES_MAX = 40
 ENQUIRY_INTERVAL_S = 30.0
 READY_TIMEOUT_S = 900.0
+SETTLE_S = 20.0
 
 Spoil = Callable[[int, bytes], list[Delivery]]
 """What becomes of the n-th block of one direction."""

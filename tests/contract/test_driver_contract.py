@@ -518,9 +518,12 @@ def test_an_echo_of_a_refusal_does_not_refuse_the_next_payment(driver_id: str, u
         async with bench(driver_id, url) as made:
             await made.terminal.baseline()
             made.line.watch(spoil_device=lambda _, data: [Delivery(data), Delivery(data, 0.1)])
-            assert isinstance((await made.pay(Money(1020, EUR))).outcome, NotStarted)
+            refused = await made.terminal.authorize(made.request(Money(1020, EUR)), lambda _: None)
+            assert isinstance(refused, NotStarted)
             made.line.watch()
-            (await made.pay(AMOUNT)).judge(AMOUNT)
+            payment = await made.pay(AMOUNT)
+            payment.judge(AMOUNT)
+            assert isinstance(payment.outcome, Approved)
 
     run(main())
 
