@@ -139,7 +139,12 @@ class Report:
         parts = [f"## {self.title}", self.text]
         if self.targets:
             rows = [
-                (target.what, target.wanted, f"{number(target.measured)}{target.unit}", "yes" if target.reached else "no")
+                (
+                    target.what,
+                    target.wanted,
+                    f"{number(target.measured)}{target.unit}",
+                    "yes" if target.reached else "no",
+                )
                 for target in self.targets
             ]
             parts.append(table(("target", "wanted", "measured", "reached"), rows))

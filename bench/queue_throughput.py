@@ -59,9 +59,7 @@ def measure(options: Options) -> dict[Key, Rate]:
                     if variant == RAW:
                         rate = raw(clients, seconds, fsync_ms)
                     else:
-                        answer = run_self(
-                            "bench.queue_throughput", "one", variant, clients, seconds, fsync_ms=fsync_ms
-                        )
+                        answer = run_self("bench.queue_throughput", "one", variant, clients, seconds, fsync_ms=fsync_ms)
                         rate = Rate(**json.loads(answer))
                     found.setdefault((variant, clients, fsync_ms), []).append(rate)
     return {key: median_rate(rates) for key, rates in found.items()}

@@ -19,14 +19,18 @@ from hubd.model.permissions import TILL_PERMISSIONS
 from hubd.model.policy import SHIPPED, SHIPPED_VERSION, Elapsed
 from hubd.ports import ByteStream
 from hubd.runtime import Runtime, system_runtime
-from hubd.services.access import Caller
+from hubd.services.access import Caller, token_digest
 from hubd.services.bundle import Services
 from hubd.services.pins import ThreadedScrypt
 from hubd.services.taking import OutageView, Taken, TakePayment, TerminalView, take
 from hubd.store import journal, payments
 from hubd.store.tx import Tx
+from hubd.supervisor import Supervisor
 
 TILLS = 8
+"""Tills that take payments in this process."""
+PAIRED = 64
+"""Tills that are paired: enough for many callers over the API, each with its share of calls and streams."""
 LOCATION = "018f0000-0000-7000-8000-000000000001"
 POLICY = replace(SHIPPED["terminal"], enabled=True)
 
@@ -40,7 +44,9 @@ class Shop:
     """What a bench asks for payments."""
 
     services: Services
+    supervisor: Supervisor
     runtime: Runtime
+    signer: KeySigner
     callers: tuple[Caller, ...]
     outage: OutageView
 
@@ -70,9 +76,30 @@ class Shop:
         return await self.services.db.write("payment.take", work)
 
 
+def till_id(number: int) -> str:
+    return f"018f0000-0000-7000-8000-{number + 16:012x}"
+
+
+def till_token(number: int) -> str:
+    """As long as a token is; nothing that leaves a bench."""
+    return f"bench-{number:037d}"
+
+
 def _caller(number: int) -> Caller:
-    device = f"018f0000-0000-7000-8000-0000000000{number + 16:02x}"
-    return Caller(device, None, LOCATION, TILL_PERMISSIONS, "en")
+    return Caller(till_id(number), None, LOCATION, TILL_PERMISSIONS, "en")
+
+
+def _paired(number: int) -> Draft:
+    body = {
+        "kind": "till",
+        "name": f"Till {number + 1}",
+        "location": LOCATION,
+        "origin": "",
+        "language": "en",
+        "token_sha256": token_digest(till_token(number)).hex(),
+        "public_key": None,
+    }
+    return Draft("device.paired", till_id(number), "hub", body)
 
 
 def _set_up(policy: dict[str, object], at_us: int) -> Callable[[Tx], None]:
@@ -89,6 +116,8 @@ def _set_up(policy: dict[str, object], at_us: int) -> Callable[[Tx], None]:
     def work(tx: Tx) -> None:
         journal.append(tx, Draft("location.set", LOCATION, "hub", place))
         journal.append(tx, Draft("setting.changed", "outage_policy.terminal", "hub", setting))
+        for number in range(PAIRED):
+            journal.append(tx, _paired(number))
 
     return work
 
@@ -112,4 +141,6 @@ async def shop(place: Path) -> AsyncIterator[Shop]:
         if hub.services.db.head.seq < 2:
             await hub.services.db.write("bench.set_up", _set_up(POLICY.as_json(), now))
         outage = OutageView("018f0000-0000-7000-8000-0000000000ff", now - 60_000_000, Elapsed(60, 61), True)
-        yield Shop(hub.services, runtime, tuple(_caller(number) for number in range(TILLS)), outage)
+        yield Shop(
+            hub.services, hub.supervisor, runtime, signer, tuple(_caller(number) for number in range(TILLS)), outage
+        )
