@@ -1,0 +1,304 @@
+"""The hub's side of enrolment: binds it to a tenant and a store, and keeps its short-lived broker credentials fresh.
+
+Two HTTPS requests to the cloud's address (docs/reference/sync.asyncapi.yaml, "Enrolment"):
+
+    POST /enrol  {protocol, code, public_key, nonce, signature}   signature over ENROL | str8 code | public_key | nonce
+    POST /renew  {protocol, hub_id, nonce, time_us, signature}    signature over RENEW | hub_id | nonce | i64 time_us
+
+both answered with tenant, store, locations, root key, broker and credentials. The binding is an entry
+(`hub.enrolled`); the credentials are a file beside the hub's key, because they are secrets and change by the hour.
+A hub that is not enrolled trades all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import ssl
+import struct
+from pathlib import Path
+
+import httpx2
+import msgspec
+
+from hubd.config import CloudConfig
+from hubd.errors import ConfigError, HubError, Retry, SyncError
+from hubd.model.entry import Draft
+from hubd.ports import LinkAddress, Signer
+from hubd.runtime import Runtime
+from hubd.services.access import Caller
+from hubd.store import enrolment, journal, people
+from hubd.store.db import Database
+from hubd.store.enrolment import Enrolment as Bound
+from hubd.store.tx import Tx
+
+log = logging.getLogger(__name__)
+
+PROTOCOL = 1
+ENROL_DOMAIN = b"hubd.enrol.v1\0"
+RENEW_DOMAIN = b"hubd.renew.v1\0"
+NONCE_BYTES = 16
+CODE_MAX = 200
+REQUEST_TIMEOUT_S = 15.0
+RENEW_BEFORE_US = 15 * 60 * 1_000_000
+CREDENTIALS_FILE = "cloud.json"
+
+
+class BrokerPlace(msgspec.Struct, frozen=True):
+    """Where the topics are."""
+
+    host: str
+    port: int
+    tls: bool = True
+    ca_pem: str = ""
+    """The CA of the broker's certificate; empty: the system's list."""
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """What the broker lets the hub in with, for a while."""
+
+    username: str
+    password: str
+    expires_at_us: int = 0
+    """0: they do not end."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A location as the cloud names it."""
+
+    id: str
+    name: str
+    zone: str
+    currency: str
+    country: str
+
+
+class Granted(msgspec.Struct, frozen=True):
+    """The cloud's answer to both requests."""
+
+    tenant: str
+    store: str
+    root_key: str
+    broker: BrokerPlace
+    credentials: Credentials
+    locations: tuple[Place, ...] = ()
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What the file beside the key holds."""
+
+    cloud: str
+    granted: Granted
+
+
+def enrol_bytes(code: str, public_key: bytes, nonce: bytes) -> bytes:
+    """What the hub signs to enrol."""
+    raw = code.encode("utf-8")
+    return ENROL_DOMAIN + bytes((len(raw),)) + raw + public_key + nonce
+
+
+def renew_bytes(hub_id: bytes, nonce: bytes, time_us: int) -> bytes:
+    """What the hub signs to get fresh credentials."""
+    return RENEW_DOMAIN + hub_id + nonce + struct.pack(">q", time_us)
+
+
+class Enrolment:
+    """Enrols once, renews for ever, and tells the cloud link where to go."""
+
+    def __init__(self, db: Database, runtime: Runtime, signer: Signer, config: CloudConfig, folder: Path) -> None:
+        self._db = db
+        self._runtime = runtime
+        self._signer = signer
+        self._config = config
+        self._file = folder / CREDENTIALS_FILE
+        self._kept: Kept | None = None
+        self._loaded = False
+
+    async def enrol(self, cloud: str, code: str, caller: Caller) -> Bound:
+        """Bind this hub by a one-time code; durable on return. The same tenant again only renews the credentials.
+
+        Raises `enrolment.refused` for a code the cloud does not take, `enrolment.other_tenant` when the hub belongs to
+        another tenant already, `enrolment.unreachable` when the cloud does not answer.
+        """
+        address = _https(cloud)
+        if not code or len(code.encode("utf-8")) > CODE_MAX:
+            raise SyncError(
+                "enrolment.invalid_code", "This is not an enrolment code.", remedy="Copy it from the cloud."
+            )
+        nonce = self._runtime.ids.token_bytes(NONCE_BYTES)
+        signature = self._signer.sign(enrol_bytes(code, self._signer.public_key, nonce))
+        granted = await self._ask(
+            f"{address}/enrol",
+            {
+                "protocol": PROTOCOL,
+                "code": code,
+                "public_key": self._signer.public_key.hex(),
+                "nonce": nonce.hex(),
+                "signature": signature.hex(),
+            },
+        )
+        bound = await self._db.write("sync.enrol", lambda tx: _bind(tx, granted, caller))
+        await self._keep(Kept(address, granted))
+        return bound
+
+    async def address(self) -> LinkAddress | None:
+        """Topics and credentials, renewed in time; None while the hub is not enrolled."""
+        kept = await self._load()
+        bound = await self._db.read("sync.bound", enrolment.get)
+        if kept is None or bound is None:
+            return None
+        expires = kept.granted.credentials.expires_at_us
+        if expires and expires - self._runtime.clock.now_us() < RENEW_BEFORE_US:
+            kept = await self._renew(kept)
+        hub_id = self._signer.hub_id.hex()
+        credentials = kept.granted.credentials
+        return LinkAddress(
+            tenant=bound.tenant,
+            hub_id=hub_id,
+            client_id=f"{hub_id}-{self._runtime.start_id}",
+            username=credentials.username,
+            password=credentials.password,
+        )
+
+    async def broker(self) -> BrokerPlace | None:
+        """Where the broker is, as enrolment told."""
+        kept = await self._load()
+        return kept.granted.broker if kept else None
+
+    async def tls(self, broker: BrokerPlace) -> ssl.SSLContext | None:
+        """The context for the broker's connection; None where it has no TLS (a broker on this machine)."""
+        if not broker.tls:
+            return None
+        return await asyncio.to_thread(_tls_context, broker.ca_pem)
+
+    async def _renew(self, kept: Kept) -> Kept:
+        nonce, now_us = self._runtime.ids.token_bytes(NONCE_BYTES), self._runtime.clock.now_us()
+        try:
+            granted = await self._ask(
+                f"{kept.cloud}/renew",
+                {
+                    "protocol": PROTOCOL,
+                    "hub_id": self._signer.hub_id.hex(),
+                    "nonce": nonce.hex(),
+                    "time_us": now_us,
+                    "signature": self._signer.sign(renew_bytes(self._signer.hub_id, nonce, now_us)).hex(),
+                },
+            )
+        except SyncError as exc:
+            # The old ones may still do: by its own clock, which may be wrong, the hub cannot know.
+            log.warning("sync.credentials_not_renewed", extra={"code": exc.code})
+            return kept
+        renewed = Kept(kept.cloud, granted)
+        await self._keep(renewed)
+        return renewed
+
+    async def _ask(self, url: str, body: dict[str, object]) -> Granted:
+        try:
+            async with httpx2.AsyncClient(timeout=REQUEST_TIMEOUT_S, verify=await self._cloud_tls()) as client:
+                answer = await client.post(url, json=body)
+        except httpx2.HTTPError as exc:
+            raise SyncError(
+                "enrolment.unreachable",
+                "The cloud does not answer.",
+                remedy="Check the address and the line; the hub trades without the cloud meanwhile.",
+                retry=Retry.SAME_REQUEST,
+                retry_after_s=30,
+            ) from exc
+        if answer.status_code != 200:
+            raise SyncError(
+                "enrolment.refused",
+                f"The cloud refused ({answer.status_code}).",
+                remedy="Ask for a new code: each serves once and not for long.",
+            )
+        try:
+            return msgspec.json.decode(answer.content, type=Granted)
+        except msgspec.DecodeError as exc:
+            raise SyncError(
+                "enrolment.not_a_cloud", "What answered is not the cloud.", remedy="Check the address."
+            ) from exc
+
+    async def _cloud_tls(self) -> ssl.SSLContext | bool:
+        if not self._config.ca_file:
+            return True
+        pem = await asyncio.to_thread(Path(self._config.ca_file).read_text, "ascii")
+        return await asyncio.to_thread(_tls_context, pem)
+
+    async def _load(self) -> Kept | None:
+        if not self._loaded:
+            self._kept = await asyncio.to_thread(_read, self._file)
+            self._loaded = True
+        return self._kept
+
+    async def _keep(self, kept: Kept) -> None:
+        await asyncio.to_thread(_write, self._file, msgspec.json.encode(kept))
+        self._kept, self._loaded = kept, True
+
+
+def _https(cloud: str) -> str:
+    address = cloud.rstrip("/")
+    if not address.startswith("https://"):
+        raise ConfigError(
+            "enrolment.not_https", "The cloud's address does not begin with https://.", remedy="Correct the address."
+        )
+    return address
+
+
+def _bind(tx: Tx, granted: Granted, caller: Caller) -> Bound:
+    before = enrolment.get(tx.connection)
+    if before is not None and before.tenant != granted.tenant:
+        raise SyncError(
+            "enrolment.other_tenant",
+            "This hub belongs to another tenant.",
+            remedy="Export and reset the hub before it changes hands.",
+        )
+    if before is not None and before.store == granted.store and before.root_key.hex() == granted.root_key:
+        return before
+    body = {
+        "locations": [place.id for place in granted.locations],
+        "root_key": granted.root_key,
+        "store": granted.store,
+        "tenant": granted.tenant,
+    }
+    journal.append(tx, Draft("hub.enrolled", "", caller.actor, body))
+    for place in granted.locations:
+        if people.location(tx.connection, place.id) is None:
+            fields = {"name": place.name, "zone": place.zone, "currency": place.currency, "country": place.country}
+            journal.append(tx, Draft("location.set", place.id, caller.actor, fields))
+    bound = enrolment.get(tx.connection)
+    assert bound is not None, "the projection has just written it"
+    return bound
+
+
+def _tls_context(ca_pem: str) -> ssl.SSLContext:
+    context = ssl.create_default_context(cadata=ca_pem or None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _read(file: Path) -> Kept | None:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Kept)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as exc:
+        raise HubError(
+            "enrolment.damaged", f"{file.name} cannot be read.", remedy="Enrol again; the journal is not touched."
+        ) from exc
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Whole or absent after a power cut: beside it, synced, renamed, the directory synced."""
+    beside = file.with_suffix(".new")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    beside.replace(file)
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
