@@ -37,6 +37,8 @@ class HubFacts:
     """SHA-256 of the CA's public key, 64 hex digits: what the pairing QR pins."""
     addresses: Callable[[], Sequence[str]]
     """`host:port` of the HTTPS server, best first."""
+    ca_pem: bytes = b""
+    """The CA's certificate, for everybody: pinning clients fetch it and compare its key."""
     names: frozenset[str] = frozenset()
     """Host names that a browser may use for this hub, such as `hubd-1a2b3c4d.local`."""
     sync: Callable[[], dict[str, Any]] | None = None

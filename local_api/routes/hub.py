@@ -34,7 +34,7 @@ async def get_hub(call: Call) -> Reply:
         "capabilities": CAPABILITIES,
         "fingerprint": facts.fingerprint,
         "time": rfc3339(services.runtime.clock.now_us()),
-        "clock_trusted": services.runtime.clock.trusted(),
+        "clock_trusted": await asyncio.to_thread(services.runtime.clock.trusted),
         "hub_line": services.feed.hub_line,
     }
     if caller is not None:
@@ -150,6 +150,14 @@ class Streams:
         await send({"type": "websocket.close", "code": 1001})
 
 
+async def get_ca(call: Call) -> Reply:
+    """The CA's certificate; a pinning client compares its key, a browser's owner installs it."""
+    pem = call.context.facts.ca_pem
+    return Reply(
+        pem, media_type="application/x-pem-file", headers={"content-disposition": "inline; filename=hub-ca.pem"}
+    )
+
+
 async def healthz(call: Call) -> Reply:
     """The process answers and its store does."""
     await lists.standing(call.context.services.db)
@@ -263,6 +271,7 @@ def hub_routes(events: Events, document: bytes, docs_page: bytes) -> tuple[Route
         RouteSpec("GET", "/healthz", None, healthz, "Whether process and store answer", reply=dict, tag="health"),
         RouteSpec("GET", "/readyz", None, readyz, "Whether the hub can sell", reply=dict, tag="health"),
         RouteSpec("GET", "/metrics", p.METRICS_READ, metrics, "Numbers for Prometheus", tag="health"),
+        RouteSpec("GET", "/ca.pem", None, get_ca, "The certificate of the hub's own CA", tag="health"),
         RouteSpec("GET", "/openapi.json", None, openapi, "This description", tag="health"),
         RouteSpec("GET", "/docs", None, docs, "This description for people", tag="health"),
     )

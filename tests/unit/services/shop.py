@@ -133,7 +133,11 @@ def shop_runtime(process: bytes = b"1-process") -> Runtime:
 
 @asynccontextmanager
 async def shop(
-    folder: Path, counter: Terminals | None = None, runtime: Runtime | None = None, reason: LineReason | None = None
+    folder: Path,
+    counter: Terminals | None = None,
+    runtime: Runtime | None = None,
+    reason: LineReason | None = None,
+    fingerprint: str = "00" * 32,
 ) -> AsyncIterator[Shop]:
     """Open the shop on the database in `folder`; the second time it goes on with what it has."""
     runtime = runtime or shop_runtime()
@@ -154,7 +158,7 @@ async def shop(
         open_transport=open_transport,
         registry=DRIVERS,
         pins=ThreadedScrypt(runtime.ids.token_bytes),
-        fingerprint="00" * 32,
+        fingerprint=fingerprint,
         line_reason=reason,
     )
     async with asyncio.TaskGroup() as wires, trading_hub(world) as hub:

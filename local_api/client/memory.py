@@ -1,0 +1,66 @@
+"""What a till must not forget: the last `Hub-Line`, and the payments of its last seven days.
+
+Kept in a file if one is given, written before a payment is sent and again when its answer is in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+KEPT_MAX = 5_000
+
+
+@dataclass
+class Memory:
+    """The till's own notes. With `path`, they survive a power cut."""
+
+    path: Path | None = None
+    hub_line: str = ""
+    attempts: dict[str, int] = field(default_factory=dict)
+    """Payment id -> how often it was sent without an answer."""
+    held: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Payment id -> what the hub accepted, in the form of an announcement."""
+
+    @classmethod
+    def load(cls, path: Path) -> Memory:
+        """Read the notes of before, or begin."""
+        if not path.exists():
+            return cls(path)
+        kept = json.loads(path.read_text("utf-8"))
+        return cls(path, kept["hub_line"], kept["attempts"], kept["held"])
+
+    async def attempt(self, payment: str) -> int:
+        """Count one more try of this payment, and return its number."""
+        self.attempts[payment] = self.attempts.get(payment, 0) + 1
+        await asyncio.to_thread(self.save)
+        return self.attempts[payment]
+
+    async def answered(self, payment: dict[str, Any]) -> None:
+        """Keep what the hub accepted."""
+        self.attempts.pop(payment["id"], None)
+        self.held.pop(payment["id"], None)
+        self.held[payment["id"]] = {
+            "id": payment["id"],
+            **payment["accepted"],
+            "state": payment["state"],
+            "amount": payment["total"],
+        }
+        while len(self.held) > KEPT_MAX:
+            del self.held[next(iter(self.held))]
+        await asyncio.to_thread(self.save)
+
+    def save(self) -> None:
+        """Write the notes so that a power cut leaves the old ones or the new ones."""
+        if self.path is None:
+            return
+        temporary = self.path.with_suffix(".new")
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump({"hub_line": self.hub_line, "attempts": self.attempts, "held": self.held}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self.path)
