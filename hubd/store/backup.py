@@ -1,0 +1,469 @@
+"""Backups: made while the hub trades, verified, sealed for public keys only, taken off the disk, and restored.
+
+A backup holds the database, the archives, the settings file and the CA. It never holds the hub's own key: a restored
+hub that kept that key would be a clone. No key that opens a backup lies on the hub's disk. Everything here but the
+`async` functions blocks; the daemon calls it through `Database.read_apart`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, BinaryIO, cast
+
+from hubd.errors import NotFoundError, StoreError
+from hubd.model.entry import Draft, Entry, Json
+from hubd.runtime import IdSource
+from hubd.store import archive_files, cursors, documents, journal, meta, migrations, sealed, verify
+from hubd.store.archive_files import COPY_BYTES, sync_folder
+from hubd.store.db import Database
+from hubd.store.sealed import Recipient, SealError
+from hubd.store.tx import Tx, read_head
+
+DATABASE_NAME = "hub.db"
+ARCHIVE_FOLDER = "archive"
+SUFFIX = ".hubbackup"
+MANIFEST = "manifest.json"
+FORMAT = 1
+MEMBERS_MAX = 10_000
+OLD_SUFFIX = ".before-restore"
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Where the parts of a backup lie. `extra` maps a name in the backup, such as `config/hubd.toml`, to a file."""
+
+    archives: Path
+    extra: dict[str, Path]
+    never: frozenset[Path]
+    """The hub's own key: asking to include it, by whatever name, is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A backup that was made, read back and verified."""
+
+    path: Path
+    sha256: str
+    size: int
+    seq: int
+    hash: str
+    made_at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """The newest verified backup that is not on the hub's disk."""
+
+    place: str
+    sha256: str
+    seq: int
+    hash: str
+    made_at_us: int
+
+
+# -- the recovery code -------------------------------------------------------------------------------------------------
+
+
+def set_up_recovery(tx: Tx, ids: IdSource) -> str:
+    """Make the recovery code and keep only its public key and salt. The code is returned once, to be printed."""
+    code, salt = ids.token_bytes(sealed.CODE_BYTES), ids.token_bytes(sealed.SALT_BYTES)
+    public = sealed.public_key_of(sealed.recovery_private_key(code, salt))
+    meta.put(tx, meta.RECOVERY_SALT, salt.hex())
+    meta.put(tx, meta.RECOVERY_KEY, public.hex())
+    return sealed.recovery_code(code)
+
+
+def recovery_recipient(connection: sqlite3.Connection) -> Recipient | None:
+    """The recovery code's public key; None before set-up."""
+    public = meta.get(connection, meta.RECOVERY_KEY)
+    return Recipient("recovery", bytes.fromhex(public)) if public else None
+
+
+# -- making ------------------------------------------------------------------------------------------------------------
+
+
+async def make(
+    db: Database, folder: Path, contents: Contents, recipients: tuple[Recipient, ...], now_us: int, ids: IdSource
+) -> Made:
+    """Make a backup in `folder` while the hub goes on trading; verified before it is sealed and read back after.
+
+    Raises `backup.unverified` if the copy does not verify (then nothing is left behind), `backup.no_recipient` without
+    keys. The database is copied from one snapshot of a read-only connection: no commit waits for it.
+    """
+    return await db.read_apart("backup", lambda c: make_from(c, folder, contents, recipients, now_us, ids))
+
+
+def make_from(
+    connection: sqlite3.Connection,
+    folder: Path,
+    contents: Contents,
+    recipients: tuple[Recipient, ...],
+    now_us: int,
+    ids: IdSource,
+) -> Made:
+    """The same from a read-only connection; `hubctl backup` uses it while the hub is down."""
+    for path in contents.extra.values():
+        if path.resolve() in {secret.resolve() for secret in contents.never}:
+            raise StoreError("backup.secret", "The hub's own key must not be part of a backup.")
+    folder.mkdir(parents=True, exist_ok=True)
+    work = folder / f"work-{ids.token_bytes(8).hex()}"
+    work.mkdir(mode=0o700)
+    try:
+        copy = work / DATABASE_NAME
+        seq, hash_ = _copy_database(connection, copy, contents.archives)
+        salt = meta.get(connection, meta.RECOVERY_SALT)
+        about: dict[str, Json] = {"format": FORMAT, "made_at_us": now_us, "seq": seq, "hash": hash_.hex(), "salt": salt}
+        part = work / "sealed.part"
+        key = _seal(part, _members(copy, contents), recipients, about, ids.token_bytes)
+        digest = archive_files.sha256_of(part)
+        _check_sealed(part, key)
+        final = folder / f"hub-{seq:012d}-{digest[:4].hex()}{SUFFIX}"
+        part.replace(final)
+        sync_folder(folder)
+        return Made(final, digest.hex(), final.stat().st_size, seq, hash_.hex(), now_us)
+    finally:
+        shutil.rmtree(work)
+
+
+def _copy_database(connection: sqlite3.Connection, copy: Path, archives: Path) -> tuple[int, bytes]:
+    """Copy, and verify the copy: SQLite's own check, then the journal with archives and documents."""
+    target = sqlite3.connect(copy, isolation_level=None)
+    try:
+        connection.backup(target)
+        target.execute("PRAGMA journal_mode=DELETE").fetchall()
+        report = _verify(target, archives)
+        return report.head_seq, report.head_hash
+    finally:
+        target.close()
+
+
+def _verify(connection: sqlite3.Connection, archives: Path) -> verify.Report:
+    try:
+        (answer,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+        report = verify.verify_connection(connection, archives)
+    except sqlite3.DatabaseError as exc:
+        raise StoreError("backup.unverified", "The database in the backup cannot be read.") from exc
+    if answer != "ok" or not report.ok:
+        why = answer if answer != "ok" else report.why or report.archive_why or "documents or proofs do not agree"
+        raise StoreError(
+            "backup.unverified",
+            f"The copy does not verify: {why}",
+            remedy="Run `hubctl journal verify`; older backups are kept.",
+            params={"first_bad_seq": report.first_bad_seq or 0},
+        )
+    return report
+
+
+def _members(copy: Path, contents: Contents) -> Iterator[tuple[str, Path]]:
+    yield DATABASE_NAME, copy
+    if contents.archives.is_dir():
+        for path in sorted(contents.archives.glob("*.jsonl.gz")):
+            yield f"{ARCHIVE_FOLDER}/{path.name}", path
+    for name, path in sorted(contents.extra.items()):
+        if path.is_file():
+            yield name, path
+
+
+def _seal(
+    part: Path,
+    members: Iterable[tuple[str, Path]],
+    recipients: tuple[Recipient, ...],
+    about: dict[str, Json],
+    token_bytes: Callable[[int], bytes],
+) -> bytes:
+    with part.open("wb") as raw:
+        sealer = sealed.Sealer(raw, recipients, about, token_bytes)
+        digests: dict[str, str] = {}
+        with tarfile.open(fileobj=cast("IO[bytes]", sealer), mode="w|") as tar:
+            for name, path in members:
+                digests[name] = archive_files.sha256_of(path).hex()
+                tar.add(path, arcname=name, filter=_anonymous)
+            manifest = part.with_name(MANIFEST)
+            manifest.write_text(json.dumps(digests, sort_keys=True), "utf-8")
+            tar.add(manifest, arcname=MANIFEST, filter=_anonymous)
+        sealer.close()
+        raw.flush()
+        os.fsync(raw.fileno())
+        return sealer.file_key
+
+
+def _anonymous(info: tarfile.TarInfo) -> tarfile.TarInfo:
+    info.uid = info.gid = 0
+    info.uname = info.gname = ""
+    info.mode = 0o600
+    return info
+
+
+class _Chunks:
+    """The unsealed bytes as a file that tarfile can read from front to back."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks, self._rest = chunks, b""
+
+    def read(self, size: int) -> bytes:
+        while len(self._rest) < size and (chunk := next(self._chunks, None)) is not None:
+            self._rest += chunk
+        taken, self._rest = self._rest[:size], self._rest[size:]
+        return taken
+
+    def finish(self) -> None:
+        """Read to the end, so that a missing last chunk is noticed."""
+        for _ in self._chunks:
+            pass
+
+
+def _each_member(source: BinaryIO, header: sealed.Header, key: bytes) -> Iterator[tuple[str, IO[bytes]]]:
+    chunks = _Chunks(sealed.unseal(source, header, key))
+    try:
+        with tarfile.open(fileobj=cast("IO[bytes]", chunks), mode="r|") as tar:
+            for count, info in enumerate(tar):
+                content = tar.extractfile(info) if info.isfile() else None
+                parts = PurePosixPath(info.name).parts
+                if content is None or count > MEMBERS_MAX or info.name.startswith("/") or ".." in parts:
+                    raise SealError("The backup holds something that no backup holds.")
+                yield info.name, content
+        chunks.finish()
+    except tarfile.TarError as exc:
+        raise SealError("The backup is damaged inside.") from exc
+
+
+def _check_sealed(part: Path, key: bytes) -> None:
+    """Read the sealed file back from the disk, with the key that only this moment knows."""
+    seen: dict[str, str] = {}
+    manifest: dict[str, str] | None = None
+    with part.open("rb") as source:
+        header = sealed.read_header(source)
+        for name, content in _each_member(source, header, key):
+            if name == MANIFEST:
+                manifest = json.loads(content.read())
+            else:
+                seen[name] = hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
+    if seen != manifest:
+        raise StoreError("backup.unverified", "The backup read back is not what was written.", remedy="Check the disk.")
+
+
+# -- taking it elsewhere -----------------------------------------------------------------------------------------------
+
+
+def copy_to(made: Made, target_folder: Path) -> Path:
+    """Copy a backup to another disk, sync it and read it back from there; raises `backup.copy_differs`.
+
+    Raises `backup.same_disk` if the folder is on the disk that the backup is to survive.
+    """
+    if target_folder.stat().st_dev == made.path.parent.stat().st_dev:
+        raise StoreError(
+            "backup.same_disk", "That folder is on the hub's own disk.", remedy="Plug in a USB stick and choose it."
+        )
+    return copy_and_read_back(made, target_folder)
+
+
+def copy_and_read_back(made: Made, target_folder: Path) -> Path:
+    """The copy itself, wherever it goes."""
+    part = target_folder / (made.path.name + ".part")
+    with made.path.open("rb") as source, part.open("wb") as target:
+        shutil.copyfileobj(source, target, COPY_BYTES)
+        target.flush()
+        os.fsync(target.fileno())
+        # Read back from the medium, not from the memory that was just written.
+        os.posix_fadvise(target.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if archive_files.sha256_of(part).hex() != made.sha256:
+        part.unlink()
+        raise StoreError(
+            "backup.copy_differs",
+            "The copy read back differs.",
+            remedy="Use another stick; this one cannot be trusted.",
+        )
+    final = part.with_suffix("")
+    part.replace(final)
+    sync_folder(target_folder)
+    return final
+
+
+def record_elsewhere(tx: Tx, made: Made, place: str, actor: str = "hub") -> Entry:
+    """Note that a verified copy is at `place` (`usb`, `till:ID`, `standby`, `cloud`): an entry and the newest place."""
+    elsewhere = Elsewhere(place, made.sha256, made.seq, made.hash, made.made_at_us)
+    meta.put(tx, meta.BACKUP_ELSEWHERE, json.dumps(asdict(elsewhere), sort_keys=True))
+    body: dict[str, Json] = {"place": place, "seq": made.seq, "hash": made.hash, "sha256": made.sha256}
+    return journal.append(tx, Draft("backup.made", "", actor, body | {"size": made.size}))
+
+
+def last_elsewhere(connection: sqlite3.Connection) -> Elsewhere | None:
+    """The newest verified backup that left the disk, for the problem `no_backup_elsewhere`."""
+    value = meta.get(connection, meta.BACKUP_ELSEWHERE)
+    return Elsewhere(**json.loads(value)) if value else None
+
+
+# -- restoring ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore did."""
+
+    seq: int
+    hash: str
+    made_at_us: int
+    kept_old: Path | None
+    """Where the data directory that was there has been moved to; it is never deleted."""
+    erased_again: int
+
+
+def private_key_for(path: Path, code: str) -> bytes:
+    """The private key for a backup from the code on the printed sheet; the salt stands in the backup."""
+    with path.open("rb") as source:
+        salt = sealed.read_header(source).about.get("salt")
+    if not isinstance(salt, str):
+        raise SealError("The backup was made before the hub had a recovery code.", "Use the tenant's key.")
+    return sealed.recovery_private_key(sealed.read_recovery_code(code), bytes.fromhex(salt))
+
+
+def restore(path: Path, private_key: bytes, data_folder: Path) -> Restored:
+    """Verify a backup and put it in place of `data_folder`, which is moved aside, never deleted.
+
+    Everything is unpacked and verified beside it first. Raises `restore.unconfirmed` if the present store holds entries
+    that neither the cloud has confirmed nor the backup holds: a restore must not lose money. The restored hub opens a
+    new line at its first start. The hub must be stopped.
+    """
+    beside = data_folder.with_name(data_folder.name + ".restoring")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True, mode=0o700)
+    try:
+        header = _unpack(path, private_key, beside)
+        restored = sqlite3.connect(beside / DATABASE_NAME, isolation_level=None)
+        try:
+            report = _verify(restored, beside / ARCHIVE_FOLDER)
+            migrations.migrate(restored)
+            gone = _compare_with_present(data_folder, restored)
+            gone |= documents.erased_ids(restored)
+            erased = _prepare(restored, report, gone)
+        finally:
+            restored.close()
+        erased += archive_files.forget(beside / ARCHIVE_FOLDER, gone)
+        _sync_tree(beside)
+        old = _move_aside(data_folder)
+        beside.rename(data_folder)
+        sync_folder(data_folder.parent)
+        made_at = header.about.get("made_at_us")
+        return Restored(report.head_seq, report.head_hash.hex(), made_at if type(made_at) is int else 0, old, erased)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _unpack(path: Path, private_key: bytes, folder: Path) -> sealed.Header:
+    digests: dict[str, str] = {}
+    manifest: dict[str, str] | None = None
+    with path.open("rb") as source:
+        header = sealed.read_header(source)
+        for name, content in _each_member(source, header, sealed.file_key(header, private_key)):
+            if name == MANIFEST:
+                manifest = json.loads(content.read())
+                continue
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with target.open("wb") as file:
+                shutil.copyfileobj(content, file, COPY_BYTES)
+            digests[name] = archive_files.sha256_of(target).hex()
+    if manifest is None or digests != manifest or DATABASE_NAME not in digests:
+        raise SealError("The backup is not complete.")
+    return header
+
+
+def _compare_with_present(data_folder: Path, restored: sqlite3.Connection) -> frozenset[bytes]:
+    """Refuse if the present store holds what nobody else has; returns what was erased since the backup."""
+    path = data_folder / DATABASE_NAME
+    if not path.exists():
+        return frozenset()
+    try:
+        present = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+        try:
+            head, confirmed = read_head(present), cursors.get(present, cursors.CONFIRMED)
+            in_backup = journal.hash_at(restored, head.seq) == head.hash
+            if head.seq > confirmed.seq and not in_backup:
+                raise _unconfirmed(present, head.seq, confirmed.seq)
+            return documents.erased_ids(present)
+        finally:
+            present.close()
+    except sqlite3.DatabaseError:
+        return frozenset()  # it cannot be read; it is kept aside as it is, and nothing of it is thrown away
+
+
+def _unconfirmed(present: sqlite3.Connection, head: int, confirmed: int) -> StoreError:
+    (count,) = present.execute("SELECT count(*) FROM payments WHERE last_seq > ?", (confirmed,)).fetchone()
+    return StoreError(
+        "restore.unconfirmed",
+        f"This hub holds {head - confirmed} entries, {count} payments among them, that the cloud has not confirmed.",
+        remedy="Let the hub reach the cloud first, or restore into another, empty directory and keep this one.",
+        params={"entries": head - confirmed, "payments": count, "head": head, "confirmed": confirmed},
+    )
+
+
+def _prepare(restored: sqlite3.Connection, report: verify.Report, gone: frozenset[bytes]) -> int:
+    tx = Tx.for_replay(restored)
+    restored.execute("PRAGMA secure_delete=ON").fetchall()
+    restored.execute("BEGIN IMMEDIATE")
+    erased = sum(documents.erase(tx, document_id) for document_id in gone)
+    meta.put(tx, meta.RESTORED, json.dumps({"seq": report.head_seq, "hash": report.head_hash.hex()}))
+    meta.remove(tx, meta.CLEAN_STOP)
+    meta.remove(tx, meta.BACKUP_ELSEWHERE)
+    restored.execute("COMMIT")
+    return erased
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        else:
+            sync_folder(path)
+    sync_folder(folder)
+
+
+def _move_aside(data_folder: Path) -> Path | None:
+    if not data_folder.exists():
+        return None
+    if not any(data_folder.iterdir()):
+        data_folder.rmdir()
+        return None
+    number = 1
+    while (aside := data_folder.with_name(f"{data_folder.name}{OLD_SUFFIX}-{number}")).exists():
+        number += 1
+    data_folder.rename(aside)
+    return aside
+
+
+# -- at the start after it ---------------------------------------------------------------------------------------------
+
+
+def line_reason(connection: sqlite3.Connection, machine_id: str, disk_id: str) -> str | None:
+    """Why a new line must be opened now: `new`, `restored`, `replaced` (machine or disk changed), or None."""
+    if read_head(connection).seq == 0:
+        return "new"
+    if meta.get(connection, meta.RESTORED) is not None:
+        return "restored"
+    before = (meta.get(connection, meta.MACHINE_ID), meta.get(connection, meta.DISK_ID))
+    known = [(now, then) for now, then in zip((machine_id, disk_id), before, strict=True) if now and then]
+    return "replaced" if any(now != then for now, then in known) else None
+
+
+def line_opened(tx: Tx, machine_id: str, disk_id: str) -> None:
+    """Remember where the line was opened, in the transaction that opens it or finds it as it was."""
+    meta.put(tx, meta.MACHINE_ID, machine_id)
+    meta.put(tx, meta.DISK_ID, disk_id)
+    meta.remove(tx, meta.RESTORED)
+
+
+def newest(folder: Path) -> Path:
+    """The newest backup in a folder; raises NotFoundError if there is none."""
+    found = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.name)
+    if not found:
+        raise NotFoundError("backup.none", "There is no backup in that folder.", params={"folder": str(folder)})
+    return found[-1]
