@@ -6,14 +6,10 @@ The judge is the simulator's ledger. "Recovered" means that after the line is we
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import random  # noqa: TID251 - a transcript is played to a driver with a Runtime made here
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,7 +18,6 @@ from hubd.model.device import DeviceKind, DeviceState
 from hubd.model.money import Money
 from hubd.ports import (
     Approved,
-    AuthorizeRequest,
     Cancelled,
     Declined,
     Enquiry,
@@ -37,10 +32,9 @@ from hubd.ports import (
     Stored,
     Unknown,
 )
-from hubd.runtime import Runtime, SystemIds
 from tests.contract.terminal_bench import KINDS, REGISTRY, Bench, Line, Spoil, bench
-from tests.simulation.loop import VirtualClock, run
-from tests.simulation.network import Delivery, MemoryStream, memory_pipe
+from tests.simulation.loop import run
+from tests.simulation.network import Delivery
 
 EUR = "EUR"
 AMOUNT = Money(2040, EUR)
@@ -49,7 +43,6 @@ LATE_S = (8.0, 250.0)
 
 CASES = [(driver_id, url) for driver_id, kind in sorted(KINDS.items()) for url in kind.urls]
 terminals = pytest.mark.parametrize(("driver_id", "url"), CASES, ids=[f"{d}-{u.partition(':')[0]}" for d, u in CASES])
-TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*/*.json"))
 directions = pytest.mark.parametrize("direction", ["hub", "device"])
 
 
@@ -604,57 +597,6 @@ def test_close_may_be_called_again(driver_id: str, url: str) -> None:
         return made
 
     assert len(run(main()).lines) == 2
-
-
-# -- transcripts: dialogues whose bytes come from elsewhere ------------------------------------------------------------
-
-
-async def play(transcript: dict[str, Any], device: MemoryStream) -> None:
-    """The device's side of a transcript: read exactly what the hub must say, then answer."""
-    for who, text in transcript["dialogue"]:
-        if who == "cut":
-            device.cut()
-        elif who == "device":
-            await device.write(bytes.fromhex(text))
-        else:
-            expected, heard = bytes.fromhex(text), b""
-            while len(heard) < len(expected):
-                heard += await device.read(len(expected) - len(heard))
-            assert heard == expected, f"the hub said {heard.hex(' ')} and not {text}"
-
-
-@pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_transcript(path: Path) -> None:
-    transcript = json.loads(path.read_text("utf-8"))
-    amount = Money(transcript["amount"], transcript["currency"])
-
-    async def main() -> Outcome:
-        clock = VirtualClock()
-        runtime = Runtime(clock, SystemIds(), random.Random(1), b"t" * 16)
-        driver = REGISTRY.factory(path.parent.name)(runtime)
-        hub, device = memory_pipe()
-        driver.attach(hub, f"{transcript['scheme']}://terminal:1")
-        async with asyncio.TaskGroup() as group:
-            played = group.create_task(play(transcript, device), name="device")
-            group.create_task(driver.pump(), name="pump")
-            await driver.identify()
-            await driver.baseline()
-            outcome = await driver.authorize(
-                AuthorizeRequest("payment-1", amount, offline_allowed=True), lambda _: None
-            )
-            await played
-            await driver.close()
-        return outcome
-
-    outcome = run(main())
-    expected = dict(transcript["expect"])
-    assert type(outcome).__name__ == expected.pop("outcome"), outcome
-    evidence = getattr(outcome, "evidence", None)
-    assert {name: getattr(evidence, name) for name in expected} == expected
-
-
-def test_every_driver_has_transcripts() -> None:
-    assert {path.parent.name for path in TRANSCRIPTS} == set(KINDS)
 
 
 def test_digits_helper_sees_a_number_whatever_stands_between() -> None:

@@ -1,0 +1,68 @@
+"""Dialogues whose bytes come from elsewhere, played to a driver byte by byte."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random  # noqa: TID251 - a transcript is played to a driver with a Runtime made here
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hubd.model.money import Money
+from hubd.ports import AuthorizeRequest, Outcome
+from hubd.runtime import Runtime, SystemIds
+from tests.contract.terminal_bench import KINDS, REGISTRY
+from tests.simulation.loop import VirtualClock, run
+from tests.simulation.network import MemoryStream, memory_pipe
+
+TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*/*.json"))
+
+
+async def play(transcript: dict[str, Any], device: MemoryStream) -> None:
+    """The device's side of a transcript: read exactly what the hub must say, then answer."""
+    for who, text in transcript["dialogue"]:
+        if who == "cut":
+            device.cut()
+        elif who == "device":
+            await device.write(bytes.fromhex(text))
+        else:
+            expected, heard = bytes.fromhex(text), b""
+            while len(heard) < len(expected):
+                heard += await device.read(len(expected) - len(heard))
+            assert heard == expected, f"the hub said {heard.hex(' ')} and not {text}"
+
+
+@pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_transcript(path: Path) -> None:
+    transcript = json.loads(path.read_text("utf-8"))
+    amount = Money(transcript["amount"], transcript["currency"])
+
+    async def main() -> Outcome:
+        clock = VirtualClock()
+        runtime = Runtime(clock, SystemIds(), random.Random(1), b"t" * 16)
+        driver = REGISTRY.factory(path.parent.name)(runtime)
+        hub, device = memory_pipe()
+        driver.attach(hub, f"{transcript['scheme']}://terminal:1")
+        async with asyncio.TaskGroup() as group:
+            played = group.create_task(play(transcript, device), name="device")
+            group.create_task(driver.pump(), name="pump")
+            await driver.identify()
+            await driver.baseline()
+            outcome = await driver.authorize(
+                AuthorizeRequest("payment-1", amount, offline_allowed=True), lambda _: None
+            )
+            await played
+            await driver.close()
+        return outcome
+
+    outcome = run(main())
+    expected = dict(transcript["expect"])
+    assert type(outcome).__name__ == expected.pop("outcome"), outcome
+    evidence = getattr(outcome, "evidence", None)
+    assert {name: getattr(evidence, name) for name in expected} == expected
+
+
+def test_every_driver_has_transcripts() -> None:
+    assert {path.parent.name for path in TRANSCRIPTS} == set(KINDS)
