@@ -40,6 +40,7 @@ from hubd.services.staff import StaffDesk
 from hubd.services.taking import OutageView
 from hubd.services.terminals import READY, Terminals
 from hubd.services.till_lines import TillLines
+from hubd.store import backup
 from hubd.store.db import AioSqliteThread, Database, OpenDbThread, open_database
 from hubd.store.devices import Device
 from hubd.supervisor import FOREVER, Supervisor, Worker, supervision
@@ -63,7 +64,10 @@ class World:
     room_for_sales: Callable[[], bool] = field(default=lambda: True)
     """Whether the disk has room for new sales; asked before a terminal is touched."""
     line_reason: LineReason | None = None
-    """Why this start opens a new line: restored, replaced; None when it goes on in its line."""
+    """Why this start opens a new line whatever the store says; None: the store decides (restored, replaced)."""
+    machine_id: str = ""
+    disk_id: str = ""
+    """On what this hub runs; a journal that finds itself elsewhere opens a new line. Empty where nobody can tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +168,15 @@ def _note_terminal(problems: Problems, name: str, device_id: str, status: Termin
     problems.set(status.state is DeviceState.FAULTY, "device.faulty", device_id, name=name, reason=status.problem)
 
 
+async def _go_on_in_the_right_line(world: World, db: Database) -> None:
+    """Open the line that this start needs, before anything else is written, and remember where it was opened."""
+    ids = (world.machine_id, world.disk_id)
+    found = await db.read("line.reason", lambda connection: backup.line_reason(connection, *ids))
+    reason = world.line_reason or (LineReason(found) if found else None)
+    await ensure_line(db, world.signer, world.runtime, reason)
+    await db.write("line.opened_here", lambda tx: backup.line_opened(tx, *ids))
+
+
 @asynccontextmanager
 async def trading_hub(world: World) -> AsyncIterator[Hub]:
     """A hub that trades, from the first line to the last commit. On leaving, everything is stopped in order.
@@ -172,7 +185,7 @@ async def trading_hub(world: World) -> AsyncIterator[Hub]:
     cancelled (nothing was sent) or unknown (and asked about), flushes that did not end are held again.
     """
     async with open_database(world.database, world.runtime, world.open_thread) as db:
-        await ensure_line(db, world.signer, world.runtime, world.line_reason)
+        await _go_on_in_the_right_line(world, db)
         async with supervision(world.runtime) as supervisor, Jobs() as jobs:
             services = _compose(world, db, supervisor, jobs)
             supervisor.start("feed", services.feed.run, FOREVER)

@@ -2,8 +2,8 @@
 
 Two HTTPS requests to the cloud's address (docs/reference/sync.asyncapi.yaml, "Enrolment"):
 
-    POST /enrol  {protocol, code, public_key, nonce, signature}   signature over ENROL | str8 code | public_key | nonce
-    POST /renew  {protocol, hub_id, nonce, time_us, signature}    signature over RENEW | hub_id | nonce | i64 time_us
+    POST /enrol  {protocol, code, public_key, nonce, signature}   over ENROL | str8 code | public_key | bytes8 nonce
+    POST /renew  {protocol, hub_id, nonce, time_us, signature}    over RENEW | hub_id | i64 time_us | bytes8 nonce
 
 both answered with tenant, store, locations, root key, broker and credentials. The binding is an entry
 (`hub.enrolled`); the credentials are a file beside the hub's key, because they are secrets and change by the hour.
@@ -28,7 +28,7 @@ from hubd.model.entry import Draft
 from hubd.ports import LinkAddress, Signer
 from hubd.runtime import Runtime
 from hubd.services.access import Caller
-from hubd.store import enrolment, journal, people
+from hubd.store import enrolment, journal
 from hubd.store.db import Database
 from hubd.store.enrolment import Enrolment as Bound
 from hubd.store.tx import Tx
@@ -64,16 +64,6 @@ class Credentials(msgspec.Struct, frozen=True):
     """0: they do not end."""
 
 
-class Place(msgspec.Struct, frozen=True):
-    """A location as the cloud names it."""
-
-    id: str
-    name: str
-    zone: str
-    currency: str
-    country: str
-
-
 class Granted(msgspec.Struct, frozen=True):
     """The cloud's answer to both requests."""
 
@@ -82,7 +72,8 @@ class Granted(msgspec.Struct, frozen=True):
     root_key: str
     broker: BrokerPlace
     credentials: Credentials
-    locations: tuple[Place, ...] = ()
+    locations: tuple[str, ...] = ()
+    """Ids; what they are called comes by the cloud's journal or is set here."""
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -95,12 +86,12 @@ class Kept(msgspec.Struct, frozen=True):
 def enrol_bytes(code: str, public_key: bytes, nonce: bytes) -> bytes:
     """What the hub signs to enrol."""
     raw = code.encode("utf-8")
-    return ENROL_DOMAIN + bytes((len(raw),)) + raw + public_key + nonce
+    return ENROL_DOMAIN + bytes((len(raw),)) + raw + public_key + bytes((len(nonce),)) + nonce
 
 
 def renew_bytes(hub_id: bytes, nonce: bytes, time_us: int) -> bytes:
     """What the hub signs to get fresh credentials."""
-    return RENEW_DOMAIN + hub_id + nonce + struct.pack(">q", time_us)
+    return RENEW_DOMAIN + hub_id + struct.pack(">q", time_us) + bytes((len(nonce),)) + nonce
 
 
 class Enrolment:
@@ -255,16 +246,12 @@ def _bind(tx: Tx, granted: Granted, caller: Caller) -> Bound:
     if before is not None and before.store == granted.store and before.root_key.hex() == granted.root_key:
         return before
     body = {
-        "locations": [place.id for place in granted.locations],
+        "locations": list(granted.locations),
         "root_key": granted.root_key,
         "store": granted.store,
         "tenant": granted.tenant,
     }
     journal.append(tx, Draft("hub.enrolled", "", caller.actor, body))
-    for place in granted.locations:
-        if people.location(tx.connection, place.id) is None:
-            fields = {"name": place.name, "zone": place.zone, "currency": place.currency, "country": place.country}
-            journal.append(tx, Draft("location.set", place.id, caller.actor, fields))
     bound = enrolment.get(tx.connection)
     assert bound is not None, "the projection has just written it"
     return bound

@@ -48,6 +48,10 @@ class Jobs:
         task.add_done_callback(lambda _: self._running.pop(name, None))
         return True
 
+    def running(self) -> list[str]:
+        """The names of the jobs that run now."""
+        return sorted(self._running)
+
     def is_running(self, name: str) -> bool:
         """Whether a job of this name runs."""
         return name in self._running
