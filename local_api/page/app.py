@@ -1,0 +1,160 @@
+"""The page behind the gate: its rows in the one route table, and the application that serves them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from hubd.errors import HubError
+from hubd.model.permissions import Permission
+from hubd.services.overview_desk import OverviewDesk
+from local_api.context import ApiContext
+from local_api.gate import Receive, Scope, Send
+from local_api.page import home, money, people
+from local_api.page.render import compile_all
+from local_api.page.screen import PAGE_HEADERS, Answer, Screen, Tools, redirect
+from local_api.problems import status_of
+from local_api.table import Auth, RouteSpec
+
+View = Callable[[Screen], Awaitable[Answer]]
+FORM_BYTES_MAX = 8 * 1024
+_PAGE = frozenset({Auth.COOKIE})
+_P = Permission
+
+# Method and path -> who may (None: everybody who reaches the hub; what they see depends on who they are) and the view.
+_ROWS: tuple[tuple[str, str, Permission | None, View], ...] = (
+    ("GET", "/", None, home.home),
+    ("GET", "/language", None, home.language),
+    ("GET", "/static/{name}", None, home.static),
+    ("GET", "/sign-in", None, people.sign_in_form),
+    ("POST", "/sign-in", None, people.sign_in),
+    ("POST", "/sign-out", None, people.sign_out),
+    ("GET", "/set-up", None, people.set_up_form),
+    ("POST", "/set-up", None, people.set_up),
+    ("GET", "/join", None, people.join_form),
+    ("POST", "/join", None, people.join),
+    ("POST", "/measure", _P.HUB_READ, home.measure),
+    ("GET", "/help/internet", _P.HUB_READ, home.help_internet),
+    ("GET", "/help/service", _P.HUB_READ, home.help_service),
+    ("GET", "/payments", _P.PAYMENTS_READ, money.payments),
+    ("GET", "/payments/{id}", _P.PAYMENTS_READ, money.payment),
+    ("POST", "/payments/{id}/ask", _P.PAYMENTS_TAKE, money.ask_terminal),
+    ("POST", "/payments/{id}/resolve", _P.PAYMENTS_RESOLVE, money.resolve),
+    ("GET", "/outages", _P.OUTAGES_READ, money.outages),
+    ("GET", "/outages/{id}", _P.OUTAGES_READ, money.outage),
+    ("GET", "/outages/{id}/statement", _P.TOTALS_READ, money.statement),
+    ("GET", "/devices", _P.DEVICES_READ, people.devices),
+    ("POST", "/devices/{id}/activate", _P.DEVICES_MANAGE, people.activate),
+    ("POST", "/devices/{id}/remove", _P.PAIRINGS_MANAGE, people.remove),
+    ("GET", "/pairing", _P.PAIRINGS_MANAGE, people.pairing),
+    ("POST", "/pairing/open", _P.PAIRINGS_MANAGE, people.pairing_open),
+    ("POST", "/pairing/{id}/confirm", _P.PAIRINGS_MANAGE, people.pairing_confirm),
+    ("POST", "/pairing/{id}/refuse", _P.PAIRINGS_MANAGE, people.pairing_refuse),
+    ("GET", "/sync", _P.SYNC_READ, people.sync),
+)
+_VIEWS: Mapping[tuple[str, str], View] = {(method, path): view for method, path, _, view in _ROWS}
+NOT_SIGNED_IN = frozenset({"access.not_signed_in", "access.session_over", "access.not_allowed"})
+
+
+def page_rows() -> tuple[RouteSpec, ...]:
+    """The page's rows for the route table; none has a handler of the API's kind."""
+    return tuple(
+        RouteSpec(
+            method,
+            path,
+            permission,
+            summary=(view.__doc__ or "").partition("\n")[0],
+            auth=_PAGE,
+            body_bytes_max=FORM_BYTES_MAX,
+            tag="page",
+            refusal=refusal,
+        )
+        for method, path, permission, view in _ROWS
+    )
+
+
+def refusal(scope: Scope, error: HubError) -> tuple[int, bytes, dict[str, str]]:
+    """How the gate's own refusals reach a person: to the PIN and back, or one sentence instead of a document."""
+    if error.code in NOT_SIGNED_IN and scope.get("method") in {"GET", "HEAD"}:
+        return 303, b"", {"location": f"/sign-in?then={scope['path']}", "cache-control": "no-store"}
+    if error.code in NOT_SIGNED_IN:
+        return 303, b"", {"location": "/sign-in", "cache-control": "no-store"}
+    text = f"{error.detail} {error.remedy} ({error.code})\n".encode()
+    return status_of(error), text, {"content-type": "text/plain; charset=utf-8", "cache-control": "no-store"}
+
+
+@dataclass(frozen=True, slots=True)
+class PageApp:
+    """The ASGI application behind the gate for the page's rows."""
+
+    tools: Tools
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; an error of a service becomes a page that says it in the person's language."""
+        spec = scope["hubd.spec"]
+        screen = Screen(self.tools, scope)
+        try:
+            answer = await _VIEWS[spec.method, spec.path](screen)
+        except HubError as error:
+            answer = await self._error(screen, error)
+        await send_answer(answer, scope, send)
+
+    async def _error(self, screen: Screen, error: HubError) -> Answer:
+        if error.code in NOT_SIGNED_IN:
+            return redirect("/sign-in")
+        shop = await self.tools.overview.shop()
+        status = status_of(error)
+        title = screen.words("Not found") if status == HTTPStatus.NOT_FOUND else screen.words("That did not work")
+        text = people.sentence(screen, error)
+        return screen.show("message.html", shop, status, title=title, text=text, code=error.code, back="/")
+
+
+class LampApp:
+    """The lamp's one page with its stylesheet and script, for the LAN without TLS: no login, no form, no amounts."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer GET and HEAD of `/`, `/language` and `/static/…`; anything else is not found here."""
+        scope = {**scope, "hubd.caller": None, "hubd.device": None, "hubd.body": b"", "hubd.parameters": {}}
+        try:
+            answer = await self._answer(scope)
+        except HubError as error:
+            answer = Answer(b"", status_of(error), media_type="text/plain")
+        await send_answer(answer, scope, send)
+
+    async def _answer(self, scope: Scope) -> Answer:
+        path = scope["path"]
+        if scope["method"] not in {"GET", "HEAD"}:
+            return Answer(b"", 405, {"allow": "GET, HEAD"}, media_type="text/plain")
+        if path == "/":
+            screen = Screen(self._tools, scope)
+            return home.lamp_answer(screen, await self._tools.overview.shop())
+        if path == "/language":
+            return await home.language(Screen(self._tools, scope))
+        if path.startswith("/static/"):
+            return await home.static(Screen(self._tools, {**scope, "hubd.parameters": {"name": path[8:]}}))
+        return Answer(b"", 404, media_type="text/plain")
+
+    def serves(self, path: str) -> bool:
+        """Whether the lamp has something under this path, for those who put it beside other pages on one port."""
+        return path in {"/", "/language"} or path.startswith("/static/")
+
+
+async def send_answer(answer: Answer, scope: Scope, send: Send) -> None:
+    """Send with the page's own security headers."""
+    headers = {**PAGE_HEADERS, "content-type": answer.media_type, **answer.headers}
+    headers |= {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
+    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    raw += [(b"set-cookie", cookie.encode("latin-1")) for cookie in answer.cookies]
+    raw.append((b"content-length", str(len(answer.body)).encode()))
+    await send({"type": "http.response.start", "status": answer.status, "headers": raw})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})
+
+
+def make_tools(context: ApiContext, overview: OverviewDesk, measure_now: Callable[[], None] = lambda: None) -> Tools:
+    """What page and lamp share; templates are compiled here, before the first visitor."""
+    compile_all()
+    return Tools(context, overview, measure_now)

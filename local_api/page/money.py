@@ -1,0 +1,193 @@
+"""Payments, and outages with their statements."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hubd.errors import NotFoundError
+from hubd.model.money import Money
+from hubd.model.payment import Custody, ManualStatus, Payment, PaymentState
+from hubd.model.permissions import Permission
+from hubd.services.lists import PaymentFilter
+from hubd.services.outages import OutageView
+from hubd.services.say import say
+from local_api.page.home import names_of
+from local_api.page.render import qr_svg
+from local_api.page.screen import Answer, Screen, redirect, sum_by_currency
+
+LIST_MAX = 100
+UNCLEAR = frozenset({PaymentState.UNKNOWN, PaymentState.CONFLICT})
+_FILTERS: dict[str, tuple[PaymentFilter, ...]] = {
+    "": (PaymentFilter(),),
+    "open": (PaymentFilter(open_only=True),),
+    "held": (PaymentFilter(custody=Custody.HELD), PaymentFilter(custody=Custody.FORWARDING)),
+    "forwarded": (PaymentFilter(custody=Custody.FORWARDED),),
+    "unclear": (
+        PaymentFilter(state=PaymentState.UNKNOWN),
+        PaymentFilter(state=PaymentState.CONFLICT),
+        PaymentFilter(state=PaymentState.REVERSAL_PENDING),
+    ),
+    "refused": tuple(
+        PaymentFilter(custody=custody) for custody in (Custody.DECLINED_LATE, Custody.EXPIRED, Custody.REJECTED)
+    ),
+    "offline": (PaymentFilter(offline_only=True),),
+}
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
+
+
+async def payments(screen: Screen) -> Answer:
+    """A list of payments, newest first, narrowed by what a number on another screen counted."""
+    show = screen.query.get("show", "")
+    if show not in _FILTERS:
+        show = ""
+    before = _number(screen.query.get("before", ""))
+    found: list[Payment] = []
+    for narrow in _FILTERS[show]:
+        found += await screen.services.payments.page(narrow, before, LIST_MAX)
+    found = sorted(found, key=lambda payment: -payment.seq)[:LIST_MAX]
+    if show in {"open", "unclear"}:
+        found = [payment for payment in found if payment.is_open]
+    shop = await screen.tools.overview.shop(screen.who.location)
+    names = await names_of(screen)
+    tabs = [
+        ("", screen.words("All")),
+        ("open", screen.words("Not confirmed yet")),
+        ("held", screen.words("In the terminals")),
+        ("forwarded", screen.words("Bank's answer awaited")),
+        ("unclear", screen.words("Result not known")),
+        ("refused", screen.words("Refused afterwards")),
+        ("offline", screen.words("Taken offline")),
+    ]
+    return screen.show(
+        "payments.html",
+        shop,
+        show=show,
+        tabs=tabs,
+        payments=found,
+        list_totals=sum_by_currency([payment.money for payment in found]),
+        next_before=found[-1].seq if len(found) == LIST_MAX else None,
+        name_of=lambda device: names.get(device, screen.words("the shop")),
+    )
+
+
+async def payment(screen: Screen) -> Answer:
+    """One payment with its history."""
+    found = await screen.services.payments.get(screen.id())
+    shop = await screen.tools.overview.shop(screen.who.location)
+    names = await names_of(screen)
+    unclear = found.state in UNCLEAR and found.manual is None
+    return screen.show(
+        "payment.html",
+        shop,
+        payment=found,
+        history=await screen.services.payments.history(found.id),
+        say=say(found, screen.language),
+        unclear=unclear,
+        can_ask=found.state is PaymentState.UNKNOWN and screen.may(Permission.PAYMENTS_TAKE),
+        can_resolve=unclear and screen.may(Permission.PAYMENTS_RESOLVE),
+        name_of=lambda device: names.get(device, screen.words("the shop")),
+    )
+
+
+async def ask_terminal(screen: Screen) -> Answer:
+    """Ask the terminal once more what became of a payment; never charges."""
+    found = await screen.services.payments.ask_terminal(screen.id(), screen.who)
+    return redirect(f"/payments/{found.id}")
+
+
+async def resolve(screen: Screen) -> Answer:
+    """Note what a manager says of a payment that nobody can clear up any more."""
+    form = screen.form()
+    manual = ManualStatus(form["manual"]) if form.get("manual") in set(ManualStatus) else None
+    if manual is None or not form.get("reason", "").strip():
+        return redirect(f"/payments/{screen.id()}")
+    found = await screen.services.payments.resolve(screen.id(), manual, form["reason"].strip(), screen.who)
+    return redirect(f"/payments/{found.id}")
+
+
+async def outages(screen: Screen) -> Answer:
+    """Every outage, newest first."""
+    found = await screen.services.outages.page(_number(screen.query.get("before", "")), LIST_MAX)
+    shop = await screen.tools.overview.shop(screen.who.location)
+    older = found[-1].outage.opened_seq if len(found) == LIST_MAX else None
+    return screen.show("outages.html", shop, outages=found, next_before=older)
+
+
+async def outage(screen: Screen) -> Answer:
+    """One outage: what was taken in it, its statement, and for those who may, its payments."""
+    view = await screen.services.outages.get(screen.id())
+    shop = await screen.tools.overview.shop(screen.who.location)
+    names = await names_of(screen)
+    may_list = screen.may(Permission.PAYMENTS_READ)
+    return screen.show(
+        "outage.html",
+        shop,
+        view=view,
+        payments=await screen.services.outages.payments(view.outage.id) if may_list else [],
+        name_of=lambda device: names.get(device, screen.words("the shop")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a statement."""
+
+    name: str
+    count: int
+    total: Money
+
+
+async def statement(screen: Screen) -> Answer:
+    """The newest statement of an outage, to look at and to print."""
+    view = await screen.services.outages.get(screen.id())
+    if view.statement is None:
+        raise NotFoundError("statement.none", "The cloud has not sent a statement yet.", remedy="Look again later.")
+    shop = await screen.tools.overview.shop(screen.who.location)
+    document = view.statement.document
+    address = document.get("url") or ""
+    return screen.show(
+        "statement.html",
+        shop,
+        view=view,
+        document=document,
+        rows=_rows(screen, view),
+        qr=qr_svg(address, screen.words("Address of the cloud's copy")) if address else "",
+    )
+
+
+def _rows(screen: Screen, view: OutageView) -> list[Row]:
+    names = {
+        "taken": screen.words("Taken"),
+        "cash": screen.words("of which in cash"),
+        "card": screen.words("of which accepted at once"),
+        "captured": screen.words("of which accepted by the bank later"),
+        "processing": screen.words("of which handed over, answer awaited"),
+        "stored": screen.words("of which still in the terminals"),
+        "declined_late": screen.words("Refused by the bank afterwards"),
+        "expired": screen.words("Expired"),
+        "rejected": screen.words("Rejected by the provider"),
+        "unknown": screen.words("Result not known"),
+        "conflict": screen.words("Two sources disagree"),
+        "reversal_pending": screen.words("Being reversed"),
+        "reversed": screen.words("Reversed"),
+        "declined": screen.words("Declined"),
+        "cancelled": screen.words("Cancelled"),
+        "refused": screen.words("Not started: not allowed at that moment"),
+        "running": screen.words("On the terminal now"),
+        "resolved_success": screen.words("Decided by a manager: paid"),
+        "resolved_failure": screen.words("Decided by a manager: not paid"),
+    }
+    assert view.statement is not None, "asked only with a statement"
+    found = []
+    for part in view.statement.document["totals"]:
+        refund = part["kind"] == "refund"
+        buckets: dict[str, Any] = part["buckets"]
+        for bucket in sorted(buckets, key=lambda name: list(names).index(name) if name in names else len(names)):
+            name = names.get(bucket, bucket)
+            money = Money(buckets[bucket]["total"], part["currency"])
+            found.append(Row(f"{screen.words('Refund')} · {name}" if refund else name, buckets[bucket]["count"], money))
+    return found

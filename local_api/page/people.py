@@ -1,0 +1,274 @@
+"""Signing in, setting up, devices, letting devices in, and the conversation with the cloud."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from hubd.errors import HubError
+from hubd.model.device import DeviceKind
+from hubd.model.permissions import Permission
+from hubd.services.access import Caller
+from hubd.services.pairing import HubAddress, Pairing, PairingRequest, PairingState, qr_text
+from hubd.services.staff import Location, NewPerson, SetUp
+from local_api.gate import DEVICE_COOKIE, SESSION_COOKIE
+from local_api.page.render import qr_svg
+from local_api.page.screen import Answer, Screen, fact_lines, redirect, safe_target
+from local_api.routes.people import COOKIE_FLAGS
+
+YEAR_S = 31_536_000
+JOIN_COOKIE = "hubd_join"
+JOIN_LIFE_S = 600
+NO_PERSON = "00000000-0000-7000-8000-000000000000"
+"""Nobody has this id: a wrong name costs the same time as a wrong PIN."""
+
+
+@dataclass(frozen=True, slots=True)
+class Country:
+    """What follows from the country of a shop."""
+
+    code: str
+    zone: str
+    currency: str
+
+
+COUNTRIES = (
+    Country("FR", "Europe/Paris", "EUR"),
+    Country("BE", "Europe/Brussels", "EUR"),
+    Country("NL", "Europe/Amsterdam", "EUR"),
+    Country("LU", "Europe/Luxembourg", "EUR"),
+    Country("DE", "Europe/Berlin", "EUR"),
+    Country("CH", "Europe/Zurich", "CHF"),
+    Country("IE", "Europe/Dublin", "EUR"),
+    Country("GB", "Europe/London", "GBP"),
+)
+
+
+async def sign_in_form(screen: Screen, error: str = "", typed: dict[str, str] | None = None) -> Answer:
+    """Name and PIN."""
+    shop = await screen.tools.overview.shop()
+    if not shop.set_up:
+        return redirect("/set-up")
+    given = typed or {}
+    then = safe_target(given.get("then") or screen.query.get("then", "/"))
+    return screen.show("sign_in.html", shop, 401 if error else 200, error=error, typed=given, then=then)
+
+
+async def sign_in(screen: Screen) -> Answer:
+    """Open a session in this browser; wrong names and wrong PINs are told alike."""
+    form = screen.form()
+    wanted = form.get("name", "").strip().casefold()
+    people = [one for one in await screen.services.staff.everybody() if one.name.strip().casefold() == wanted]
+    try:
+        session = await screen.services.access.sign_in(
+            people[0].id if len(people) == 1 else NO_PERSON, form.get("pin", ""), device=screen.scope["hubd.device"]
+        )
+    except HubError as error:
+        typed = {"name": form.get("name", ""), "then": form.get("then", "/")}
+        return await sign_in_form(screen, sentence(screen, error), typed)
+    then = safe_target(form.get("then", "/"))
+    return redirect(then, f"{SESSION_COOKIE}={session.token}; {COOKIE_FLAGS}")
+
+
+async def sign_out(screen: Screen) -> Answer:
+    """End the session of this browser. Nothing that is stored depends on it."""
+    for part in screen.headers.get("cookie").split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == SESSION_COOKIE:
+            screen.services.access.sign_out(value)
+    return redirect("/", f"{SESSION_COOKIE}=; Max-Age=0; {COOKIE_FLAGS}")
+
+
+async def set_up_form(screen: Screen, error: str = "", typed: dict[str, str] | None = None) -> Answer:
+    """The shop and its owner, once."""
+    shop = await screen.tools.overview.shop()
+    if shop.set_up:
+        return redirect("/")
+    words = screen.words
+    names = {
+        "FR": words("France"),
+        "BE": words("Belgium"),
+        "NL": words("Netherlands"),
+        "LU": words("Luxembourg"),
+        "DE": words("Germany"),
+        "CH": words("Switzerland"),
+        "IE": words("Ireland"),
+        "GB": words("United Kingdom"),
+    }
+    countries = [(country.code, names[country.code]) for country in COUNTRIES]
+    return screen.show("set_up.html", shop, 422 if error else 200, error=error, typed=typed or {}, countries=countries)
+
+
+async def set_up(screen: Screen) -> Answer:
+    """Make the owner and the first location, name the shop, and sign the owner in."""
+    form, services = screen.form(), screen.services
+    country = next((one for one in COUNTRIES if one.code == form.get("country")), COUNTRIES[0])
+    ids = services.runtime.ids
+    owner = NewPerson(ids.new_id(), form.get("name", ""), form.get("pin", ""), screen.language)
+    place = Location(ids.new_id(), form.get("store", ""), country.zone, country.currency, country.code)
+    try:
+        services.staff.check_setup_code(form.get("code", ""))
+        caller = Caller("", None, "", frozenset(), screen.language)
+        person = await services.staff.set_up(SetUp(owner, place), caller)
+    except HubError as error:
+        typed = {name: form.get(name, "") for name in ("code", "store", "country", "name")}
+        return await set_up_form(screen, sentence(screen, error), typed)
+    session = await services.access.sign_in(person.id, form["pin"], device=None)
+    return redirect("/", f"{SESSION_COOKIE}={session.token}; {COOKIE_FLAGS}")
+
+
+async def devices(screen: Screen) -> Answer:
+    """Every device, with what it holds and how it is."""
+    shop = await screen.tools.overview.shop(screen.who.location)
+    return screen.show(
+        "devices.html",
+        shop,
+        devices=await screen.services.devices.all(),
+        can_manage=screen.may(Permission.DEVICES_MANAGE),
+        can_pair=screen.may(Permission.PAIRINGS_MANAGE),
+    )
+
+
+async def activate(screen: Screen) -> Answer:
+    """Use a terminal that was found."""
+    await screen.services.devices.activate(screen.id(), screen.who)
+    return redirect("/devices")
+
+
+async def remove(screen: Screen) -> Answer:
+    """Take a till or a phone out."""
+    await screen.services.pairing.remove(screen.id(), screen.who)
+    return redirect("/devices")
+
+
+async def pairing(screen: Screen) -> Answer:
+    """Open codes, and devices that wait with one."""
+    shop = await screen.tools.overview.shop(screen.who.location)
+    desk, facts = screen.services.pairing, screen.tools.context.facts
+    hub = HubAddress(facts.hub_id, facts.fingerprint, facts.addresses())
+
+    def qr(one: Pairing) -> Markup:
+        return qr_svg(qr_text(hub, one.code), screen.words("Pairing code"))
+
+    return screen.show("pairing.html", shop, pairings=desk.waiting(), seconds_left=desk.seconds_left, qr=qr)
+
+
+async def pairing_open(screen: Screen) -> Answer:
+    """Open a code."""
+    kind = DeviceKind.VIEWER if screen.form().get("kind") == "viewer" else DeviceKind.TILL
+    await screen.services.pairing.open(screen.who, kind)
+    return redirect("/pairing")
+
+
+async def pairing_confirm(screen: Screen) -> Answer:
+    """A person says that the numbers are the same."""
+    await screen.services.pairing.confirm(screen.id(), screen.who)
+    return redirect("/pairing")
+
+
+async def pairing_refuse(screen: Screen) -> Answer:
+    """Close a code."""
+    screen.services.pairing.refuse(screen.id(), screen.who)
+    return redirect("/pairing")
+
+
+async def join_form(screen: Screen, error: str = "", typed: dict[str, str] | None = None) -> Answer:
+    """A phone that wants to look on: its code, then waiting for the manager, then the first screen."""
+    shop = await screen.tools.overview.shop()
+    waiting = _join_request(screen)
+    if waiting is not None and not error:
+        try:
+            found = screen.services.pairing.request(waiting)
+        except HubError as refused:
+            answer = await join_form(screen, sentence(screen, refused), {"name": waiting.name})
+            return Answer(answer.body, answer.status, cookies=(f"{JOIN_COOKIE}=; Max-Age=0; {COOKIE_FLAGS}",))
+        if found.state is PairingState.CONFIRMED and found.token:
+            forget = f"{JOIN_COOKIE}=; Max-Age=0; {COOKIE_FLAGS}"
+            return redirect("/", f"{DEVICE_COOKIE}={found.token}; Max-Age={YEAR_S}; {COOKIE_FLAGS}", forget)
+        return screen.show("join.html", shop, waiting=found, error="", typed={})
+    return screen.show("join.html", shop, 422 if error else 200, waiting=None, error=error, typed=typed or {})
+
+
+async def join(screen: Screen) -> Answer:
+    """Send a phone's code. What it sent is kept in its own cookie, so that a reload repeats the same request."""
+    form = screen.form()
+    request = PairingRequest(
+        screen.services.runtime.ids.new_id(),
+        form.get("code", ""),
+        form.get("name", ""),
+        DeviceKind.VIEWER,
+        screen.language,
+    )
+    try:
+        screen.services.pairing.request(request)
+    except HubError as error:
+        return await join_form(screen, sentence(screen, error), {"name": request.name})
+    kept = "|".join((request.id, request.code, request.language, request.name.encode().hex()))
+    return redirect("/join", f"{JOIN_COOKIE}={kept}; Max-Age={JOIN_LIFE_S}; {COOKIE_FLAGS}")
+
+
+def _join_request(screen: Screen) -> PairingRequest | None:
+    for part in screen.headers.get("cookie").split(";"):
+        cookie, _, value = part.strip().partition("=")
+        fields = value.split("|")
+        if cookie == JOIN_COOKIE and len(fields) == 4:
+            try:
+                name = bytes.fromhex(fields[3]).decode("utf-8")
+            except ValueError:
+                return None
+            return PairingRequest(fields[0], fields[1], name, DeviceKind.VIEWER, fields[2])
+    return None
+
+
+async def sync(screen: Screen) -> Answer:
+    """What the cloud has confirmed, and what technicians want to know of it."""
+    shop = await screen.tools.overview.shop(screen.who.location)
+    told: dict[str, Any] = screen.tools.context.facts.sync() if screen.tools.context.facts.sync else {}
+    clock, cloud = screen.services.runtime.clock, screen.services.outages.facts().cloud
+    offset_us = clock.now_us() - int(clock.monotonic() * 1_000_000)
+    head = screen.services.db.head
+    return screen.show(
+        "sync.html",
+        shop,
+        head_seq=head.seq,
+        line=head.line.hex(),
+        cloud_answer_us=offset_us + cloud.good_ms * 1000 if cloud.good_ms else None,
+        sync_facts=sorted(told.items()),
+        facts=fact_lines(screen),
+    )
+
+
+def sentence(screen: Screen, error: HubError) -> str:
+    """What went wrong, in the person's language; the code is for the technician."""
+    words = screen.words
+    known = {
+        "pin_wrong": words("Name or PIN is wrong."),
+        "pin_locked": words("Too many wrong PINs. Wait a few minutes."),
+        "access.no_role_here": words("This person has no role in this shop."),
+        "access.not_allowed": words("Your role does not allow this."),
+        "access.busy": words("The hub is busy. Try again in a moment."),
+        "pairing.code_wrong": words("The code is wrong, used or over. Ask for a new one."),
+        "pairing.code_used": words("Another device has used this code. Ask for a new one."),
+        "pairing.refused": words("The manager has refused."),
+        "pairing.other_kind": words("This code is for another kind of device."),
+        "pairing.unknown": words("This code is over. Open a new one."),
+        "pairing.not_waiting": words("No device waits with this code."),
+        "too_many_pairings": words("Too many codes are open. Close one of them."),
+        "setup.code_wrong": words("The set-up code is wrong. Read it at the hub again."),
+        "setup.done": words("This hub is set up already."),
+        "invalid_pin": words("Choose another PIN: at least four digits, not 1234 or 0000."),
+        "invalid_name": words("The name is empty or too long."),
+        "card_data_refused": words("Card numbers do not belong here."),
+        "pending_offline_payments": words(
+            "This device still holds payments. Leave it plugged in until they have left."
+        ),
+        "payment_unknown": words("This hub knows no such payment."),
+        "outage.not_found": words("This hub knows no such outage."),
+        "statement.none": words("The cloud has not sent a statement yet."),
+        "device_unknown": words("This hub knows no such device."),
+        "not_found": words("There is no such page."),
+        "store.full": words("The hub's disk is full, so nothing could be kept."),
+    }
+    return known.get(error.code, words("That did not work. Try again; if it stays, call your technician."))
