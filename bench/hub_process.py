@@ -1,7 +1,7 @@
-"""A hub in a process of its own: store, services and API on loopback, with TLS and without, as the daemon runs them.
+"""A hub in a process of its own: store, services and API on loopback, with TLS and without, as in the daemon.
 
-`python -m bench.hub_process DIRECTORY HTTP_PORT HTTPS_PORT`. Devices, page and link to the cloud are left out: they have
-benches of their own or nothing to do with these numbers.
+`python -m bench.hub_process DIRECTORY HTTP_PORT HTTPS_PORT`. Devices, page and link to the cloud are left out: they
+have benches of their own or nothing to do with these numbers.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ async def child(
     command: Sequence[str | Path], fsync_ms: int = 0, output: Path | None = None, **more: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """A process that ends with the block."""
-    with open(output or os.devnull, "ab") as sink:
+    with open(output or os.devnull, "ab") as sink:  # noqa: ASYNC230 - a local file, before anything is measured
         process = await asyncio.create_subprocess_exec(
             *map(str, command), stdout=sink, stderr=sink, env=environment(fsync_ms) | more, start_new_session=True
         )

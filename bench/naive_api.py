@@ -1,4 +1,4 @@
-"""What many would write first: FastAPI with pydantic, one SQLite commit a request through aiosqlite, on the same server.
+"""What many would write first: FastAPI with pydantic, one commit a request through aiosqlite, on our server.
 
 `python -m bench.naive_api DIRECTORY PORT`; with `bare` as third word it stores nothing.
 """

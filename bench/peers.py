@@ -1,4 +1,4 @@
-"""Other people's durable queues, each doing its best for one record: on disk before `put` returns, where it promises so."""
+"""Other people's durable queues, for one record each: on disk before `put` returns, if it promises so."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ from hubd.model.ids import uuid7
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS queue(
-  seq INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, device TEXT NOT NULL, body TEXT NOT NULL, done INTEGER NOT NULL DEFAULT 0
+  seq INTEGER PRIMARY KEY,
+  key BLOB NOT NULL UNIQUE,
+  device TEXT NOT NULL,
+  body TEXT NOT NULL,
+  done INTEGER NOT NULL DEFAULT 0
 );
 """
 INSERT = "INSERT INTO queue(key, device, body) VALUES (?, ?, ?) ON CONFLICT(key) DO NOTHING"

@@ -78,8 +78,8 @@ def report(options: Options) -> Report:
     return Report(
         "queue_throughput",
         "Acknowledged payments a second, without HTTP",
-        "Closed loop: every client waits until its record is on disk before it sends the next. Records are about 700 bytes.\n\n"
-        + table(head, rows),
+        "Closed loop: every client waits until its record is on disk before it sends the next. Records have about "
+        f"{RECORD_BYTES} bytes.\n\n" + table(head, rows),
         tuple(targets(found)),
     )
 

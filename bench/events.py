@@ -1,0 +1,141 @@
+"""From an entry to two hundred followers.
+
+Run by `python -m bench.events [--full] [--record]`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from bench.command import Options, main
+from bench.machine import answers, child, cpu_seconds, directory, free_port, resident_mb
+from bench.measure import Report, at_most, percentile, table
+from bench.shop import till_token
+from hubd.model.ids import uuid7
+
+FOLLOWERS = 200
+STREAMS_A_TILL = 4
+A_SECOND = 100
+PAYERS = 8
+
+
+@dataclass
+class Heard:
+    """What one round of followers saw."""
+
+    late_ms: list[float] = field(default_factory=list)
+    """From the time that stands in the entry, which is before its commit, to the line that the follower read."""
+
+
+async def follow(port: int, number: int, heard: Heard, stop: asyncio.Event) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    token = till_token(number // STREAMS_A_TILL)
+    writer.write(f"GET /v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+    try:
+        while not stop.is_set():
+            line = await reader.readline()
+            now = time.time()
+            if line.startswith(b"data: {") and b'"at":' in line:
+                at = datetime.fromisoformat(json.loads(line[6:])["at"])
+                heard.late_ms.append((now - at.timestamp()) * 1e3)
+            elif not line:
+                return
+    finally:
+        writer.close()
+
+
+async def pay(port: int, tills: range, seconds: float) -> int:
+    """`A_SECOND` payments a second over kept-alive connections, evenly; returns how many were answered with 201."""
+    done = 0
+    stop = time.monotonic() + seconds
+
+    async def till(number: int) -> None:
+        nonlocal done
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        due = time.monotonic() + number / A_SECOND
+        while due < stop:
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            id_ = uuid7(time.time_ns() // 1_000_000, number.to_bytes(2, "big") + done.to_bytes(8, "big"))
+            body = b'{"amount":{"amount":1250,"currency":"EUR"},"tender":"cash"}'
+            head = (
+                f"PUT /v1/payments/{id_} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {till_token(number)}\r\n"
+                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            )
+            writer.write(head.encode() + body)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            length = int(answer.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+            await reader.readexactly(length)
+            done += answer.startswith(b"HTTP/1.1 201")
+            due += len(tills) / A_SECOND
+        writer.close()
+
+    await asyncio.gather(*(till(number) for number in tills))
+    return done
+
+
+async def measure(options: Options, place: Path) -> dict[str, float]:
+    port = free_port()
+    command = [sys.executable, "-m", "bench.hub_process", str(place), str(port), str(free_port())]
+    async with child(command, output=place / "server.log") as process:
+        await answers(port, process)
+        heard, stop = Heard(), asyncio.Event()
+        before_mb = resident_mb(process.pid)
+        followers = [asyncio.create_task(follow(port, number, heard, stop)) for number in range(FOLLOWERS)]
+        await asyncio.sleep(1)
+        # Payers use tills whose streams are not taken: their calls have a share of their own.
+        tills = range(FOLLOWERS // STREAMS_A_TILL, FOLLOWERS // STREAMS_A_TILL + PAYERS)
+        await pay(port, tills, 2)
+        heard.late_ms.clear()
+        cpu, begun = cpu_seconds(process.pid), time.monotonic()
+        paid = await pay(port, tills, options.seconds(8, 60))
+        took = time.monotonic() - begun
+        await asyncio.sleep(0.5)
+        stop.set()
+        busy = (cpu_seconds(process.pid) - cpu) / took
+        grown_mb = resident_mb(process.pid) - before_mb
+        for follower in followers:
+            follower.cancel()
+        await asyncio.gather(*followers, return_exceptions=True)
+    return {
+        "payments a second": paid / took,
+        "events a second, all followers": len(heard.late_ms) / took,
+        "share that arrived": len(heard.late_ms) / (paid * FOLLOWERS),
+        "p50 ms": percentile(heard.late_ms, 0.5),
+        "p99 ms": percentile(heard.late_ms, 0.99),
+        "hub's CPU, % of a core": busy * 100,
+        "memory a follower, KiB": grown_mb * 1024 / FOLLOWERS,
+    }
+
+
+def report(options: Options) -> Report:
+    with directory() as place:
+        found = asyncio.run(measure(options, place))
+    text = (
+        f"{FOLLOWERS} server-sent event streams on one hub while eight tills take {A_SECOND} cash payments a second; "
+        "followers, tills and hub share the machine. The delay counts from the time in the entry, which is before its "
+        "commit, until the follower has read the event.\n\n"
+    )
+    rows = list(found.items())
+    return Report(
+        "events",
+        "Events",
+        text + table(("what", "measured"), rows),
+        (
+            at_most(
+                f"entry to follower, {FOLLOWERS} followers, {A_SECOND} events a second, p99",
+                10.0,
+                found["p99 ms"],
+                " ms",
+            ),
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main(report)
