@@ -91,7 +91,7 @@ def demo(
     http_port: Annotated[int, typer.Option(help="Port without TLS; 0: any free one.")] = 8080,
 ) -> None:
     """Run a whole demo store: hub, cloud, simulated terminals; a second start goes on where the first stopped."""
-    from hubd import demo as demo_store
+    from hubd.demo import store as demo_store
 
     prepare_process()
     settings = demo_store.DemoSettings(directory.absolute(), https_port, http_port)

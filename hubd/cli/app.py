@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hubd import __version__
-from hubd.cli import bugreport, config, doctor, journal, lists, logs, outages, people, status
+from hubd.cli import bugreport, config, demo, doctor, journal, lists, logs, outages, people, status
 from hubd.cli.common import Target
 from hubd.cli.output import print_line
 
@@ -57,5 +57,6 @@ for name, group in (
     ("config", config.app),
     ("users", people.users),
     ("pair", people.pair),
+    ("demo", demo.app),
 ):
     app.add_typer(group, name=name)

@@ -1,0 +1,84 @@
+"""Sets the demo's shop up through the hub's own services: location, people, terminals, one paired till."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hubd.config import TerminalConfig
+from hubd.daemon import Daemon, claim_configured
+from hubd.model.device import DeviceKind
+from hubd.model.permissions import Permission
+from hubd.services.access import Caller
+from hubd.services.pairing import PairingRequest
+from hubd.services.staff import NewPerson, SetUp
+from hubd.store.people import Location
+
+OWNER_NAME = "Camille (owner)"
+OWNER_PIN = "2580"
+CASHIER_NAME = "Noor (cashier)"
+CASHIER_PIN = "1397"
+SHOP_NAME = "Demo store"
+TILL_NAME = "Demo till"
+ZONE, CURRENCY, COUNTRY = "Europe/Paris", "EUR", "FR"
+TILL_FILE = "till.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """What was set up."""
+
+    location: str
+    till_file: Path
+
+
+def administrator(location: str) -> Caller:
+    """The machine's administrator, as the operators' socket knows him."""
+    return Caller("", None, location, frozenset(Permission), "en")
+
+
+async def set_up(daemon: Daemon, terminals: tuple[TerminalConfig, ...], state: Path) -> Shop:
+    """Bring the shop to what the demo promises; what is there already stays as it is."""
+    services = daemon.services
+    new_id = services.runtime.ids.new_id
+    if not await services.staff.is_set_up():
+        place = Location(new_id(), SHOP_NAME, ZONE, CURRENCY, COUNTRY)
+        owner = NewPerson(new_id(), OWNER_NAME, OWNER_PIN)
+        await services.staff.set_up(SetUp(owner, place), administrator(place.id))
+        roles = ((place.id, "cashier"),)
+        cashier = NewPerson(new_id(), CASHIER_NAME, CASHIER_PIN, roles=roles)
+        await services.staff.add(cashier, administrator(place.id))
+    location = (await services.staff.locations())[0].id
+    caller = administrator(location)
+    await claim_configured(services, terminals)
+    for view in await services.devices.all():
+        if view.device.kind is DeviceKind.TERMINAL and not view.device.active:
+            await services.devices.activate(view.device.id, caller)
+    till_file = state / TILL_FILE
+    if not till_file.exists():
+        _write_private(till_file, await _pair_till(daemon, caller))
+    till = json.loads(till_file.read_text("utf-8"))
+    addresses = {"https": f"https://localhost:{daemon.https_port}", "http": f"http://127.0.0.1:{daemon.http_port}"}
+    _write_private(till_file, till | addresses | {"fingerprint": daemon.fingerprint})
+    return Shop(location, till_file)
+
+
+async def _pair_till(daemon: Daemon, caller: Caller) -> dict[str, Any]:
+    """Pair a till as a person would: open a code, let the till send it, confirm."""
+    services = daemon.services
+    opened = await services.pairing.open(caller, DeviceKind.TILL)
+    request = PairingRequest(services.runtime.ids.new_id(), opened.code, TILL_NAME, DeviceKind.TILL)
+    services.pairing.request(request)
+    done = await services.pairing.confirm(opened.id, caller)
+    assert done.device is not None, "a confirmed pairing has its device"
+    return {"device": done.device.id, "token": done.token, "location": done.device.location}
+
+
+def _write_private(path: Path, content: dict[str, Any]) -> None:
+    beside = path.with_suffix(".new")
+    beside.unlink(missing_ok=True)
+    beside.touch(mode=0o600)
+    beside.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    beside.replace(path)

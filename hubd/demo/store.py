@@ -1,0 +1,168 @@
+"""Puts the demo store together and runs it until it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from hubd.cli.config import toml_value
+from hubd.cli.demo_places import control_socket, runtime_directory
+from hubd.cli.logs import LOG_FILE
+from hubd.config import (
+    ApiConfig,
+    CloudConfig,
+    Config,
+    DiscoveryConfig,
+    PathsConfig,
+    TerminalConfig,
+)
+from hubd.daemon import Daemon, Outside, running_hub
+from hubd.demo import shop, simulators
+from hubd.demo.cloud import DemoAddress, demo_cloud, enrol
+from hubd.demo.control import Control, Story
+from hubd.demo.network import LOOPBACK, demo_network
+from hubd.identity import load_or_create_key
+from hubd.logs import set_up_logging
+from hubd.runtime import Runtime, system_runtime
+from hubd.supervisor import FOREVER, supervision
+from sync.cloud.cloud import ReferenceCloud
+
+log = logging.getLogger(__name__)
+
+STATE_FILE = "demo.json"
+CONFIG_FILE = "hubd.toml"
+LOG_BYTES_MAX = 16 * 1024 * 1024
+"""A log that has grown beyond this begins anew at the next start; the one before is kept beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoSettings:
+    """What `hubd demo` was asked for."""
+
+    directory: Path
+    https_port: int = 8443
+    http_port: int = 8080
+
+
+def demo_config(settings: DemoSettings, terminal_port: int) -> Config:
+    """The hub's configuration. It listens on this machine only: the demo's PIN is printed for all to read."""
+    run = runtime_directory(settings.directory)
+    terminals = simulators.simulated_terminals(settings.directory, run, terminal_port)
+    return Config(
+        paths=PathsConfig(settings.directory, run),
+        api=ApiConfig(settings.https_port, settings.http_port, (LOOPBACK,)),
+        cloud=CloudConfig(enabled=True),
+        discovery=DiscoveryConfig(mdns=True, serial=False, usb=False, interfaces=(LOOPBACK,)),
+        terminals=tuple(TerminalConfig(one.address, "zvt", one.name) for one in terminals),
+    )
+
+
+def config_toml(config: Config) -> str:
+    """The same as a file, so that `hubctl --config` finds the demo's hub."""
+    parts = [
+        "# Written by `hubd demo`, so that `hubctl --config` of this file talks to it.",
+        f"[paths]\ndata = {toml_value(str(config.paths.data))}\nruntime = {toml_value(str(config.paths.runtime))}",
+        f"[api]\nhttps_port = {config.api.https_port}\nhttp_port = {config.api.http_port}",
+        f"addresses = {toml_value(config.api.addresses)}",
+        f"[discovery]\nserial = false\nusb = false\ninterfaces = {toml_value(config.discovery.interfaces)}",
+    ]
+    for terminal in config.terminals:
+        parts.append(f"[[terminals]]\naddress = {toml_value(terminal.address)}\nname = {toml_value(terminal.name)}")
+    return "\n".join(parts) + "\n"
+
+
+def _prepare(settings: DemoSettings) -> Config:
+    """Directories, the port that stays the terminal's, the log file, the configuration file."""
+    settings.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    state_file = settings.directory / STATE_FILE
+    state = json.loads(state_file.read_text("utf-8")) if state_file.exists() else {}
+    port = int(state.get("terminal_port") or simulators.free_port())
+    state_file.write_text(json.dumps({"terminal_port": port}) + "\n", "utf-8")
+    config = demo_config(settings, port)
+    config.paths.runtime.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (settings.directory / CONFIG_FILE).write_text(config_toml(config), "utf-8")
+    log_file = settings.directory / LOG_FILE
+    if log_file.exists() and log_file.stat().st_size > LOG_BYTES_MAX:
+        log_file.replace(log_file.with_suffix(".log.1"))
+    return config
+
+
+def _log_to_file(config: Config) -> None:
+    stream = (config.paths.data / LOG_FILE).open("a", encoding="utf-8", buffering=1)
+    set_up_logging(config.log.level, {}, stream)
+
+
+async def serve(settings: DemoSettings, stop: asyncio.Event, say: Callable[[str], None]) -> None:
+    """Run the demo store until `stop` is set; `say` prints a line for the person who started it."""
+    config = await asyncio.to_thread(_prepare, settings)
+    await asyncio.to_thread(_log_to_file, config)
+    runtime = system_runtime()
+    terminal_port = int(config.terminals[0].address.rpartition(":")[2])
+    terminals = simulators.simulated_terminals(settings.directory, config.paths.runtime, terminal_port)
+    async with AsyncExitStack() as stack:
+        network = await stack.enter_async_context(demo_network(runtime))
+        cloud = await stack.enter_async_context(demo_cloud(settings.directory / "cloud", runtime))
+        # The devices and the cloud outlive the hub: it may still ask them something while it stops.
+        outside = await stack.enter_async_context(supervision(runtime))
+        outside.start("demo.cloud", cloud.run, FOREVER)
+        for terminal in terminals:
+            ready = asyncio.Event()
+            outside.start(f"demo.{terminal.name}", partial(simulators.run_simulator, terminal, runtime.clock, ready))
+            async with runtime.clock.timeout(simulators.READY_TIMEOUT_S):
+                await ready.wait()
+        address = DemoAddress(runtime)
+
+        async def started(daemon: Daemon) -> None:
+            await _open_shop(daemon, config, runtime, cloud.cloud, address)
+
+        reality = Outside(link=cloud, address=address, probes=network.probes)
+        daemon = await stack.enter_async_context(running_hub(config, runtime, None, reality, started))
+        story = Story(network, cloud, terminals, daemon.services.outages, daemon.sync, runtime.clock)
+        control = Control(story, control_socket(settings.directory))
+        daemon.hub.supervisor.start("demo.control", control.run, FOREVER)
+        for line in welcome(settings, daemon):
+            say(line)
+        await stop.wait()
+        say("Stopping; the next start goes on from here.")
+
+
+async def _open_shop(
+    daemon: Daemon, config: Config, runtime: Runtime, cloud: ReferenceCloud, address: DemoAddress
+) -> None:
+    """Set up, enrol and pair, each once; then let the hub talk to its cloud."""
+    place = await shop.set_up(daemon, config.terminals, config.paths.data)
+    key_file = config.paths.keys / "hub.key"
+    signer = await asyncio.to_thread(load_or_create_key, key_file, runtime.ids.token_bytes)
+    await enrol(daemon.services.db, cloud, signer, runtime, place.location)
+    address.known(signer.hub_id.hex())
+    if daemon.sync is not None:
+        daemon.sync.wake()
+
+
+def welcome(settings: DemoSettings, daemon: Daemon) -> list[str]:
+    """What the person who started it reads."""
+    here = Path.cwd() / ".demo"
+    elsewhere = "" if settings.directory == here else f" --dir {settings.directory}"
+    config_file = settings.directory / CONFIG_FILE
+    return [
+        "",
+        "The demo store is open.",
+        f"  Page       http://localhost:{daemon.http_port}/   or https://localhost:{daemon.https_port}/",
+        f"  API        http://localhost:{daemon.http_port}/docs",
+        f"  Sign in    {shop.OWNER_NAME}, PIN {shop.OWNER_PIN}; {shop.CASHIER_NAME}, PIN {shop.CASHIER_PIN}",
+        f"  Till       paired; its token is in {settings.directory / shop.TILL_FILE}",
+        "  Play       in another terminal:",
+        f"               hubctl demo{elsewhere} sale 12.00         (ending 05 declines; 11 is stored)",
+        f"               hubctl demo{elsewhere} outage network     then sell on, then",
+        f"               hubctl demo{elsewhere} restore            and read the statement",
+        f"               hubctl demo{elsewhere} unplug 'Terminal 1'",
+        f"  Look       hubctl --config {config_file} status",
+        "  Stop       Ctrl-C; the next start goes on from here.",
+        "",
+    ]
