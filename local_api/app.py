@@ -34,7 +34,7 @@ class Pages:
     app: App
 
 
-def api_rows(events: Events, document: bytes = b"", page: bytes = b"") -> tuple[RouteSpec, ...]:
+def api_rows(events: Events | None, document: bytes = b"", page: bytes = b"") -> tuple[RouteSpec, ...]:
     """Every row of the API, in one table."""
     return (*hub_routes(events, document, page), *payments.ROUTES, *orders.ROUTES, *people.ROUTES, *store.ROUTES)
 
@@ -95,6 +95,6 @@ class Api:
 
 
 def create_api(services: Services, facts: HubFacts, pages: Pages | None = None) -> Api:
-    """The API of one hub, for any number of listeners."""
+    """The API of one hub, for any number of listeners, with the pages that stand behind the same gate."""
     context = ApiContext(services, facts, Tickets(services.runtime))
     return Api(context, route_table(Events(services.feed), pages), pages)

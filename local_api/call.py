@@ -118,13 +118,13 @@ def decode_body(raw: bytes, wanted: type[T], content_type: str) -> T:
 
 
 def _check_unknown_shape(raw: bytes) -> None:
-    """A body that does not fit any shape may still hold a card number, and that is what has to be said."""
+    """Raise for a body that is no JSON at all, and for one with a card number: that is what has to be said first."""
     try:
         value = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         if holds_card_data(raw.decode("utf-8", errors="replace")):
             raise card_data_refused() from None
-        return
+        raise problems.malformed_json() from None
     check_json(value)
 
 

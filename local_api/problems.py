@@ -6,7 +6,6 @@ A document never repeats anything of the request: what came in may be what must 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -156,19 +155,25 @@ def invalid_request(exc: msgspec.ValidationError) -> InvalidValueError:
     named = re.search(r"field `([^`]*)`", what)
     if named is not None and _SAFE_FIELD.fullmatch(named[1]):
         field = f"{field}.{named[1]}" if field else named[1]
+    at = f": {field}." if field else "."
+    params: dict[str, str | int] = {"field": field} if field else {}
     if "unknown field" in what:
-        code, detail, remedy = (
+        return InvalidValueError(
             "unknown_field",
-            "The request has a field this hub does not know.",
-            ("Send only what GET /v1/hub announces; leave the field out."),
+            f"The request has a field that this hub does not know{at}",
+            remedy="Send only what GET /v1/hub announces; leave the field out.",
+            params=params,
         )
-    elif "missing required field" in what:
-        code, detail, remedy = "missing_field", "A field is missing.", "Add it; the reference in /docs shows the shape."
-    else:
-        code, detail, remedy = (
-            "invalid_field",
-            "A field has the wrong type or value.",
-            ("Send what the reference in /docs shows; amounts are whole minor units."),
+    if "missing required field" in what:
+        return InvalidValueError(
+            "missing_field",
+            f"A field is missing{at}",
+            remedy="Add it; the reference in /docs shows the shape.",
+            params=params,
         )
-    params: Mapping[str, str | int] = {"field": field} if field else {}
-    return InvalidValueError(code, f"{detail[:-1]}: {field}." if field else detail, remedy=remedy, params=dict(params))
+    return InvalidValueError(
+        "invalid_field",
+        f"A field has the wrong type or value{at}",
+        remedy="Send what the reference in /docs shows; amounts are whole minor units.",
+        params=params,
+    )

@@ -196,8 +196,12 @@ class CertificateStore:
         self.renew(addresses)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(self._folder / "leaf.pem", self._folder / "leaf.key")
+        self.load_into(context)
         return context
+
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """Let a context that is in use show the present leaf in the handshakes to come."""
+        context.load_cert_chain(self._folder / "leaf.pem", self._folder / "leaf.key")
 
     def renew(self, addresses: Sequence[str]) -> bool:
         """Make a new leaf if addresses or the clock's trust have changed, or the old one ends soon; True if so."""

@@ -109,10 +109,15 @@ async def post_ticket(call: Call) -> Reply:
 
 
 class Streams:
-    """The event streams; holds the renderer that all followers share."""
+    """The event streams; holds the renderer that all followers share. Without one, rows are described, not served."""
 
-    def __init__(self, events: Events) -> None:
-        self._events = events
+    def __init__(self, events: Events | None) -> None:
+        self._maybe_events = events
+
+    @property
+    def _events(self) -> Events:
+        assert self._maybe_events is not None, "rows that are only described are never served"
+        return self._maybe_events
 
     async def sse(self, call: Call) -> Reply:
         """Server-sent events."""
@@ -208,7 +213,7 @@ async def metrics(call: Call) -> Reply:
     return Reply(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
-def hub_routes(events: Events, document: bytes, docs_page: bytes) -> tuple[RouteSpec, ...]:
+def hub_routes(events: Events | None, document: bytes, docs_page: bytes) -> tuple[RouteSpec, ...]:
     """The rows of this module."""
     streams = Streams(events)
     stream_auth = frozenset({Auth.DEVICE, Auth.COOKIE, Auth.LOCAL, Auth.TICKET})

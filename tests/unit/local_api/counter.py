@@ -50,10 +50,8 @@ class Counter:
 
     async def pair(self, name: str = "Till 1", **more: Any) -> dict[str, Any]:
         """Pair a device as people do: open a code, send it, confirm, fetch the token."""
-        administrator, device = (
-            self.administrator(),
-            self.client(**({"origin": more["origin"]} if "origin" in more else {})),
-        )
+        administrator = self.administrator()
+        device = self.client(origin=str(more["origin"])) if "origin" in more else self.client()
         opened = await administrator.post("/v1/pairing-codes", json={"kind": more.get("kind", "till")})
         assert opened.status_code == 201, opened.text
         wanted = {"id": self.new_id(), "code": opened.json()["code"], "name": name, **more}
