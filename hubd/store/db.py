@@ -343,6 +343,7 @@ def _mark_stopped(connection: sqlite3.Connection) -> None:
 
 
 def _prepare_writer(connection: sqlite3.Connection) -> None:
+    migrations.refuse_unreadable(connection)
     for pragma in WRITER_PRAGMAS:
         connection.execute(pragma).fetchall()
     migrations.migrate(connection)

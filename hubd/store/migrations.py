@@ -29,19 +29,27 @@ def migration_files() -> list[tuple[int, str]]:
 
 def migrate(connection: sqlite3.Connection, upto: int = SCHEMA) -> int:
     """Bring the file to schema `upto`; returns the number it had. Raises `store.too_new` or `store.corrupt`."""
+    have = refuse_unreadable(connection)
+    for number, sql in migration_files():
+        if have < number <= upto:
+            _apply(connection, number, sql)
+    return have
+
+
+def refuse_unreadable(connection: sqlite3.Connection) -> int:
+    """Return the schema number; raises `store.too_new` or `store.corrupt` before anything is changed."""
     try:
         (have,) = connection.execute("PRAGMA user_version").fetchone()
         if have > SCHEMA:
             _refuse_if_incompatible(connection, have)
+    except sqlite3.OperationalError:
+        raise  # busy, or the disk fails to read: that says nothing about the file
     except sqlite3.DatabaseError as exc:
         raise StoreError(
             "store.corrupt",
             "The database cannot be read.",
             remedy="Run `hubctl doctor`, then `hubctl backup restore`; the hub's file is left as it is.",
         ) from exc
-    for number, sql in migration_files():
-        if have < number <= upto:
-            _apply(connection, number, sql)
     return int(have)
 
 

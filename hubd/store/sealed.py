@@ -111,7 +111,7 @@ def _nonce(number: int, last: bool) -> bytes:
 
 
 class Sealer:
-    """A writable file that seals what is written to it. Without `close`, which writes the last chunk, nobody opens it."""
+    """A writable file that seals what is written to it. `close` writes the last chunk; nobody opens it without."""
 
     def __init__(
         self,
