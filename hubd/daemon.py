@@ -1,0 +1,316 @@
+"""The daemon: the trading hub with everything that reaches the outside put around it.
+
+Start order: identity and certificates, store and services, cloud link, probes, servers. Stop order is the reverse: no
+new requests, streams ended, dialogues finished or marked unknown, the last commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ifaddr
+
+import hubd
+from drivers import registry
+from drivers.transport import open_transport
+from hubd.app import Hub, World, trading_hub
+from hubd.config import Config, TerminalConfig
+from hubd.identity import KeySigner, load_or_create_key
+from hubd.model.mode import Hop
+from hubd.ports import CloudLink
+from hubd.runtime import Runtime
+from hubd.sdnotify import ServiceManager, feed_watchdog
+from hubd.services.bundle import Services
+from hubd.services.devices import NewDevice
+from hubd.services.pins import ThreadedScrypt
+from hubd.store.space import SpaceGuard
+from hubd.supervisor import FOREVER, RestartPolicy, Supervisor
+from local_api.app import create_api
+from local_api.context import HubFacts
+from local_api.gate import Listener
+from local_api.page.app import make_lamp, make_pages
+from local_api.server import Door, DoorServer, tcp_sockets, unix_socket
+from local_api.tls import CertificateStore, own_name
+from sync.connectivity import Connectivity, NoCloud, Probe
+from sync.enrolment import Enrolment
+from sync.link_worker import AddressSource, CloudSync
+from sync.probes import network_probes
+
+log = logging.getLogger(__name__)
+
+ESSENTIAL = RestartPolicy(give_up_after=5, essential=True, restart_when_done=True)
+"""Without its servers a hub is no hub: if they cannot run, the service manager starts it anew."""
+DIALOGUES_FINISH_S = 20.0
+"""How long a stop waits for terminals that are in the middle of a payment; what is left is unknown and asked about."""
+SPACE_CHECK_S = 5.0
+ADDRESS_CHECK_S = 15.0
+LOOPBACK = "127.0.0.1"
+MACHINE_ID_FILE = Path("/etc/machine-id")
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What the demo puts in the place of the world: its own cloud link and probes. None: the real ones."""
+
+    link: CloudLink | None = None
+    address: AddressSource | None = None
+    probes: Mapping[Hop, Probe] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A hub whose API answers."""
+
+    hub: Hub
+    config: Config
+    https_port: int
+    http_port: int
+    fingerprint: str
+    sync: CloudSync | None
+    connectivity: Connectivity
+    enrolment: Enrolment
+
+    @property
+    def services(self) -> Services:
+        """The hub's services."""
+        return self.hub.services
+
+
+@dataclass(slots=True)
+class _Room:
+    """What was last seen of the disk; new sales are refused while it is short."""
+
+    guard: SpaceGuard
+    for_sales: bool = True
+
+    def look(self) -> None:
+        """Measure now. Touches the disk: not in the event loop."""
+        self.for_sales = not self.guard.check().refuses_sales
+
+
+@dataclass(slots=True)
+class _Doors:
+    """The listeners, in the order of their starts."""
+
+    servers: list[DoorServer] = field(default_factory=list)
+
+    def add(self, supervisor: Supervisor, door: Door) -> DoorServer:
+        server = DoorServer(door)
+        self.servers.append(server)
+
+        async def ask_to_stop() -> None:
+            server.stop()
+
+        supervisor.start(f"server.{door.name}", server.run, ESSENTIAL, ask_to_stop=ask_to_stop)
+        return server
+
+    def close(self) -> None:
+        for server in self.servers:
+            server.close()
+
+
+def _machine_id() -> str:
+    """The installation's id; empty where there is none."""
+    try:
+        return MACHINE_ID_FILE.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _disk_id(folder: Path) -> str:
+    """The file system's own id (on ext4 it follows from its UUID); empty where it has none."""
+    number = os.statvfs(folder).f_fsid
+    return f"{number:x}" if number else ""
+
+
+def own_addresses(configured: Sequence[str]) -> list[str]:
+    """Addresses at which this machine listens: those configured, or, for 0.0.0.0, all IPv4 ones it has now."""
+    if "0.0.0.0" not in configured:
+        return list(configured)
+    found = {str(ip.ip) for adapter in ifaddr.get_adapters() for ip in adapter.ips if ip.is_IPv4}
+    return sorted(found)
+
+
+def _prepare_files(config: Config, runtime: Runtime) -> tuple[KeySigner, CertificateStore, str]:
+    for folder in (config.paths.data, config.paths.keys, config.paths.archive, config.paths.backups):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    config.paths.runtime.mkdir(parents=True, exist_ok=True, mode=0o750)
+    signer = load_or_create_key(config.paths.keys / "hub.key", runtime.ids.token_bytes)
+    certificates = CertificateStore(
+        config.paths.keys,
+        signer.hub_id.hex(),
+        lambda: datetime.fromtimestamp(runtime.clock.now_us() / 1_000_000, UTC),
+        runtime.clock.trusted,
+    )
+    return signer, certificates, certificates.fingerprint()
+
+
+async def claim_configured(services: Services, terminals: Iterable[TerminalConfig]) -> None:
+    """Propose the terminals that the configuration names, once there is a location; a person activates them."""
+    places = await services.staff.locations()
+    if not places:
+        return
+    for wanted in terminals:
+        new = NewDevice(
+            address=wanted.address,
+            driver=wanted.driver,
+            name=wanted.name or wanted.driver,
+            device_class=wanted.device_class or "terminal",
+            location=places[0].id,
+        )
+        await services.devices.claim(services.runtime.ids.new_id(), new, "hub")
+
+
+@asynccontextmanager
+async def running_hub(
+    config: Config,
+    runtime: Runtime,
+    manager: ServiceManager | None = None,
+    outside: Outside | None = None,
+    started: Callable[[Daemon], Awaitable[None]] | None = None,
+) -> AsyncIterator[Daemon]:
+    """A hub whose API answers; stopped in order on leaving.
+
+    `started` runs before READY is told to the service manager: the demo sets its shop up there.
+    """
+    manager, outside = manager or ServiceManager(), outside or Outside()
+    signer, certificates, fingerprint = await asyncio.to_thread(_prepare_files, config, runtime)
+    room = _Room(SpaceGuard(config.paths.data))
+    await asyncio.to_thread(room.look)
+    drivers = await asyncio.to_thread(registry.load)
+    world = World(
+        database=config.paths.database,
+        runtime=runtime,
+        signer=signer,
+        open_transport=open_transport,
+        registry=drivers,
+        pins=ThreadedScrypt(runtime.ids.token_bytes),
+        fingerprint=fingerprint,
+        room_for_sales=lambda: room.for_sales,
+        machine_id=await asyncio.to_thread(_machine_id),
+        disk_id=await asyncio.to_thread(_disk_id, config.paths.data),
+    )
+    async with trading_hub(world) as hub:
+        parts = _Parts(config, runtime, hub, signer, certificates, fingerprint, room, outside)
+        daemon = await parts.assemble()
+        if started is not None:
+            await started(daemon)
+        hub.supervisor.start(
+            "watchdog",
+            partial(feed_watchdog, manager, runtime.clock, partial(hub.services.db.read, "watchdog", _round_trip)),
+            RestartPolicy(essential=True),
+        )
+        log.info("hub.started", extra={"port": daemon.https_port})
+        manager.ready(f"Trading on port {daemon.https_port}")
+        try:
+            yield daemon
+        finally:
+            manager.stopping("Finishing what terminals are doing")
+            hub.services.feed.stop()
+            await hub.services.payments.settled(DIALOGUES_FINISH_S)
+            parts.doors.close()
+
+
+def _round_trip(connection: Any) -> object:
+    return connection.execute  # the hop to the database thread and back is the proof
+
+
+@dataclass(slots=True)
+class _Parts:
+    """Builds what surrounds a trading hub."""
+
+    config: Config
+    runtime: Runtime
+    hub: Hub
+    signer: KeySigner
+    certificates: CertificateStore
+    fingerprint: str
+    room: _Room
+    outside: Outside
+    doors: _Doors = field(default_factory=_Doors)
+    connectivity: Connectivity | None = None
+
+    async def assemble(self) -> Daemon:
+        config, hub, services = self.config, self.hub, self.hub.services
+        await claim_configured(services, config.terminals)
+        enrolment = Enrolment(services.db, self.runtime, self.signer, config.cloud, config.paths.keys)
+        sync = self._sync(enrolment)
+        probes = self.outside.probes or network_probes(self.runtime, config.probes)
+        connectivity = self.connectivity = Connectivity(self.runtime, services.outages, probes, sync or NoCloud())
+        if sync is not None:
+            hub.supervisor.start("sync", sync.run, FOREVER)
+        hub.supervisor.start("connectivity", connectivity.run, FOREVER)
+        hub.supervisor.start("space", self._watch_space, FOREVER)
+        https_port, http_port = await self._open_doors(sync)
+        hub.supervisor.start("addresses", partial(self._watch_addresses, https_port), FOREVER)
+        hub.supervisor.start("problems", services.overview.watch, FOREVER)
+        return Daemon(hub, config, https_port, http_port, self.fingerprint, sync, connectivity, enrolment)
+
+    def _sync(self, enrolment: Enrolment) -> CloudSync | None:
+        if self.outside.link is not None:
+            address = self.outside.address or enrolment.address
+            return CloudSync(self.hub.services.db, self.runtime, self.signer, self.outside.link, address)
+        return None
+
+    async def _open_doors(self, sync: CloudSync | None) -> tuple[int, int]:
+        config, services, supervisor = self.config.api, self.hub.services, self.hub.supervisor
+        addresses = own_addresses(config.addresses)
+        https = tcp_sockets(config.addresses, config.https_port)
+        https_port = int(https[0].getsockname()[1])
+        loopback = tcp_sockets([LOOPBACK], config.http_port)
+        http_port = int(loopback[0].getsockname()[1])
+        ca_pem = await asyncio.to_thread(self.certificates.ca_file.read_bytes)
+        facts = HubFacts(
+            hub_id=self.signer.hub_id.hex(),
+            version=hubd.__version__,
+            fingerprint=self.fingerprint,
+            addresses=lambda: [f"{address}:{https_port}" for address in own_addresses(config.addresses)],
+            names=frozenset({own_name(self.signer.hub_id.hex())}),
+            sync=(lambda: asdict(sync.status)) if sync else None,
+            ca_pem=ca_pem,
+        )
+        api = create_api(services, facts, make_pages(services, facts, self._measure_now))
+        tls = await asyncio.to_thread(self.certificates.context, addresses)
+        self.doors.add(supervisor, Door("https", api.app(Listener.TLS), https, tls))
+        self.doors.add(supervisor, Door("loopback", api.app(Listener.LOOPBACK), loopback))
+        lan = [address for address in addresses if not address.startswith("127.")]
+        if lan:
+            lamp = make_lamp(services, facts)
+            self.doors.add(supervisor, Door("lamp", lamp, tcp_sockets(lan, http_port)))
+        socket = unix_socket(self.config.paths.socket)
+        self.doors.add(supervisor, Door("socket", api.app(Listener.SOCKET), [socket]))
+        return https_port, http_port
+
+    def _measure_now(self) -> None:
+        if self.connectivity is not None:
+            self.connectivity.measure_now()
+
+    async def _watch_space(self) -> None:
+        while True:
+            await asyncio.to_thread(self.room.look)
+            self.hub.services.problems.set(not self.room.for_sales, "store.low_space")
+            await self.runtime.clock.sleep(SPACE_CHECK_S)
+
+    async def _watch_addresses(self, port: int) -> None:
+        known = own_addresses(self.config.api.addresses)
+        while True:
+            await self.runtime.clock.sleep(ADDRESS_CHECK_S)
+            now = own_addresses(self.config.api.addresses)
+            if await asyncio.to_thread(self.certificates.renew, now):
+                log.info("certificate.renewed", extra={"port": port})
+                tls = self.doors.servers[0].door.tls
+                assert tls is not None, "the first door is HTTPS"
+                # The context that is in use takes the new chain for the handshakes to come.
+                await asyncio.to_thread(self.certificates.load_into, tls)
+            if now != known:
+                log.info("addresses.changed", extra={"count": len(now)})
+                known = now
