@@ -6,11 +6,11 @@ Run by `python -m bench.events [--full] [--record]`.
 from __future__ import annotations
 
 import asyncio
-import json
+import re
 import sys
 import time
-from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from bench.command import Options, main
@@ -25,29 +25,28 @@ A_SECOND = 100
 PAYERS = 8
 
 
-@dataclass
-class Heard:
-    """What one round of followers saw."""
+class Follower(asyncio.Protocol):
+    """Keeps what arrives with its time, and reads it only afterwards: a follower must not cost what it measures."""
 
-    late_ms: list[float] = field(default_factory=list)
-    """From the time that stands in the entry, which is before its commit, to the line that the follower read."""
+    def __init__(self, number: int) -> None:
+        self.arrived: list[tuple[float, bytes]] = []
+        self._token = till_token(number // STREAMS_A_TILL)
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport), "a TCP connection"
+        head = f"GET /v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {self._token}\r\n\r\n"
+        transport.write(head.encode())
 
-async def follow(port: int, number: int, heard: Heard, stop: asyncio.Event) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    token = till_token(number // STREAMS_A_TILL)
-    writer.write(f"GET /v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
-    try:
-        while not stop.is_set():
-            line = await reader.readline()
-            now = time.time()
-            if line.startswith(b"data: {") and b'"at":' in line:
-                at = datetime.fromisoformat(json.loads(line[6:])["at"])
-                heard.late_ms.append((now - at.timestamp()) * 1e3)
-            elif not line:
-                return
-    finally:
-        writer.close()
+    def data_received(self, data: bytes) -> None:
+        self.arrived.append((time.time(), data))
+
+    def late_ms(self) -> list[float]:
+        """From the time in each entry, which is before its commit, to the moment its event had arrived."""
+        late = []
+        for now, data in self.arrived:
+            for at in re.findall(rb'"at":"([^"]+)"', data):
+                late.append((now - datetime.fromisoformat(at.decode()).timestamp()) * 1e3)
+        return late
 
 
 async def pay(port: int, tills: range, seconds: float) -> int:
@@ -84,30 +83,33 @@ async def measure(options: Options, place: Path) -> dict[str, float]:
     command = [sys.executable, "-m", "bench.hub_process", str(place), str(port), str(free_port())]
     async with child(command, output=place / "server.log") as process:
         await answers(port, process)
-        heard, stop = Heard(), asyncio.Event()
         before_mb = resident_mb(process.pid)
-        followers = [asyncio.create_task(follow(port, number, heard, stop)) for number in range(FOLLOWERS)]
+        loop = asyncio.get_running_loop()
+        connected = [
+            await loop.create_connection(partial(Follower, number), "127.0.0.1", port) for number in range(FOLLOWERS)
+        ]
+        followers = [follower for _, follower in connected]
         await asyncio.sleep(1)
         # Payers use tills whose streams are not taken: their calls have a share of their own.
         tills = range(FOLLOWERS // STREAMS_A_TILL, FOLLOWERS // STREAMS_A_TILL + PAYERS)
         await pay(port, tills, 2)
-        heard.late_ms.clear()
+        for follower in followers:
+            follower.arrived.clear()
         cpu, begun = cpu_seconds(process.pid), time.monotonic()
         paid = await pay(port, tills, options.seconds(8, 60))
         took = time.monotonic() - begun
         await asyncio.sleep(0.5)
-        stop.set()
         busy = (cpu_seconds(process.pid) - cpu) / took
         grown_mb = resident_mb(process.pid) - before_mb
-        for follower in followers:
-            follower.cancel()
-        await asyncio.gather(*followers, return_exceptions=True)
+        for transport, _ in connected:
+            transport.close()
+    late_ms = [late for follower in followers for late in follower.late_ms()]
     return {
         "payments a second": paid / took,
-        "events a second, all followers": len(heard.late_ms) / took,
-        "share that arrived": len(heard.late_ms) / (paid * FOLLOWERS),
-        "p50 ms": percentile(heard.late_ms, 0.5),
-        "p99 ms": percentile(heard.late_ms, 0.99),
+        "events a second, all followers": len(late_ms) / took,
+        "share that arrived": len(late_ms) / (paid * FOLLOWERS),
+        "p50 ms": percentile(late_ms, 0.5),
+        "p99 ms": percentile(late_ms, 0.99),
         "hub's CPU, % of a core": busy * 100,
         "memory a follower, KiB": grown_mb * 1024 / FOLLOWERS,
     }
