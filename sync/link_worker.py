@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
@@ -23,7 +22,7 @@ from hubd.store import cursors, enrolment, journal, mirror
 from hubd.store.cursors import Cursor
 from hubd.store.cursors import Proof as StoredProof
 from hubd.store.db import Database
-from hubd.store.tx import Tx
+from hubd.store.tx import Connection, Tx
 from sync import engine as act
 from sync.backoff import STABLE_AFTER_S, Backoff
 from sync.codec import (
@@ -301,7 +300,7 @@ class Conversation:
         await self._say(hello)
 
     async def _hello(self, nonce: bytes) -> Hello:
-        def read(connection: sqlite3.Connection) -> tuple[Cursor, StoredProof | None, dict[str, bytes], bytes]:
+        def read(connection: Connection) -> tuple[Cursor, StoredProof | None, dict[str, bytes], bytes]:
             bound = enrolment.get(connection)
             root = bound.root_key if bound else b""
             keys = enrolment.cloud_keys(connection) | ({key_id_of(root): root} if root else {})
@@ -436,7 +435,7 @@ class Conversation:
         self.engine.line_opened(opened)
 
     async def _hash_of(self, seq: int) -> HashIs:
-        def read(connection: sqlite3.Connection) -> tuple[bytes, bytes]:
+        def read(connection: Connection) -> tuple[bytes, bytes]:
             return journal.line_at(connection, seq) or b"", journal.hash_at(connection, seq) or b""
 
         line, hash_ = await self._db.read("sync.hash_at", read)
@@ -508,6 +507,8 @@ class Conversation:
 
     async def _move_to(self, confirm: Confirm) -> None:
         if not await self._db.read("sync.check", lambda connection: self._proven(connection, confirm)):
+            self.engine.distrust((await self._db.read("sync.cursor", _confirmed_cursor)).seq)
+            self._changed.set()
             return
         await self._db.write("sync.confirm", lambda tx: _keep_proof(tx, confirm, self._clock.now_us()))
         self._owner.confirmed(confirm.upto_seq)
@@ -525,7 +526,7 @@ class Conversation:
         await self._db.write("sync.lower_cursor", work)
         self._owner.lowered(seq)
 
-    def _proven(self, connection: sqlite3.Connection, confirm: Confirm) -> bool:
+    def _proven(self, connection: Connection, confirm: Confirm) -> bool:
         """S6: key, tenant, hub, line, and our own hash at that place must agree; nothing else moves the cursor."""
         proof = confirm.proof
         own = journal.hash_at(connection, confirm.upto_seq)
@@ -542,7 +543,7 @@ class Conversation:
         return True
 
 
-def _confirmed_cursor(connection: sqlite3.Connection) -> Cursor:
+def _confirmed_cursor(connection: Connection) -> Cursor:
     return cursors.get(connection, cursors.CONFIRMED)
 
 

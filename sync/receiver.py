@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Sequence
 
 from hubd.errors import SyncError
@@ -14,7 +13,7 @@ from hubd.services.statements import Comparison
 from hubd.store import cursors, journal, mirror
 from hubd.store.cursors import Cursor
 from hubd.store.db import Database
-from hubd.store.tx import Tx
+from hubd.store.tx import Connection, Tx
 from sync.codec import Confirm, Entries, Expect, Forgotten, ForgottenWanted, Place, WireEntry
 
 log = logging.getLogger(__name__)
@@ -56,7 +55,7 @@ class Receiver:
             code = "sync.too_old" if exc.newer else "sync.codec"
             raise SyncError(code, "The cloud's journal has an entry that this program cannot read.") from exc
 
-        def look(connection: sqlite3.Connection) -> tuple[Cursor, bool, list[Entry]]:
+        def look(connection: Connection) -> tuple[Cursor, bool, list[Entry]]:
             applied = cursors.get(connection, cursors.APPLIED)
             joins = batch.prev_hash == FIRST_PREV_HASH or mirror.state_of(connection, batch.prev_hash) is not None
             return applied, joins, [e for e in entries if mirror.state_of(connection, e.hash) is None]
@@ -98,7 +97,7 @@ class Receiver:
     async def forgotten_by_the_cloud(self, wanted: ForgottenWanted) -> list[Forgotten]:
         """What we hold of a line of the cloud's that it has lost, as batches of its own bytes (S8)."""
 
-        def read(connection: sqlite3.Connection) -> list[Forgotten]:
+        def read(connection: Connection) -> list[Forgotten]:
             found: list[Forgotten] = []
             start = max(1, wanted.from_seq)
             while entries := mirror.entries_of_line(connection, wanted.line, start, FORGOTTEN_A_READ):
@@ -112,7 +111,7 @@ class Receiver:
         return await self._db.read("sync.give_forgotten", read)
 
 
-def _hash_before(connection: sqlite3.Connection, entry: Entry) -> bytes:
+def _hash_before(connection: Connection, entry: Entry) -> bytes:
     """The hash that `entry` was chained to: found by trying, because the mirror keeps entries and not links."""
     if entry.seq == 1:
         return FIRST_PREV_HASH

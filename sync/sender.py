@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from hubd.model.entry import Entry
 from hubd.store import documents, journal
 from hubd.store.db import Database
+from hubd.store.tx import Connection
 from sync.codec import BATCH_SMALL_BYTES, ENTRY_OVERHEAD_BYTES, Entries, Limits, WireDocument, WireEntry
 
 DOCUMENT_OVERHEAD_BYTES = 128
@@ -33,7 +33,7 @@ class Sender:
         """Up to `count` batches of the entries behind `after_seq`, in order, without gaps."""
         wanted = count * limits.batch_entries
 
-        def read(connection: sqlite3.Connection) -> tuple[bytes | None, list[Entry], dict[bytes, WireDocument]]:
+        def read(connection: Connection) -> tuple[bytes | None, list[Entry], dict[bytes, WireDocument]]:
             found = journal.entries_after(connection, after_seq, wanted)
             return journal.hash_at(connection, after_seq), found, _documents_of(connection, found)
 
@@ -55,7 +55,7 @@ class Sender:
     async def documents(self, ids: Sequence[bytes], limits: Limits) -> list[list[WireDocument]]:
         """Documents that the cloud wants, in groups that fit a message; erased ones say so, absent ones are missing."""
 
-        def read(connection: sqlite3.Connection) -> list[WireDocument]:
+        def read(connection: Connection) -> list[WireDocument]:
             found = (_document(connection, id_) for id_ in ids)
             return [document for document in found if document is not None]
 
@@ -71,14 +71,14 @@ class Sender:
         return groups
 
 
-def _document(connection: sqlite3.Connection, id_: bytes) -> WireDocument | None:
+def _document(connection: Connection, id_: bytes) -> WireDocument | None:
     found = documents.get(connection, id_)
     if found is not None:
         return WireDocument(found.id, found.klass, found.salt, found.content, found.keep_until, found.law)
     return WireDocument(id_, erased=True) if documents.is_erased(connection, id_) else None
 
 
-def _documents_of(connection: sqlite3.Connection, entries: Sequence[Entry]) -> dict[bytes, WireDocument]:
+def _documents_of(connection: Connection, entries: Sequence[Entry]) -> dict[bytes, WireDocument]:
     found: dict[bytes, WireDocument] = {}
     for entry in entries:
         for ref in entry.head.documents:

@@ -15,7 +15,7 @@ from hubd.cli.client import Client
 from hubd.config import Config, load_config
 
 if TYPE_CHECKING:
-    import sqlite3
+    from hubd.store.tx import Connection
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON with a schema number, for scripts.")]
 
@@ -81,7 +81,7 @@ def become_owner(path: Path) -> None:
 
 
 @contextmanager
-def dead_store(config: Config) -> Iterator[sqlite3.Connection]:
+def dead_store(config: Config) -> Iterator[Connection]:
     """A read-only connection to the store, with or without the daemon. Raises StoreError."""
     from hubd.errors import StoreError
     from hubd.store.offline import open_read_only

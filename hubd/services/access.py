@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -20,6 +19,7 @@ from hubd.store import devices, documents, people
 from hubd.store.db import Database
 from hubd.store.devices import Device as Device
 from hubd.store.people import Location, StaffMember
+from hubd.store.tx import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class _Known:
     locations: tuple[Location, ...]
 
 
-def _read_known(connection: sqlite3.Connection) -> _Known:
+def _read_known(connection: Connection) -> _Known:
     paired = [
         device
         for device in devices.all_devices(connection)
@@ -287,7 +287,7 @@ class AccessDesk:
         )
 
 
-def _secrets_of(connection: sqlite3.Connection, person: StaffMember | None) -> tuple[str, str]:
+def _secrets_of(connection: Connection, person: StaffMember | None) -> tuple[str, str]:
     """PIN verifier and name; empty where there is no such person or the documents were erased."""
     if person is None:
         return "", ""

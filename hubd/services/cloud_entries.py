@@ -6,7 +6,6 @@ the hub appends nothing in answer to its own.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +29,7 @@ from hubd.services.statements import Comparison
 from hubd.services.taking import mode_flags, settle_order
 from hubd.store import enrolment, journal, mirror, payments
 from hubd.store.lines import all_lines
-from hubd.store.tx import Tx
+from hubd.store.tx import Connection, Tx
 
 KEY_DOMAIN = b"hubd.key.v1\0"
 VERSION = 1
@@ -109,7 +108,7 @@ def needs_comparison(entry: Entry) -> bool:
     return entry.kind == "statement.issued" and entry.head.body_version == VERSION
 
 
-def prepare(connection: sqlite3.Connection, entry: Entry) -> Comparison:
+def prepare(connection: Connection, entry: Entry) -> Comparison:
     """Read what a statement is compared with: outside the writer, because it reads the outage's entries again."""
     try:
         document = _body(entry, StatementIssued).statement

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass
 
 from hubd.model.entry import Entry
@@ -12,6 +11,7 @@ from hubd.store.lines import Line
 from hubd.store.payments import PaymentFilter as PaymentFilter
 from hubd.store.payments import Total as Total
 from hubd.store.payments import totals
+from hubd.store.tx import Connection
 
 PAGE_MAX = 200
 
@@ -55,7 +55,7 @@ async def running_totals(db: Database, prefix: str) -> list[Total]:
 async def standing(db: Database) -> Standing:
     """How far the cloud has confirmed."""
 
-    def read(connection: sqlite3.Connection) -> tuple[int, int | None]:
+    def read(connection: Connection) -> tuple[int, int | None]:
         cursor = cursors.get(connection, cursors.CONFIRMED)
         return cursor.seq, cursor.at_us if cursor.seq else None
 

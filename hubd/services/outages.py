@@ -6,7 +6,6 @@ The worker that measures calls `observe` at least once a second. Everybody else 
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -33,7 +32,7 @@ from hubd.runtime import Runtime
 from hubd.store import journal, outages, payments
 from hubd.store.db import Database
 from hubd.store.outages import Outage, StoredStatement
-from hubd.store.tx import Tx
+from hubd.store.tx import Connection, Tx
 
 log = logging.getLogger(__name__)
 
@@ -203,7 +202,7 @@ class OutageDesk:
     async def page(self, before_seq: int | None = None, limit: int = 50) -> list[OutageView]:
         """Newest first, with what was taken in each."""
 
-        def read(connection: sqlite3.Connection) -> list[OutageView]:
+        def read(connection: Connection) -> list[OutageView]:
             return [view_of(connection, found) for found in outages.page(connection, before_seq, limit)]
 
         return await self._database.read("outage.list", read)
@@ -211,7 +210,7 @@ class OutageDesk:
     async def get(self, outage_id: str) -> OutageView:
         """One outage. Raises NotFoundError."""
 
-        def read(connection: sqlite3.Connection) -> OutageView | None:
+        def read(connection: Connection) -> OutageView | None:
             found = outages.get(connection, outage_id)
             return view_of(connection, found) if found else None
 
@@ -287,7 +286,7 @@ class OutageDesk:
     def _mono_ms(self) -> int:
         return int(self._runtime.clock.monotonic() * 1000)
 
-    def _read_open(self, connection: sqlite3.Connection) -> tuple[Outage | None, Anchor | None, int]:
+    def _read_open(self, connection: Connection) -> tuple[Outage | None, Anchor | None, int]:
         found = outages.current(connection)
         if found is None:
             return None, None, 0
@@ -313,7 +312,7 @@ def _anchored_by(entry: Entry, outage: Outage) -> int | None:
     return head.at_us - (head.mono_ms - outage.anchor_mono_ms) * 1000
 
 
-def view_of(connection: sqlite3.Connection, found: Outage) -> OutageView:
+def view_of(connection: Connection, found: Outage) -> OutageView:
     """An outage with what was taken in it and its newest statement."""
     statements = outages.statements(connection, found.id)
     taken = summarise(payments.of_outage(connection, found.id))

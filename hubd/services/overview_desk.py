@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -21,6 +20,7 @@ from hubd.store import cursors, devices, enrolment, outages, payments, people
 from hubd.store.db import Database
 from hubd.store.devices import Device
 from hubd.store.payments import PaymentFilter
+from hubd.store.tx import Connection
 
 REFUSED_MAX = 200
 """Undecided late refusals that a screen looks at; the list shows the rest."""
@@ -194,7 +194,7 @@ def _sum(found: Iterable[Payment]) -> Group:
     return group
 
 
-def _read(connection: sqlite3.Connection, wanted: str, now_us: int) -> _Rows:
+def _read(connection: Connection, wanted: str, now_us: int) -> _Rows:
     places = people.locations(connection)
     place = next((one for one in places if one.id == wanted), places[0] if places else None)
     zone = place.zone if place else "UTC"
@@ -232,12 +232,12 @@ def _read(connection: sqlite3.Connection, wanted: str, now_us: int) -> _Rows:
     )
 
 
-def _outage(connection: sqlite3.Connection) -> OutageView | None:
+def _outage(connection: Connection) -> OutageView | None:
     found = outages.current(connection) or next(iter(outages.page(connection, None, 1)), None)
     return view_of(connection, found) if found else None
 
 
-def _totals(connection: sqlite3.Connection) -> dict[str, Group]:
+def _totals(connection: Connection) -> dict[str, Group]:
     names = ("held", "forwarding", "forwarded", "unknown", "conflict", "reversal_pending", "running")
     found: dict[str, Group] = {}
     for name in names:
@@ -248,7 +248,7 @@ def _totals(connection: sqlite3.Connection) -> dict[str, Group]:
     return found
 
 
-def _by_prefix(connection: sqlite3.Connection, prefix: str) -> Group:
+def _by_prefix(connection: Connection, prefix: str) -> Group:
     count, sums = 0, Group()
     for total in payments.totals(connection, prefix):
         count += total.count
@@ -256,7 +256,7 @@ def _by_prefix(connection: sqlite3.Connection, prefix: str) -> Group:
     return Group(count, sums.totals)
 
 
-def _undecided_refusals(connection: sqlite3.Connection) -> tuple[Payment, ...]:
+def _undecided_refusals(connection: Connection) -> tuple[Payment, ...]:
     found = [
         payment
         for custody in sorted(LATE_REFUSED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Any
 
 from hubd.errors import NotFoundError, PaymentError, Retry
@@ -13,6 +12,7 @@ from hubd.services.calendar import local_time, rfc3339
 from hubd.services.settings import effective
 from hubd.store import devices, documents, journal, orders, payments, people
 from hubd.store.db import Database
+from hubd.store.tx import Connection
 
 OFFLINE_MARK = {
     "en": "offline payment, waiting for the bank",
@@ -41,7 +41,7 @@ class ReceiptDesk:
         return await self._db.read("receipt", lambda connection: _receipt(connection, payment_id, language))
 
 
-def _receipt(connection: sqlite3.Connection, payment_id: str, language: str) -> dict[str, Any]:
+def _receipt(connection: Connection, payment_id: str, language: str) -> dict[str, Any]:
     payment = payments.get(connection, payment_id)
     if payment is None:
         raise NotFoundError("payment_unknown", "No payment of this id is known to this hub.", remedy="Read the list.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from hubd.model.policy import SHIPPED, SHIPPED_VERSION, OutagePolicy, parse_poli
 from hubd.store import journal, settings
 from hubd.store.db import Database
 from hubd.store.settings import Setting
-from hubd.store.tx import Tx
+from hubd.store.tx import Connection, Tx
 
 POLICY_PREFIX = "outage_policy."
 LOCAL_SCOPES = ("hub", "location", "device")
@@ -73,9 +72,7 @@ class Effective:
     effective_from_us: int
 
 
-def effective(
-    connection: sqlite3.Connection, key: str, at_us: int, scopes: tuple[str, ...] = ("hub", "store")
-) -> Effective:
+def effective(connection: Connection, key: str, at_us: int, scopes: tuple[str, ...] = ("hub", "store")) -> Effective:
     """The value of a known key that counts at `at_us`; the shipped default if nobody has set one."""
     known = KNOWN.get(key)
     if known is None:
@@ -86,9 +83,7 @@ def effective(
     return Effective(key, found.value, found.version, found.source, found.scope, found.effective_from_us)
 
 
-def policy_in_force(
-    connection: sqlite3.Connection, device_class: str, location: str, at_us: int
-) -> tuple[OutagePolicy, int]:
+def policy_in_force(connection: Connection, device_class: str, location: str, at_us: int) -> tuple[OutagePolicy, int]:
     """The outage policy of a device class and its version."""
     key = f"{POLICY_PREFIX}{device_class}"
     if key not in KNOWN:

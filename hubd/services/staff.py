@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import re
-import sqlite3
 from dataclasses import dataclass, field
 
 from hubd.errors import AccessError, InvalidValueError, NotFoundError
@@ -23,7 +22,7 @@ from hubd.store import documents, journal, people
 from hubd.store.db import Database
 from hubd.store.people import Location as Location
 from hubd.store.people import StaffMember
-from hubd.store.tx import Tx
+from hubd.store.tx import Connection, Tx
 
 NAME_CHARS_MAX = 80
 SETUP_TRIES = 5
@@ -306,7 +305,7 @@ def _keep_an_owner(tx: Tx, leaving: str) -> None:
         )
 
 
-def _read_people(connection: sqlite3.Connection) -> list[Person]:
+def _read_people(connection: Connection) -> list[Person]:
     grants = people.all_grants(connection)
     found = []
     for member in people.all_staff(connection):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from hubd.identity import key_id_of, verify_signature
 from hubd.model.entry import Draft, Entry, Json
 from hubd.model.statement import count_outage, differences, verify_statement
 from hubd.store import enrolment, journal, outages
-from hubd.store.tx import Tx
+from hubd.store.tx import Connection, Tx
 
 ENTRIES_A_READ = 1_000
 
@@ -25,7 +24,7 @@ class Comparison:
     reasons: tuple[str, ...] = ()
 
 
-def compare(connection: sqlite3.Connection, document: Mapping[str, Any]) -> Comparison:
+def compare(connection: Connection, document: Mapping[str, Any]) -> Comparison:
     """Check signature, hashes, counts, sums and ids of a statement against the hub's own journal.
 
     Reads the entries again rather than the projections, so that neither side's running totals are believed.
@@ -37,7 +36,7 @@ def compare(connection: sqlite3.Connection, document: Mapping[str, Any]) -> Comp
     return Comparison(not reasons, tuple(reasons))
 
 
-def _signature(connection: sqlite3.Connection, document: Mapping[str, Any]) -> list[str]:
+def _signature(connection: Connection, document: Mapping[str, Any]) -> list[str]:
     bound = enrolment.get(connection)
     if bound is None:
         return ["not_enrolled"]
@@ -48,7 +47,7 @@ def _signature(connection: sqlite3.Connection, document: Mapping[str, Any]) -> l
     return [] if verify_statement(document, key, verify_signature).ok else ["signature"]
 
 
-def _chain(connection: sqlite3.Connection, document: Mapping[str, Any]) -> list[str]:
+def _chain(connection: Connection, document: Mapping[str, Any]) -> list[str]:
     for span in document["ranges"]:
         own = journal.hash_at(connection, span["upto_seq"])
         line = journal.line_at(connection, span["upto_seq"])
@@ -57,7 +56,7 @@ def _chain(connection: sqlite3.Connection, document: Mapping[str, Any]) -> list[
     return []
 
 
-def _entries_from(connection: sqlite3.Connection, first_seq: int) -> Iterator[Entry]:
+def _entries_from(connection: Connection, first_seq: int) -> Iterator[Entry]:
     after = first_seq - 1
     while found := journal.entries_after(connection, after, ENTRIES_A_READ):
         yield from found

@@ -5,7 +5,6 @@ All functions here run inside `Database.write`: they touch only the transaction 
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,7 @@ from hubd.services.calendar import business_date
 from hubd.services.lines import next_number
 from hubd.services.settings import effective, policy_in_force
 from hubd.store import journal, orders, payments, people
-from hubd.store.tx import Tx
+from hubd.store.tx import Connection, Tx
 
 RECEIPTS = "receipt"
 """Purpose of the number series that receipts take their numbers from."""
@@ -114,7 +113,7 @@ def digest_matches(existing: Payment, request: TakePayment) -> None:
         )
 
 
-def _order_for(connection: sqlite3.Connection, request: TakePayment) -> Order | None:
+def _order_for(connection: Connection, request: TakePayment) -> Order | None:
     if request.order_id is None:
         return None
     order = orders.get(connection, request.order_id)
@@ -150,7 +149,7 @@ def counts_as_paid(payment: Payment) -> bool:
     return payment.is_taken or (undecided and payment.manual is ManualStatus.SUCCESS)
 
 
-def blocking_payment(connection: sqlite3.Connection, order_id: str) -> Payment | None:
+def blocking_payment(connection: Connection, order_id: str) -> Payment | None:
     """The payment of this order that must be resolved before another may be taken (design 10)."""
     for payment in reversed(payments.of_order(connection, order_id)):
         if payment.state is PaymentState.UNKNOWN and payment.manual is None:

@@ -9,6 +9,9 @@ from typing import Any, Protocol
 
 from hubd.model.entry import FIRST_PREV_HASH, decode_head
 
+Connection = sqlite3.Connection
+"""What a function given to `Database.read` gets. Others name it by this, so that only the store knows SQLite."""
+
 
 @dataclass(frozen=True, slots=True)
 class JournalHead:
