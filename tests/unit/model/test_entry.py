@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -298,7 +297,7 @@ def test_unknown_kinds_and_versions_are_not_interpreted() -> None:
 
 
 @pytest.fixture
-def newer_program(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def newer_program(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program in which test.thing has reached body version 3."""
 
     def to_2(body: Body) -> Body:
@@ -310,7 +309,6 @@ def newer_program(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(KINDS, "test.thing", 3)
     monkeypatch.setitem(UPCASTERS, ("test.thing", 1), to_2)
     monkeypatch.setitem(UPCASTERS, ("test.thing", 2), to_3)
-    yield
 
 
 @pytest.mark.usefixtures("newer_program")
