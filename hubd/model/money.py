@@ -168,7 +168,7 @@ _EXPONENT_2 = frozenset(
         "ZMW",
     ]
 )
-_RATE = re.compile(r"\d{1,3}(\.\d{1,4})?")
+_RATE = re.compile(r"[0-9]{1,3}(\.[0-9]{1,4})?")
 
 
 def exponent_of(currency: str) -> int:
