@@ -222,6 +222,11 @@ class HubEngine:
         self.line = line
         self._opening = False
 
+    def distrust(self, proven_seq: int) -> None:
+        """A confirmation did not hold (S6): what was proven before it is all that counts."""
+        self.confirmed_seq = proven_seq
+        self._rewind(proven_seq)
+
     def _rewind(self, seq: int) -> None:
         self.sent_upto = seq
         self._in_flight.clear()

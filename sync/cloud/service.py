@@ -72,6 +72,7 @@ class Bisection:
     high: int
     asked: int
     high_line: bytes
+    guessing: bool = True
 
 
 @dataclass(slots=True)
@@ -251,6 +252,9 @@ class _Turn:
         self._probe_rivals(session)
         self._notice_restore(session, hello)
         self._compare_heads(session, hello)
+        if hello.confirmed is not None and not self._storage.known(self._hub.hub, hello.confirmed.hash):
+            # The hub would send only what follows; what we have lost before that we must ask for.
+            self._ask_for(session, hello.confirmed.line, hello.confirmed.seq + 1)
         known = hello.applied is not None and self._storage.down_known(self._hub.hub, hello.applied.hash)
         confirmed = self._storage.down_confirmed(self._hub.hub)
         common = hello.applied if known else confirmed
@@ -393,20 +397,23 @@ class _Turn:
     def _gap(self, session: Session, batch: Entries) -> None:
         """Keep the batch for later if there is room, and ask for what is missing: once, not for each batch behind."""
         self._storage.park(self._hub.hub, batch.prev_hash, encode(batch), PARKED_MAX)
-        if session.bisection is not None:
-            return
-        row = self._storage.line(self._hub.hub, batch.line)
-        if row is not None and row.head_seq + 1 < batch.from_seq:
+        if session.bisection is None:
+            self._ask_for(session, batch.line, batch.from_seq)
+
+    def _ask_for(self, session: Session, line: bytes, from_seq: int) -> None:
+        """Ask for what lies before `from_seq`; where it joins what we have is searched if the line does not tell."""
+        row = self._storage.line(self._hub.hub, line)
+        if row is not None and row.head_seq + 1 < from_seq:
             if session.expected != row.head_seq + 1:
                 session.expected = row.head_seq + 1
-                self._say(session, Expect(batch.line, session.expected))
+                self._say(session, Expect(line, session.expected))
             return
-        high = batch.from_seq - 1
+        high = from_seq - 1
         if high < 1:
-            self._found_common(session, Bisection(0, 1, 0, batch.line))
+            self._found_common(session, Bisection(0, 1, 0, line))
             return
         guess = self._storage.highest_seq(self._hub.hub, high - 1)
-        session.bisection = Bisection(0, high, guess if 0 < guess < high else high // 2, batch.line)
+        session.bisection = Bisection(0, high, guess if 0 < guess < high else high // 2, line)
         self._bisect(session, session.bisection)
 
     def _bisect(self, session: Session, search: Bisection) -> None:
@@ -424,9 +431,10 @@ class _Turn:
             search.low = answer.seq
         else:
             search.high, search.high_line = answer.seq, answer.line
-        # Next to a known entry is the likeliest place: what is missing is usually the newest.
-        near = search.low + 1 if search.low and answer.seq == search.low else (search.low + search.high) // 2
-        search.asked = min(max(near, search.low + 1), search.high - 1)
+        # What is missing is usually the newest: after a first guess that was right, its neighbour ends the search.
+        middle = search.low + 1 if search.guessing and answer.seq == search.low else (search.low + search.high) // 2
+        search.guessing = False
+        search.asked = min(max(middle, search.low + 1), search.high - 1)
         self._bisect(session, search)
 
     def _found_common(self, session: Session, search: Bisection) -> None:
