@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
-import fcntl
 import logging
 import os
 import resource
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated
@@ -22,6 +20,7 @@ from typing import Annotated
 import typer
 
 from hubd import __version__
+from hubd.cli.lock import only_one
 from hubd.config import Config, load_config
 from hubd.errors import ConfigError, HubError
 from hubd.logs import set_up_logging
@@ -30,7 +29,6 @@ log = logging.getLogger(__name__)
 
 OPEN_FILES_WANTED = 8192
 """Tills, event streams, devices and database files together."""
-LOCK_FILE = "hub.lock"
 FAILED = 1
 WRONG_CONFIGURATION = 2
 RETRIED_CODES = frozenset({"config.port_taken", "config.socket"})
@@ -111,32 +109,6 @@ def prepare_process() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     os.umask(0o077)
-
-
-@contextmanager
-def only_one(data: Path) -> Iterator[None]:
-    """Hold the data directory: two hubs on one journal are two writers. The kernel lets go of it, however we end."""
-    try:
-        data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(data / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as exc:
-        raise ConfigError(
-            "config.data_unusable",
-            f"{exc.filename or data} cannot be used: {exc.strerror}.",
-            remedy="Give the directory to the user who runs the hub, or set paths.data.",
-        ) from exc
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise HubError(
-                "hub.already_running",
-                f"Another hub runs on {data}.",
-                remedy="`hubctl status` talks to it; stop it first, or use another directory.",
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)
 
 
 async def until_stopped(body: Callable[[asyncio.Event], Awaitable[None]]) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hubd import __version__
-from hubd.cli import bugreport, config, demo, doctor, journal, lists, logs, outages, people, status
+from hubd.cli import backup, bugreport, config, demo, doctor, journal, lists, logs, outages, people, status
 from hubd.cli.common import Target
 from hubd.cli.output import print_line
 
@@ -49,11 +49,13 @@ for command in (
     logs.logs,
     doctor.doctor,
     bugreport.bugreport,
+    backup.restore,
 ):
     app.command()(command)
 for name, group in (
     ("outages", outages.app),
     ("journal", journal.app),
+    ("backup", backup.app),
     ("config", config.app),
     ("users", people.users),
     ("pair", people.pair),

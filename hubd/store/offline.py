@@ -17,7 +17,7 @@ from pathlib import Path
 
 from hubd.errors import StoreError
 from hubd.model.entry import Entry, load_entry
-from hubd.store import archive_files, cursors, verify
+from hubd.store import archive_files, backup, cursors, sealed, verify
 from hubd.store.cursors import Cursor
 from hubd.store.tx import JournalHead, read_head
 
@@ -227,3 +227,18 @@ def _refuse_broken(report: verify.Report) -> None:
 def sqlite_version() -> str:
     """Of the library that is linked."""
     return sqlite3.sqlite_version
+
+
+def backups_in(folder: Path) -> list[tuple[Path, int, int, int]]:
+    """(file, entries, made at, size) of the backups in a folder, oldest first; what is not one is passed over."""
+    found = []
+    for path in sorted(folder.glob(f"*{backup.SUFFIX}")) if folder.is_dir() else []:
+        try:
+            with path.open("rb") as source:
+                about = sealed.read_header(source).about
+        except (OSError, StoreError):
+            continue
+        seq, made_at_us = about.get("seq"), about.get("made_at_us")
+        if isinstance(seq, int) and isinstance(made_at_us, int):
+            found.append((path, seq, made_at_us, path.stat().st_size))
+    return sorted(found, key=lambda one: one[2])

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from hubd.cli.lock import only_one
 from hubd.model.entry import Document, Draft
-from hubd.store import journal
+from hubd.store import backup, journal
 from hubd.store.db import open_database
 from hubd.store.tx import Tx
 from tests.rigs.process import run as run_tool
@@ -51,6 +52,8 @@ async def data(tmp_path: Path) -> Path:
     folder.mkdir(mode=0o700)
     async with open_database(folder / "hub.db", journals.runtime()) as db:
         await db.write("fill", fill)
+        code = await db.write("code", lambda tx: backup.set_up_recovery(tx, journals.runtime().ids))
+    (tmp_path / "code").write_text(code)
     return folder
 
 
@@ -196,6 +199,8 @@ def check_working(data: Path, temporary: Path) -> None:
         assert done.returncode == code, (words, done.stdout, done.stderr)
     assert "12 approved" in hubctl(data, "status").stdout
     assert "hub.ready" in hubctl(data, "logs").stdout
+    assert hubctl(data, "backup", "make", "--to", str(temporary / "stick")).returncode == 0
+    assert "backup make --to" in hubctl(data, "backup", "make").stderr
     report = as_json(hubctl(data, "bugreport", "--json", "--to", str(temporary)))
     assert {"store.json", "schema.sql", "logs.jsonl"} <= set(report["files"])
 
@@ -234,6 +239,45 @@ def test_a_killed_hubs_unfinished_log_is_read(data: Path, tmp_path: Path) -> Non
     found = as_json(hubctl(data, "status", "--json"))
     assert found["store"]["head"]["seq"] == PAYMENTS + 4
     shutil.rmtree(tmp_path / "none", ignore_errors=True)
+
+
+# -- backups -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_backup_of_a_dead_hub_is_made_listed_and_restored(data: Path, tmp_path: Path) -> None:
+    stick = tmp_path / "stick"
+    made = as_json(hubctl(data, "backup", "make", "--to", str(stick), "--json"))
+    assert made["seq"] == PAYMENTS + 3
+    assert b"payments" not in Path(made["file"]).read_bytes()
+    assert [item["file"] for item in as_json(hubctl(data, "backup", "list", str(stick), "--json"))["backups"]] == [
+        made["file"]
+    ]
+    new = tmp_path / "other" / "data"
+    wrong = hubctl(new, "restore", made["file"], "--code", "AAAA-AAAA")
+    assert wrong.returncode == 1
+    assert not (new / "hub.db").exists()
+    done = as_json(hubctl(new, "restore", made["file"], "--code", (tmp_path / "code").read_text(), "--json"))
+    assert (done["seq"], done["kept_old"]) == (PAYMENTS + 3, None)
+    assert hubctl(new, "journal", "verify").returncode == 0
+    assert sorted(path.name for path in new.parent.iterdir()) == ["data"]
+
+
+def test_a_restore_never_throws_away_what_nobody_else_has(data: Path, tmp_path: Path) -> None:
+    made = as_json(hubctl(data, "backup", "make", "--json"))
+    code = (tmp_path / "code").read_text()
+    damage(data, "UPDATE journal SET hash = zeroblob(32) WHERE seq = 15")  # another entry than the backup's
+    refused = hubctl(data, "restore", made["file"], "--code", code)
+    assert refused.returncode == 1
+    assert "restore.unconfirmed" in refused.stderr
+    assert (data / "hub.db").exists()
+
+
+def test_a_running_hub_is_not_restored_over(data: Path, tmp_path: Path) -> None:
+    made = as_json(hubctl(data, "backup", "make", "--to", str(tmp_path / "stick"), "--json"))
+    with only_one(data):
+        refused = hubctl(data, "restore", made["file"], "--code", (tmp_path / "code").read_text())
+    assert refused.returncode == 1
+    assert "hub.already_running" in refused.stderr
 
 
 # -- the bug report ----------------------------------------------------------------------------------------------------

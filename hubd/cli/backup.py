@@ -1,0 +1,160 @@
+"""`hubctl backup` and `hubctl restore`: work on the files themselves, with the hub down and its disk full too."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hubd.cli.common import JsonFlag, dead_store, target_of
+from hubd.cli.lock import LOCK_FILE, only_one
+from hubd.cli.output import bytes_text, print_json, print_line, print_table, time_text
+from hubd.config import Config
+from hubd.errors import HubError
+
+if TYPE_CHECKING:
+    from hubd.store.backup import Contents
+
+app = typer.Typer(
+    help="Encrypted backups; only the recovery code or the tenant's key opens them.", no_args_is_help=True
+)
+HUB_KEY = "hub.key"
+SERVICE_USER = "hubd"
+TENANT_KEY_BYTES = 32
+
+
+def contents_of(config: Config, config_file: Path | None) -> Contents:
+    """What belongs into a backup of this hub; never its own key."""
+    from hubd.store.backup import Contents
+
+    keys = config.paths.keys
+    extra = {f"keys/{path.name}": path for path in sorted(keys.glob("ca*")) if path.is_file()} if keys.exists() else {}
+    if config_file is not None and config_file.exists():
+        extra["config/hubd.toml"] = config_file
+    return Contents(config.paths.archive, extra, frozenset({keys / HUB_KEY}))
+
+
+@app.command()
+def make(
+    context: typer.Context,
+    to: Annotated[
+        Path | None, typer.Option(help="Directory for it, such as a USB stick's; default: the hub's own.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a backup now: verified, encrypted, read back. The hub may run or not."""
+    from hubd.runtime import SystemClock, SystemIds
+    from hubd.store import backup
+
+    target = target_of(context)
+    config = target.config()
+    folder = to or config.paths.backups
+    with dead_store(config) as connection:
+        recipient = backup.recovery_recipient(connection)
+        if recipient is None:
+            raise HubError(
+                "backup.no_recipient",
+                "There is no recovery code yet, so nobody could open the backup.",
+                remedy="Set the hub up first: `hubctl users setup` or the hub's page prints the code.",
+            )
+        try:
+            made = backup.make_from(
+                connection,
+                folder,
+                contents_of(config, target.config_file),
+                (recipient,),
+                SystemClock().now_us(),
+                SystemIds(),
+            )
+        except OSError as exc:
+            raise HubError(
+                "backup.no_place",
+                f"It cannot be written to {folder}: {exc.strerror}.",
+                remedy="Name a directory on another disk: `hubctl backup make --to DIRECTORY`.",
+            ) from exc
+    if as_json:
+        print_json(file=str(made.path), bytes=made.size, sha256=made.sha256, seq=made.seq, hash=made.hash)
+        return
+    print_line(f"{made.path} ({bytes_text(made.size)}): {made.seq} entries, verified and read back.")
+    if to is None:
+        print_line("It lies on the hub's own disk. Carry it elsewhere, or make it there: --to DIRECTORY.")
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    folder: Annotated[Path | None, typer.Argument(help="Default: the hub's own.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """List the backups of a directory, newest last."""
+    from hubd.store import offline
+
+    place = folder or target_of(context).config().paths.backups
+    found = offline.backups_in(place)
+    if as_json:
+        print_json(
+            backups=[{"file": str(path), "seq": seq, "made_at_us": at, "bytes": size} for path, seq, at, size in found]
+        )
+        return
+    rows = [(time_text(at), seq, bytes_text(size), path) for path, seq, at, size in found]
+    print_table(("made", "entries", "size", "file"), rows, empty=f"There is no backup in {place}.")
+
+
+def restore(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="The backup.")],
+    code: Annotated[str, typer.Option(help="The recovery code; asked for if it is not given.")] = "",
+    key_file: Annotated[Path | None, typer.Option(help="The tenant's private key instead: 32 bytes.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Put a backup in the place of the hub's data, which is kept aside. The hub must be stopped."""
+    from hubd.store import backup
+
+    config = target_of(context).config()
+    data = config.paths.data
+    if not file.is_file():
+        raise HubError("restore.no_file", f"{file} is not a file.", remedy="`hubctl backup list DIRECTORY`.")
+    owner = _owner(data)
+    with only_one(data):
+        if key_file is not None:
+            private_key = key_file.read_bytes()[:TENANT_KEY_BYTES]
+        else:
+            private_key = backup.private_key_for(file, code or typer.prompt("Recovery code", hide_input=True))
+        done = backup.restore(file, private_key, data)
+    if done.kept_old is not None and [path.name for path in done.kept_old.iterdir()] == [LOCK_FILE]:
+        shutil.rmtree(done.kept_old)  # nothing was there but our own lock
+        done = replace(done, kept_old=None)
+    _give(data, owner)
+    if as_json:
+        print_json(seq=done.seq, hash=done.hash, kept_old=str(done.kept_old) if done.kept_old else None)
+        return
+    print_line(f"Restored: {done.seq} entries, made {time_text(done.made_at_us)}.")
+    if done.kept_old is not None:
+        print_line(f"What was there is kept in {done.kept_old}.")
+    print_line("Start the hub: it opens a new line and asks every till what it holds.")
+
+
+def _owner(data: Path) -> tuple[int, int] | None:
+    """Who is to own the restored files; None where we cannot give them away anyhow."""
+    if os.geteuid() != 0:
+        return None
+    if data.exists():
+        status = data.stat()
+        return status.st_uid, status.st_gid
+    try:
+        user = pwd.getpwnam(SERVICE_USER)
+    except KeyError:
+        return None
+    return user.pw_uid, user.pw_gid
+
+
+def _give(data: Path, owner: tuple[int, int] | None) -> None:
+    if owner is None:
+        return
+    for path in [data, *data.rglob("*")]:
+        os.chown(path, *owner, follow_symlinks=False)
