@@ -62,3 +62,11 @@ for name, group in (
     ("demo", demo.app),
 ):
     app.add_typer(group, name=name)
+
+
+@app.command(hidden=True)
+def reference() -> None:
+    """Print the reference page of the documentation."""
+    from hubd.cli.reference import reference_page
+
+    print_line(reference_page(app).rstrip("\n"))

@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 
+from hubd.cli.app import app
 from hubd.cli.config import example_toml, reference_page
+from hubd.cli.reference import reference_page as commands_page
 from hubd.config import PathsConfig, parse_config
 from tests.tidy.tree import ROOT
 
 EXAMPLE = ROOT / "systemd/hubd.toml.example"
+COMMANDS = ROOT / "docs/reference/hubctl.md"
 REFERENCE = ROOT / "docs/reference/configuration.md"
 PLACES = PathsConfig(Path("/var/lib/hubd"), Path("/run/hubd"))
 
@@ -74,6 +77,15 @@ def test_the_example_is_generated() -> None:
 def test_the_reference_page_is_generated() -> None:
     """`hubctl config reference > docs/reference/configuration.md`."""
     assert REFERENCE.read_text("utf-8") == reference_page()
+
+
+def test_the_commands_page_is_generated() -> None:
+    """`hubctl reference > docs/reference/hubctl.md`."""
+    page = commands_page(app)
+    assert COMMANDS.read_text("utf-8") == page
+    looks, mends = "status devices payments orders sync outages journal logs doctor", "bugreport backup restore"
+    wanted = f"{looks} {mends} config users pair demo"
+    assert [name for name in wanted.split() if f"## `hubctl {name}`" not in page] == []
 
 
 def test_the_example_is_all_defaults_and_stays_valid_with_every_line_taken_in() -> None:
