@@ -40,7 +40,9 @@ from local_api.gate import Listener
 from local_api.page.app import make_lamp, make_pages
 from local_api.server import Door, DoorServer, tcp_sockets, unix_socket
 from local_api.tls import CertificateStore, own_name
+from sync.archive import FileArchive
 from sync.connectivity import Connectivity, NoCloud, Probe
+from sync.enrolled_link import EnrolledLink, broker_place
 from sync.enrolment import Enrolment
 from sync.link_worker import AddressSource, CloudSync
 from sync.probes import network_probes
@@ -259,7 +261,12 @@ class _Parts:
         if self.outside.link is not None:
             address = self.outside.address or enrolment.address
             return CloudSync(self.hub.services.db, self.runtime, self.signer, self.outside.link, address)
-        return None
+        if not self.config.cloud.enabled:
+            return None
+        configured = broker_place(self.config.cloud.address) if self.config.cloud.address else None
+        link = EnrolledLink(enrolment, configured)
+        archive = FileArchive(self.config.paths.archive)
+        return CloudSync(self.hub.services.db, self.runtime, self.signer, link, enrolment.address, archive=archive)
 
     async def _open_doors(self, sync: CloudSync | None) -> tuple[int, int]:
         config, services, supervisor = self.config.api, self.hub.services, self.hub.supervisor
