@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 
 from hubd.errors import HubError
 from hubd.model.permissions import Permission
-from hubd.services.overview_desk import OverviewDesk
-from local_api.context import ApiContext
-from local_api.gate import Receive, Scope, Send
+from hubd.services.bundle import Services
+from local_api.app import Pages
+from local_api.context import HubFacts
+from local_api.gate import App, Receive, Scope, Send
 from local_api.page import home, money, people
 from local_api.page.render import compile_all
 from local_api.page.screen import PAGE_HEADERS, Answer, Screen, Tools, redirect
@@ -111,13 +113,17 @@ class PageApp:
 
 
 class LampApp:
-    """The lamp's one page with its stylesheet and script, for the LAN without TLS: no login, no form, no amounts."""
+    """What the LAN gets without TLS: the lamp, and the CA with how to trust it. No login, no form, no amounts."""
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(self, tools: Tools, ca_pem: bytes) -> None:
         self._tools = tools
+        self._ca_pem = ca_pem
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer GET and HEAD of `/`, `/language` and `/static/…`; anything else is not found here."""
+        """Answer GET and HEAD of the few addresses there are; anything else is not found here."""
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 4404})
+            return
         scope = {**scope, "hubd.caller": None, "hubd.device": None, "hubd.body": b"", "hubd.parameters": {}}
         try:
             answer = await self._answer(scope)
@@ -130,23 +136,23 @@ class LampApp:
         if scope["method"] not in {"GET", "HEAD"}:
             return Answer(b"", 405, {"allow": "GET, HEAD"}, media_type="text/plain")
         if path == "/":
-            screen = Screen(self._tools, scope)
-            return home.lamp_answer(screen, await self._tools.overview.shop())
+            return home.lamp(Screen(self._tools, scope), await self._tools.overview.shop())
+        if path == "/trust":
+            return home.trust(Screen(self._tools, scope), await self._tools.overview.shop())
+        if path == "/ca.crt":
+            return Answer(self._ca_pem, media_type="application/x-x509-ca-cert")
         if path == "/language":
             return await home.language(Screen(self._tools, scope))
         if path.startswith("/static/"):
             return await home.static(Screen(self._tools, {**scope, "hubd.parameters": {"name": path[8:]}}))
         return Answer(b"", 404, media_type="text/plain")
 
-    def serves(self, path: str) -> bool:
-        """Whether the lamp has something under this path, for those who put it beside other pages on one port."""
-        return path in {"/", "/language"} or path.startswith("/static/")
-
 
 async def send_answer(answer: Answer, scope: Scope, send: Send) -> None:
     """Send with the page's own security headers."""
     headers = {**PAGE_HEADERS, "content-type": answer.media_type, **answer.headers}
-    headers |= {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
+    # Not `no-referrer`: under it browsers send `Origin: null` with a form, and the gate takes that for a foreign page.
+    headers |= {"x-content-type-options": "nosniff", "referrer-policy": "same-origin"}
     raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     raw += [(b"set-cookie", cookie.encode("latin-1")) for cookie in answer.cookies]
     raw.append((b"content-length", str(len(answer.body)).encode()))
@@ -154,7 +160,17 @@ async def send_answer(answer: Answer, scope: Scope, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})
 
 
-def make_tools(context: ApiContext, overview: OverviewDesk, measure_now: Callable[[], None] = lambda: None) -> Tools:
-    """What page and lamp share; templates are compiled here, before the first visitor."""
+def _tools(services: Services, facts: HubFacts, measure_now: Callable[[], None]) -> Tools:
     compile_all()
-    return Tools(context, overview, measure_now)
+    return Tools(services, facts, services.overview, measure_now)
+
+
+def make_pages(services: Services, facts: HubFacts, measure_now: Callable[[], None] = lambda: None) -> Pages:
+    """The status page for the gate. `measure_now` makes the probes look at once; templates are compiled here."""
+    return Pages(page_rows(), PageApp(_tools(services, facts, measure_now)))
+
+
+def make_lamp(services: Services, facts: HubFacts, ca_file: Path | None = None) -> App:
+    """The lamp for the LAN's door without TLS."""
+    pem = facts.ca_pem or (ca_file.read_bytes() if ca_file else b"")
+    return LampApp(_tools(services, facts, lambda: None), pem)

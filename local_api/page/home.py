@@ -39,8 +39,8 @@ async def home(screen: Screen) -> Answer:
         facts=fact_lines(screen),
         name_of=lambda device: names.get(device, screen.words("the shop")),
         refused_totals=sum_by_currency([payment.money for payment in shop.refused]),
-        hub_id=screen.tools.context.facts.hub_id,
-        version=screen.tools.context.facts.version,
+        hub_id=screen.tools.facts.hub_id,
+        version=screen.tools.facts.version,
         **device_counts(screen, overview),
     )
 
@@ -110,6 +110,14 @@ async def static(screen: Screen) -> Answer:
     return Answer(content, headers={"cache-control": f"public, max-age={YEAR_S}, immutable"}, media_type=kind)
 
 
-def lamp_answer(screen: Screen, shop: Shop) -> Answer:
+def lamp(screen: Screen, shop: Shop) -> Answer:
     """The lamp: mode, can we sell, what may be taken, since when; no amounts, no names, no form."""
     return screen.show("lamp.html", shop, overview=build(shop), lamp=True)
+
+
+def trust(screen: Screen, shop: Shop) -> Answer:
+    """How a browser learns to trust this hub, and the address of the page with the acts."""
+    addresses = [f"https://{address}/" for address in screen.tools.facts.addresses()]
+    fingerprint = screen.tools.facts.fingerprint
+    grouped = " ".join(fingerprint[at : at + 4] for at in range(0, len(fingerprint), 4))
+    return screen.show("trust.html", shop, lamp=True, addresses=addresses, fingerprint=grouped)

@@ -146,7 +146,7 @@ async def remove(screen: Screen) -> Answer:
 async def pairing(screen: Screen) -> Answer:
     """Open codes, and devices that wait with one."""
     shop = await screen.tools.overview.shop(screen.who.location)
-    desk, facts = screen.services.pairing, screen.tools.context.facts
+    desk, facts = screen.services.pairing, screen.tools.facts
     hub = HubAddress(facts.hub_id, facts.fingerprint, facts.addresses())
 
     def qr(one: Pairing) -> Markup:
@@ -225,7 +225,7 @@ def _join_request(screen: Screen) -> PairingRequest | None:
 async def sync(screen: Screen) -> Answer:
     """What the cloud has confirmed, and what technicians want to know of it."""
     shop = await screen.tools.overview.shop(screen.who.location)
-    told: dict[str, Any] = screen.tools.context.facts.sync() if screen.tools.context.facts.sync else {}
+    told: dict[str, Any] = screen.tools.facts.sync() if screen.tools.facts.sync else {}
     clock, cloud = screen.services.runtime.clock, screen.services.outages.facts().cloud
     offset_us = clock.now_us() - int(clock.monotonic() * 1_000_000)
     head = screen.services.db.head

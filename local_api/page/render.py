@@ -1,17 +1,17 @@
-"""Templates, stylesheet and script, read once at import, and one Jinja environment for each language."""
+"""Templates, stylesheet and script, read once at import, and compiled once for all languages."""
 
 from __future__ import annotations
 
 import hashlib
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import segno
-from jinja2 import DictLoader, Environment, StrictUndefined
+from jinja2 import DictLoader, Environment, StrictUndefined, pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup
 
-from local_api.page.words import LANGUAGES, catalogue, load_all
+from local_api.page.words import catalogue, load_all
 
 HERE = Path(__file__).parent
 TEMPLATES = {path.name: path.read_text("utf-8") for path in sorted((HERE / "templates").glob("*.html"))}
@@ -35,9 +35,19 @@ STYLESHEET = next(f"/static/{name}" for name in STATIC if name.endswith(".css"))
 SCRIPT = next(f"/static/{name}" for name in STATIC if name.endswith(".js"))
 
 
-@cache
-def environment(language: str) -> Environment:
-    """The templates in one language; a name that the view forgot is an error, not an empty place."""
+@pass_context
+def _gettext(context: Context, text: str, /, **values: Any) -> Markup:
+    return Markup(catalogue(context["language"]).gettext(text)) % values
+
+
+@pass_context
+def _ngettext(context: Context, singular: str, plural: str, count: int, /, **values: Any) -> Markup:
+    sentence = catalogue(context["language"]).ngettext(singular, plural, count)
+    return Markup(sentence) % ({"num": count} | values)
+
+
+def _environment() -> Environment:
+    """The templates, in every language at once; a name that the view forgot is an error, not an empty place."""
     found = Environment(
         loader=DictLoader(TEMPLATES),
         autoescape=True,
@@ -45,24 +55,23 @@ def environment(language: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
-        extensions=["jinja2.ext.i18n"],
     )
-    words = catalogue(language)
-    install: Any = found
-    install.install_gettext_callables(words.gettext, words.ngettext, newstyle=True)
+    found.globals |= {"_": _gettext, "ngettext": _ngettext}
     return found
 
 
+ENVIRONMENT = _environment()
+
+
 def compile_all() -> None:
-    """Compile every template in every language now, so that no visitor waits for it."""
-    for language in LANGUAGES:
-        for name in TEMPLATES:
-            environment(language).get_template(name)
+    """Compile every template now, so that no visitor waits for it."""
+    for name in TEMPLATES:
+        ENVIRONMENT.get_template(name)
 
 
 def render(name: str, language: str, values: dict[str, Any]) -> bytes:
-    """A page."""
-    return environment(language).get_template(name).render(values).encode("utf-8")
+    """A page in the language that `values` are made for."""
+    return ENVIRONMENT.get_template(name).render({**values, "language": language}).encode("utf-8")
 
 
 def qr_svg(text: str, title: str) -> Markup:

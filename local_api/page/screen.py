@@ -16,10 +16,11 @@ from hubd.model.money import Money
 from hubd.model.permissions import Permission
 from hubd.model.problem import Problem
 from hubd.services.access import Caller
+from hubd.services.bundle import Services
 from hubd.services.calendar import local_time
 from hubd.services.overview import Shop
 from hubd.services.overview_desk import OverviewDesk
-from local_api.context import ApiContext
+from local_api.context import HubFacts
 from local_api.gate import Headers, Scope
 from local_api.page import formats
 from local_api.page.render import CONTENT_SECURITY_POLICY, SCRIPT, STYLESHEET, render
@@ -46,7 +47,8 @@ class Answer:
 class Tools:
     """What the page needs beside the API's context."""
 
-    context: ApiContext
+    services: Services
+    facts: HubFacts
     overview: OverviewDesk
     measure_now: Callable[[], None]
 
@@ -93,7 +95,7 @@ class Screen:
 
     def __init__(self, tools: Tools, scope: Scope) -> None:
         self.tools = tools
-        self.services = tools.context.services
+        self.services = tools.services
         self.scope = scope
         self.path: str = scope["path"]
         self.parameters: Mapping[str, str] = scope.get("hubd.parameters", {})

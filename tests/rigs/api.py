@@ -18,6 +18,7 @@ from local_api.app import Api, create_api
 from local_api.client import Credential, Pairing, PairingCode
 from local_api.context import HubFacts
 from local_api.gate import Listener
+from local_api.page.app import make_pages
 from local_api.server import Door, DoorServer, tcp_sockets, unix_socket
 from local_api.tls import CertificateStore, own_name
 from tests.unit.services.shop import Shop, Terminals, shop
@@ -100,6 +101,8 @@ async def served_hub(
     terminals: Terminals | None = None,
     reason: LineReason | None = None,
     https_port: int = 0,
+    *,
+    page: bool = False,
 ) -> AsyncIterator[ServedHub]:
     """Open the shop and all its doors, on loopback addresses."""
     certificates = CertificateStore(folder / "keys", HUB_ID, lambda: datetime.now(UTC), lambda: True)  # noqa: TID251 - a rig
@@ -120,7 +123,7 @@ async def served_hub(
             ca_pem=ca_pem,
             names=frozenset({own_name(HUB_ID), "hub"}),
         )
-        api = create_api(opened.services, facts)
+        api = create_api(opened.services, facts, make_pages(opened.services, facts) if page else None)
         doors = [
             DoorServer(Door("https", api.app(Listener.TLS), sockets, context)),
             DoorServer(Door("http", api.app(Listener.LOOPBACK), plain)),
