@@ -29,9 +29,11 @@ from hubd.model.mode import Hop
 from hubd.ports import CloudLink
 from hubd.runtime import Runtime
 from hubd.sdnotify import ServiceManager, feed_watchdog
+from hubd.services.backups import BackupDesk, Places
 from hubd.services.bundle import Services
 from hubd.services.devices import NewDevice
 from hubd.services.pins import ThreadedScrypt
+from hubd.store.backup import Contents
 from hubd.store.space import SpaceGuard
 from hubd.supervisor import FOREVER, RestartPolicy, Supervisor
 from local_api.app import create_api
@@ -56,6 +58,8 @@ DIALOGUES_FINISH_S = 20.0
 SPACE_CHECK_S = 5.0
 ADDRESS_CHECK_S = 15.0
 LOOPBACK = "127.0.0.1"
+HUB_KEY = "hub.key"
+CA_FILES = ("ca.pem", "ca.key")
 MACHINE_ID_FILE = Path("/etc/machine-id")
 
 
@@ -146,7 +150,7 @@ def _prepare_files(config: Config, runtime: Runtime) -> tuple[KeySigner, Certifi
     for folder in (config.paths.data, config.paths.keys, config.paths.archive, config.paths.backups):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     config.paths.runtime.mkdir(parents=True, exist_ok=True, mode=0o750)
-    signer = load_or_create_key(config.paths.keys / "hub.key", runtime.ids.token_bytes)
+    signer = load_or_create_key(config.paths.keys / HUB_KEY, runtime.ids.token_bytes)
     certificates = CertificateStore(
         config.paths.keys,
         signer.hub_id.hex(),
@@ -255,6 +259,9 @@ class _Parts:
         https_port, http_port = await self._open_doors(sync)
         hub.supervisor.start("addresses", partial(self._watch_addresses, https_port), FOREVER)
         hub.supervisor.start("problems", services.overview.watch, FOREVER)
+        backups = self._backups()
+        hub.supervisor.start("backups", backups.run, FOREVER)
+        hub.supervisor.start("archive", backups.archive_for_ever, FOREVER)
         return Daemon(hub, config, https_port, http_port, self.fingerprint, sync, connectivity, enrolment)
 
     def _sync(self, enrolment: Enrolment) -> CloudSync | None:
@@ -267,6 +274,14 @@ class _Parts:
         link = EnrolledLink(enrolment, configured)
         archive = FileArchive(self.config.paths.archive)
         return CloudSync(self.hub.services.db, self.runtime, self.signer, link, enrolment.address, archive=archive)
+
+    def _backups(self) -> BackupDesk:
+        paths, services = self.config.paths, self.hub.services
+        places = Places(paths.backups, [Path(target) for target in self.config.backup.targets], paths.archive)
+        extra = {f"keys/{name}": paths.keys / name for name in CA_FILES}
+        contents = Contents(paths.archive, extra, frozenset({paths.keys / HUB_KEY}))
+        interval_s = self.config.backup.interval_h * 3600.0
+        return BackupDesk(services.db, self.runtime, services.problems, places, contents, interval_s)
 
     async def _open_doors(self, sync: CloudSync | None) -> tuple[int, int]:
         config, services, supervisor = self.config.api, self.hub.services, self.hub.supervisor
