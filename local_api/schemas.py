@@ -453,7 +453,7 @@ class SetUpIn(Request, frozen=True):
 
 
 class SetUpOut(Answer, frozen=True):
-    """Whether the hub is set up; the set-up code is told to the machine's administrator alone."""
+    """Whether the hub is set up. The set-up code is for the machine's administrator, the recovery code told once."""
 
     done: bool
     code: str | None = None

@@ -18,7 +18,7 @@ from hubd.services.access import AccessDesk, Caller
 from hubd.services.calendar import zone_of
 from hubd.services.pairing import make_code, normal_code
 from hubd.services.pins import PinHasher, check_pin
-from hubd.store import documents, journal, people
+from hubd.store import backup, documents, journal, people
 from hubd.store.db import Database
 from hubd.store.people import Location as Location
 from hubd.store.people import StaffMember
@@ -40,6 +40,13 @@ class Person:
     language: str
     roles: tuple[tuple[str, str], ...]
     """(location, role) pairs; location `*` means everywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class FirstOwner(Person):
+    """The owner as set-up made him, with the code that opens the hub's backups: told once, to be printed."""
+
+    recovery_code: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,14 +207,14 @@ class StaffDesk:
                 remedy="Read it on the machine with `hubctl status`; after five wrong ones it changes.",
             )
 
-    async def set_up(self, wanted: SetUp, caller: Caller) -> Person:
-        """Make the first location and the owner. Raises `setup.done` when there is an owner already."""
+    async def set_up(self, wanted: SetUp, caller: Caller) -> FirstOwner:
+        """Make the first location, the owner and the recovery code. Raises `setup.done` when there is an owner."""
         location = await asyncio.to_thread(check_location, wanted.location)
         owner = await self._checked(wanted.owner)
         roles = ((EVERYWHERE, Role.OWNER.value),)
         checked = _Checked(owner.id, owner.language, owner.name, owner.pin, roles)
 
-        def work(tx: Tx) -> None:
+        def work(tx: Tx) -> str:
             if people.all_staff(tx.connection):
                 raise AccessError(
                     "setup.done", "This hub is set up already.", remedy="Sign in as its owner to change it."
@@ -215,10 +222,12 @@ class StaffDesk:
             _append_location(tx, location, caller.actor)
             _append_person(tx, checked, caller.actor, False)
             journal.append(tx, Draft("hub.set_up", "", caller.actor, {"location": location.id, "owner": owner.id}))
+            return backup.set_up_recovery(tx, self._runtime.ids)
 
-        await self._db.write("set_up", work)
+        code = await self._db.write("set_up", work)
         self._access.forget()
-        return await self._get(owner.id)
+        made = await self._get(owner.id)
+        return FirstOwner(made.id, made.name, made.language, made.roles, code)
 
     async def _checked(self, person: NewPerson) -> _Checked:
         parse_id(person.id, "staff id")

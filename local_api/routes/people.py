@@ -217,20 +217,20 @@ async def get_setup(call: Call) -> Reply:
 
 
 async def post_setup(call: Call) -> Reply:
-    """Make the first location and the owner."""
+    """Make the first location and the owner; the answer alone tells the recovery code."""
     wanted, desk, caller = call.body, call.context.services.staff, call.maybe_caller
     assert isinstance(wanted, SetUpIn), "the table names the type of the body"
     if caller is None or caller.device or caller.staff is not None:
         desk.check_setup_code(wanted.code)
     place, owner = wanted.location, wanted.owner
-    await desk.set_up(
+    made = await desk.set_up(
         SetUp(
             NewPerson(owner.id, owner.name, owner.pin, owner.language),
             Location(place.id, place.name, place.zone, place.currency, place.country),
         ),
         Caller("", None, place.id, frozenset(), owner.language),
     )
-    return Reply(SetUpOut(done=True), 201)
+    return Reply(SetUpOut(True, recovery_code=made.recovery_code), 201)
 
 
 _P = Permission
@@ -287,7 +287,7 @@ ROUTES = (
         created=True,
         tag="sessions",
     ),
-    RouteSpec("DELETE", "/v1/sessions", None, delete_session, "Sign out", auth=frozenset(), tag="sessions"),
+    RouteSpec("DELETE", "/v1/sessions", None, delete_session, "Sign out", tag="sessions"),
     RouteSpec("GET", "/v1/staff", _P.STAFF_READ, list_staff, "List staff", reply=Items, tag="staff"),
     RouteSpec(
         "PUT",
