@@ -16,6 +16,7 @@ from sync.cloud.ledger import SETTLE
 from sync.cloud.service import CloudService
 from sync.cloud.settlement import ForwardedPayment, SettlementSource, SettlementVerdict
 from sync.cloud.storage import DONE, CloudRunner, CloudStorage, CodeRow, EffectRow, HubRow
+from sync.cloud.topics import topic_of
 from sync.codec import Limits
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class ReferenceCloud:
         self._runtime = runtime
         self._settlement = settlement
         self._settlement_answers = True
+        self._topics: dict[bytes, str] = {}
         self._seen_nonces: dict[tuple[bytes, bytes], None] = {}
         self.service = CloudService(
             keys,
@@ -91,6 +93,15 @@ class ReferenceCloud:
     async def read(self, fn: Any) -> Any:
         """Look something up in the storage."""
         return await self._runner.run(fn)
+
+    async def down_topic(self, hub: bytes) -> str:
+        """The topic on which a hub listens; asked once for each hub."""
+        topic = self._topics.get(hub)
+        if topic is None:
+            row = await self._runner.run(lambda storage: storage.hub(hub))
+            assert row is not None, "frames go to enrolled hubs"
+            topic = self._topics[hub] = topic_of(row.tenant, hub, "down")
+        return topic
 
     # -- conversations -----------------------------------------------------------------------------------------------
 
@@ -207,6 +218,7 @@ class ReferenceCloud:
             bound = HubRow(hub, row.tenant, row.store, public_key, row.locations)
             if known is None or known.tenant != row.tenant:
                 storage.put_hub(bound)
+                self._topics.pop(hub, None)
             storage.put_effect(EffectRow(hub, digest.hex(), "enrol", 1, DONE, row.tenant))
             if storage.down_head(hub) is None:
                 self.service.down.open_line(storage, hub, "new")

@@ -361,7 +361,8 @@ class SqliteCloudStorage:
     def put_effect(self, row: EffectRow) -> None:
         self._db.execute(
             "INSERT INTO effects(hub, subject, effect, attempt, state, detail) VALUES (?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT(hub, subject, effect, attempt) DO UPDATE SET state = excluded.state, detail = excluded.detail",
+            " ON CONFLICT(hub, subject, effect, attempt) DO UPDATE"
+            " SET state = excluded.state, detail = excluded.detail",
             astuple(row),
         )
 

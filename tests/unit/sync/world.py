@@ -16,18 +16,21 @@ from hubd.identity import KeySigner
 from hubd.model.entry import Document, Draft, Entry
 from hubd.ports import CloudLink, LinkAddress
 from hubd.runtime import Runtime, SystemClock, SystemIds
-from hubd.services.lines import LineReason, ensure_line
+from hubd.services.lines import ensure_line
 from hubd.store import cursors, journal
 from hubd.store.db import Database, open_database
 from hubd.store.tx import Tx
 from sync.cloud.cloud import ReferenceCloud, enrol_bytes
 from sync.cloud.keys import CloudKeys
 from sync.cloud.link import InProcessCloud, PerfectWire, Wire
+from sync.cloud.mqtt import CloudBroker, CloudWorker
 from sync.cloud.settlement import TestAmountAcquirer
 from sync.cloud.storage import CloudStorage
 from sync.cloud.store import ThreadRunner
 from sync.codec import Limits
 from sync.link_worker import CloudSync
+from sync.mqtt import BrokerAddress, MqttLink
+from tests.rigs.broker import Broker
 from tests.rigs.process import wait_until
 
 T = TypeVar("T")
@@ -153,12 +156,14 @@ class World:
         self.stack = AsyncExitStack()
         self.cloud: ReferenceCloud
         self.link: InProcessCloud
+        self.hub_link: CloudLink
         self._serving: asyncio.Task[None] | None = None
         self._group: asyncio.TaskGroup
 
     async def __aenter__(self) -> World:
         self._group = await self.stack.enter_async_context(asyncio.TaskGroup())
         self.link = InProcessCloud(self._open_cloud(self.place / "cloud.db"), self.runtime.clock, self.wire)
+        self.hub_link = self.link
         self._serve()
         return self
 
@@ -207,7 +212,7 @@ class World:
         runtime = make_runtime(key + len(name))
         signer = KeySigner(bytes([key]) * 32)
         db = await self.stack.enter_async_context(open_database(path, runtime))
-        hub = Hub(name, signer, path, runtime, db, self.link, **more)
+        hub = Hub(name, signer, path, runtime, db, self.hub_link, **more)
         if await ensure_line(db, signer, runtime) is not None:
             await self.enrol(hub)
         return hub
@@ -251,4 +256,27 @@ async def copy_of(hub: Hub, path: Path) -> Path:
     return path
 
 
-REASON = LineReason
+class BrokerWorld(World):
+    """The same, with a real broker between hub and cloud."""
+
+    def __init__(self, place: Path, broker: Broker, *, hub_port: int | None = None) -> None:
+        super().__init__(place)
+        self.broker = broker
+        self._hub_port = hub_port
+        self.worker: CloudWorker
+
+    async def __aenter__(self) -> BrokerWorld:
+        self._group = await self.stack.enter_async_context(asyncio.TaskGroup())
+        self.hub_link = MqttLink(BrokerAddress(self.broker.host, self._hub_port or self.broker.port))
+        self._open_cloud(self.place / "cloud.db")
+        await self._start_worker()
+        return self
+
+    async def _start_worker(self) -> None:
+        self.worker = CloudWorker(self.cloud, CloudBroker(self.broker.host, self.broker.port), self.runtime.clock)
+        self._serving = self._group.create_task(self.worker.run(), name="cloud worker")
+        await self.worker.connected.wait()
+
+    async def start_cloud(self) -> None:
+        self._open_cloud(self.place / "cloud.db")
+        await self._start_worker()

@@ -1,0 +1,123 @@
+"""The reference cloud behind a real broker: many hubs, shared among workers by the shard in the topic."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import aiomqtt
+
+from hubd.runtime import Clock
+from sync.cloud.cloud import ReferenceCloud
+from sync.cloud.topics import PREFIX, hub_of
+
+log = logging.getLogger(__name__)
+
+RECONNECT_S = 0.5
+SETTLE_EVERY_S = 1.0
+TURN_MAX = 64
+"""Frames that share one transaction, at most."""
+UNACKNOWLEDGED_MAX = 64
+ALL_SHARDS = ("+",)
+
+
+@dataclass(frozen=True, slots=True)
+class CloudBroker:
+    """How the cloud's worker reaches its broker."""
+
+    host: str
+    port: int
+    username: str = ""
+    password: str = ""
+    tls: ssl.SSLContext | None = None
+    client_id: str = "hubd-cloud"
+    shards: tuple[str, ...] = ALL_SHARDS
+    """Two hex digits each; all by default."""
+
+
+class CloudWorker:
+    """Serves the hubs of its shards for ever."""
+
+    def __init__(self, cloud: ReferenceCloud, broker: CloudBroker, clock: Clock) -> None:
+        self._cloud = cloud
+        self._broker = broker
+        self._clock = clock
+        self.connected = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until cancelled; a lost broker is connected to again."""
+        while True:
+            try:
+                async with self._client() as client:
+                    for shard in self._broker.shards:
+                        await client.subscribe(f"{PREFIX}/+/{shard}/+/up", qos=1)
+                    self.connected.set()
+                    log.info("cloud.connected")
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(self._serve(client), name="cloud.serve")
+                        group.create_task(self._settle(client), name="cloud.settle")
+            except* (aiomqtt.MqttError, OSError) as lost:
+                log.warning("cloud.broker_lost", extra={"reason": str(lost.exceptions[0])})
+            self.connected.clear()
+            await self._clock.sleep(RECONNECT_S)
+
+    def _client(self) -> aiomqtt.Client:
+        client = aiomqtt.Client(
+            self._broker.host,
+            self._broker.port,
+            identifier=self._broker.client_id,
+            username=self._broker.username or None,
+            password=self._broker.password or None,
+            protocol=aiomqtt.ProtocolVersion.V311,
+            clean_session=True,
+            keepalive=15,
+            timeout=10,
+            max_inflight_messages=UNACKNOWLEDGED_MAX,
+            max_queued_outgoing_messages=0,
+            tls_context=self._broker.tls,
+            socket_options=((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),),
+        )
+        client.pending_calls_threshold = 4 * UNACKNOWLEDGED_MAX
+        return client
+
+    async def _serve(self, client: aiomqtt.Client) -> None:
+        """Take what has come, commit it in one transaction, then publish the answers."""
+        messages = client.messages
+        async for message in messages:
+            frames = _frames([message])
+            while len(messages) and len(frames) < TURN_MAX:
+                frames += _frames([await anext(messages)])
+            await self._publish(client, await self._cloud.receive(frames))
+            await self._publish(client, await self._cloud.settle())
+
+    async def _settle(self, client: aiomqtt.Client) -> None:
+        while True:
+            await self._clock.sleep(SETTLE_EVERY_S)
+            await self._publish(client, await self._cloud.settle())
+
+    async def _publish(self, client: aiomqtt.Client, frames: Sequence[tuple[bytes, bytes]]) -> None:
+        """All at once, in order; an answer that gets lost is asked for again by the hub."""
+        async with asyncio.TaskGroup() as group:
+            for hub, frame in frames:
+                topic = await self._topic(hub)
+                group.create_task(_publish_one(client, topic, frame), name="cloud.publish")
+
+    async def _topic(self, hub: bytes) -> str:
+        return await self._cloud.down_topic(hub)
+
+
+async def _publish_one(client: aiomqtt.Client, topic: str, frame: bytes) -> None:
+    await client.publish(topic, frame, qos=1)
+
+
+def _frames(messages: Sequence[aiomqtt.Message]) -> list[tuple[bytes, bytes]]:
+    found = []
+    for message in messages:
+        hub = hub_of(str(message.topic))
+        if hub is not None and isinstance(message.payload, bytes):
+            found.append((hub, message.payload))
+    return found
