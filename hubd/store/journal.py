@@ -61,7 +61,7 @@ def _append(tx: Tx, line: bytes, draft: Draft) -> Entry:
         subject=draft.subject,
         actor=draft.actor,
         flags=draft.flags | (FLAG_CRITICAL if is_critical(draft.kind) else 0),
-        documents=tuple(document.ref for document in draft.documents),
+        documents=tuple([document.ref for document in draft.documents]) if draft.documents else (),
     )
     head_bytes = encode_head(head)
     digest = entry_hash(tx.head.hash, head_bytes, body)
@@ -73,7 +73,7 @@ def _append(tx: Tx, line: bytes, draft: Draft) -> Entry:
         _insert_document(tx, document)
     tx.head = JournalHead(line, head.seq, digest)
     entry = Entry(head, head_bytes, body, digest)
-    project(tx, entry, dict(draft.body))
+    project(tx, entry, draft.body if type(draft.body) is dict else dict(draft.body))
     return entry
 
 

@@ -17,8 +17,6 @@ RECOVERY_KEY = "recovery_key"
 """The public key that belongs to the recovery code, hex."""
 BACKUP_ELSEWHERE = "backup_elsewhere"
 """The newest verified backup that left the disk: JSON (hubd.store.backup.Elsewhere)."""
-LAST_VERIFIED = "last_verified"
-"""The newest full check of the journal: JSON {seq, hash, at_us}."""
 
 
 def get(connection: sqlite3.Connection, name: str) -> str | None:

@@ -186,13 +186,23 @@ def totals(connection: sqlite3.Connection, prefix: str = "") -> list[Total]:
     return [Total(name, count, Money(total, currency)) for name, currency, count, total in rows]
 
 
+_COUNT = tuple(
+    "INSERT INTO counters(name, currency, count, total) VALUES "  # noqa: S608 (question marks)
+    + ", ".join(["(?, ?, ?, ?)"] * names)
+    + " ON CONFLICT(name, currency) DO UPDATE SET count = count + excluded.count, total = total + excluded.total"
+    for names in range(5)
+)
+"""One statement for all the totals that a payment is part of, by how many they are."""
+
+
 def _count(tx: Tx, payment: Payment, sign: int) -> None:
-    for name in counter_names(payment):
-        tx.execute(
-            "INSERT INTO counters(name, currency, count, total) VALUES (?, ?, ?, ?) "
-            "ON CONFLICT(name, currency) DO UPDATE SET count = count + excluded.count, total = total + excluded.total",
-            (name, payment.currency, sign, sign * payment.money.amount_minor),
-        )
+    names = counter_names(payment)
+    if names:
+        total = sign * payment.money.amount_minor
+        values: list[str | int] = []
+        for name in names:
+            values += (name, payment.currency, sign, total)
+        tx.execute(_COUNT[len(names)], values)
 
 
 _OPEN_TOTALS = ("running", "unknown", "conflict", "reversal_pending", "held", "forwarding", "forwarded")
@@ -237,16 +247,19 @@ def _value(value: Any) -> Any:
 
 
 _all_fields = attrgetter(*_FIELDS)
-_NOT_PLAIN = tuple(
+_ENUMERATIONS = tuple(
     _FIELDS.index(name)
-    for name in ("kind", "state", "custody", "manual", "before_reversal", "mode", "tender", "method", "evidence")
+    for name in ("kind", "state", "custody", "manual", "before_reversal", "mode", "tender", "method")
 )
+_EVIDENCE = _FIELDS.index("evidence")
 
 
 def _insert(tx: Tx, payment: Payment) -> None:
     row = list(_all_fields(payment))
-    for at in _NOT_PLAIN:
-        row[at] = _value(row[at])
+    for at in _ENUMERATIONS:
+        if row[at] is not None:
+            row[at] = row[at]._value_
+    row[_EVIDENCE] = _value(row[_EVIDENCE])
     tx.execute(_INSERT, row)
     _count(tx, payment, +1)
     use_number(tx, payment.series, payment.counter)
