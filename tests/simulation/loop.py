@@ -7,6 +7,7 @@ need a thread or a socket fails loudly instead of making the run depend on the m
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections import deque
 from collections.abc import Coroutine
@@ -25,6 +26,22 @@ class DeadlockError(AssertionError):
 
 class LeftoverError(AssertionError):
     """The run has ended and left tasks behind, or an exception that nobody looked at."""
+
+
+class _NumberedTask(asyncio.Task[Any]):
+    """Hashes by the order of making: sets of tasks are then walked in the same order in every run."""
+
+    _made = itertools.count()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._number = next(self._made)
+        super().__init__(*args, **kwargs)
+
+    def __hash__(self) -> int:
+        return self._number
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
 
 
 class _VirtualSelector:
@@ -56,6 +73,7 @@ class VirtualTimeLoop(asyncio.base_events.BaseEventLoop):
         self._shuffle = shuffle
         self.unhandled: list[str] = []
         self.set_exception_handler(self._remember)
+        self.set_task_factory(lambda loop, coro, **kwargs: _NumberedTask(coro, loop=loop, **kwargs))
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""

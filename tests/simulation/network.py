@@ -103,6 +103,12 @@ class MemoryStream:
             end._forget_timers()
             end._news.set()
 
+    def strand(self) -> None:
+        """Break this end only: its machine lost power, and the other end is not told (half-open)."""
+        self._broken = True
+        self._forget_timers()
+        self._news.set()
+
     async def close(self) -> None:
         """See `ByteStream`."""
         if self._closed:

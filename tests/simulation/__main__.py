@@ -1,0 +1,69 @@
+"""`python -m tests.simulation --seeds 200`: simulate many stores; the first line of output per failure replays it."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import traceback
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from os import cpu_count
+from time import perf_counter
+
+from tests.simulation.run import DEFAULT_HOURS, Result, simulate
+
+
+def _commit() -> str:
+    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
+
+
+def _one(seed: int, *, hours: float, verbose: bool) -> Result:
+    return simulate(seed, hours=hours, verbose=verbose)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--hours", type=float, default=DEFAULT_HOURS, help="how long each shop is open")
+    parser.add_argument("--jobs", type=int, default=cpu_count() or 1)
+    parser.add_argument("--verbose", action="store_true", help="print every step")
+    given = parser.parse_args()
+    seeds = range(given.first, given.first + given.seeds)
+    one = partial(_one, hours=given.hours, verbose=given.verbose)
+    started = perf_counter()
+    failed: list[Result] = []
+    steps = sales = 0
+
+    def note(result: Result) -> None:
+        nonlocal steps, sales
+        steps, sales = steps + result.steps, sales + result.sales
+        if result.violation is None:
+            return
+        failed.append(result)
+        hours = "" if given.hours == DEFAULT_HOURS else f" --hours {given.hours:g}"
+        print(result.line(_commit(), f"{sys.executable} -m tests.simulation --first {result.seed} --seeds 1{hours}"))
+        if given.verbose:
+            for error in result.errors:
+                traceback.print_exception(error)
+        sys.stdout.flush()
+
+    if given.seeds == 1 or given.jobs == 1:
+        for seed in seeds:
+            note(one(seed))
+    else:
+        with ProcessPoolExecutor(given.jobs) as pool:
+            for result in pool.map(one, seeds):
+                note(result)
+    took = perf_counter() - started
+    print(
+        f"{len(seeds)} seeds, {len(failed)} failed: {sales} sales in {steps} steps,"
+        f" {given.hours * len(seeds):g} shop hours in {took:.1f} s"
+    )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,340 @@
+"""What must be true, judged by the ledgers of tills, terminals and cloud. Reads the hub's file itself, with own SQL."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from drivers.sim.zvt import Transaction, TransactionState
+from hubd.model.mode import Mode
+from hubd.model.payment import Payment, Tender
+from hubd.model.policy import SHIPPED, OutagePolicy
+from tests.simulation.devices import CHARGED, TerminalBox
+from tests.verifier.verify_journal import verify_database
+
+if TYPE_CHECKING:
+    from tests.simulation.machine import HubMachine
+    from tests.simulation.workload import Sale
+    from tests.simulation.world import Store
+
+TAKEN = {"approved", "stored", "reversal_pending"}
+NOT_TAKEN = {"declined", "cancelled", "refused"}
+AFTER = {
+    "approved": {"approved", "reversal_pending", "reversed", "conflict"},
+    "stored": {"stored", "reversal_pending", "reversed", "conflict"},
+    "reversed": {"reversed", "conflict"},
+    "declined": {"declined", "conflict"},
+    "cancelled": {"cancelled", "conflict"},
+    "refused": {"refused"},
+    "conflict": {"conflict"},
+}
+"""What a payment may be after the till was told this."""
+WINDOW_SLACK_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A payment as the hub's file has it."""
+
+    id: str
+    seq: int
+    kind: str
+    state: str
+    custody: str | None
+    manual: str | None
+    tender: str
+    amount: int
+    order_id: str | None
+    original: str | None
+    series: str | None
+    counter: int | None
+
+
+def payments_in(path: Path) -> dict[str, Row]:
+    """Every payment of a hub."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        rows = db.execute(
+            "SELECT id, seq, kind, state, custody, manual, tender, amount + tip + rounding, order_id, original_id,"
+            " series, counter FROM payments ORDER BY seq"
+        )
+        return {row[0]: Row(*row) for row in rows}
+
+
+def entries_in(path: Path) -> Iterator[tuple[int, bytes, str, str, dict[str, Any]]]:
+    """Every entry: seq, hash, kind, subject, body."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        for seq, digest, kind, subject, body in db.execute(
+            "SELECT seq, hash, kind, subject, body FROM journal ORDER BY seq"
+        ):
+            yield seq, digest, kind, subject, json.loads(body)
+
+
+class Checks:
+    """The judge of one run."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.trace = store.trace
+        self._by_reference: dict[str, set[tuple[str, int]]] = defaultdict(set)
+        self._policies: dict[str, list[OutagePolicy]] = defaultdict(lambda: [SHIPPED["terminal"]])
+        self.ran = 0
+
+    # -- after every step ----------------------------------------------------------------------------------------------
+
+    def booked(self, box: TerminalBox, transaction: Transaction) -> None:
+        """A terminal has written into its books."""
+        if transaction.kind != "payment" or transaction.state not in CHARGED | {TransactionState.REVERSED}:
+            return
+        charges = self._by_reference[transaction.reference]
+        charges.add((box.name, transaction.trace))
+        self.trace.need(
+            len(charges) == 1, "one payment, one charge", f"{transaction.reference} was charged as {sorted(charges)}"
+        )
+        sale = self.store.sale(transaction.reference)
+        self.trace.need(
+            sale is not None and sale.amount == transaction.amount_minor,
+            "only what a till asked for is charged",
+            f"{transaction}",
+        )
+
+    def policy_changes(self, hub: HubMachine, policy: OutagePolicy) -> None:
+        """From now on the hub may follow this policy too."""
+        self._policies[hub.name].append(policy)
+
+    def policy_changed(self, hub: HubMachine, policy: OutagePolicy) -> None:
+        """From now on the hub follows this policy and no other."""
+        if not hub.forgets:
+            self._policies[hub.name] = [policy]
+
+    def accepted_in_outage(self, sale: Sale, payment: Payment, mode: Mode, hub: HubMachine) -> None:
+        """The hub lets a card payment go to a terminal; in an outage the policy must allow it."""
+        if mode not in {Mode.NETWORK_OUTAGE, Mode.SERVICE_DISRUPTION} or sale.attempts > 1:
+            return
+        lasted_s = self.store.link.away_for_s()
+        assert sale.request is not None, "only a sale is decided by policy"
+        self.trace.need(
+            any(
+                policy.enabled
+                and sale.request.method not in policy.excluded_methods
+                and sale.amount <= policy.limit_per_payment["EUR"]
+                and lasted_s <= policy.accept_for_s + WINDOW_SLACK_S
+                for policy in self._policies[hub.name]
+            ),
+            "policy limits hold",
+            f"{sale.id}: {sale.amount} by {sale.request.method} after {lasted_s:.0f} s under {self._policies[hub.name]}",
+        )
+
+    # -- once in a while, and after every restart ----------------------------------------------------------------------
+
+    def look(self, hub: HubMachine) -> None:
+        """What must be true of a hub at any moment."""
+        if self.trace.violation is not None or not hub.disk.powered or not hub.disk.path.exists():
+            return
+        self.ran += 1
+        rows = payments_in(hub.disk.path)
+        with closing(sqlite3.connect(f"file:{hub.disk.path}?mode=ro", uri=True)) as db:
+            for sale in self.store.sales_of(hub):
+                row = rows.get(sale.id)
+                if row is None:
+                    self.trace.need(
+                        sale.accepted is None or hub.forgets, "nothing acknowledged is lost", f"{sale.id} {sale.told}"
+                    )
+                    continue
+                self._is_as_told(hub, sale, row, db)
+                self._agrees_with_terminals(hub, row)
+
+    def _is_as_told(self, hub: HubMachine, sale: Sale, row: Row, db: sqlite3.Connection) -> None:
+        if hub.forgets:
+            return
+        if sale.accepted is not None:
+            _, seq, digest = sale.accepted
+            found = db.execute("SELECT hash FROM journal WHERE seq = ?", (seq,)).fetchone()
+            kept = row.seq == seq and found is not None and bytes(found[0]).hex() == digest
+            self.trace.need(kept, "nothing acknowledged is lost", f"{sale.id} was accepted at {seq}, is at {row.seq}")
+        last = sale.told[-1] if sale.told else ""
+        if last in AFTER:
+            self.trace.need(
+                row.state in AFTER[last], "a verdict stays", f"{sale.id}: told {last}, is {row.state} in {hub.name}"
+            )
+
+    def _agrees_with_terminals(self, hub: HubMachine, row: Row) -> None:
+        charge = self.charge(row.id)
+        if charge is None:
+            return
+        self.trace.need(
+            row.state not in NOT_TAKEN or charge.state is TransactionState.REVERSED,
+            "a charged payment is never declined",
+            f"{row.id} is {row.state} in {hub.name}, the terminal has {charge}",
+        )
+
+    def charge(self, payment_id: str) -> Transaction | None:
+        """The payment in the terminals' books, if the customer's money has moved."""
+        for box in self.store.terminals:
+            for transaction in box.charges():
+                if transaction.reference == payment_id:
+                    return transaction
+        return None
+
+    def money_moved(self, payment_id: str, tender: Tender) -> bool:
+        """What a manager finds out: whether the customer has paid, and has not got it back."""
+        if tender is Tender.CASH:
+            return True
+        charge = self.charge(payment_id)
+        if charge is None:
+            # An announced payment is unknown whatever it was; the till's own slip says that it was cash.
+            sale = self.store.sale(payment_id)
+            return sale is not None and sale.kind.value == "cash"
+        return charge.state is not TransactionState.REVERSED
+
+    # -- at the end ----------------------------------------------------------------------------------------------------
+
+    def final(self, hub: HubMachine) -> None:
+        """What must be true once everything is well and quiet."""
+        self.look(hub)
+        rows = payments_in(hub.disk.path)
+        self._all_known(hub, rows)
+        for row in rows.values():
+            self._resolved(hub, row)
+        self._sums(hub, rows)
+        self._orders(hub, rows)
+        self._numbers(hub, rows)
+        self._chain(hub)
+
+    def _all_known(self, hub: HubMachine, rows: dict[str, Row]) -> None:
+        for sale in self.store.sales_of(hub):
+            self.trace.need(sale.done, "every till gets its answer", f"{sale.id} after {sale.attempts} attempts")
+            known = sale.id in rows
+            self.trace.need(known or bool(sale.given_up), "nothing acknowledged is lost", f"{sale.id} at the end")
+            if sale.given_up:
+                charged = self.charge(sale.id)
+                self.trace.need(
+                    charged is None, "what is refused is not charged", f"{sale.id} {sale.given_up} {charged}"
+                )
+        for box in self.store.terminals:
+            for charge in box.charges():
+                known = any(charge.reference in payments_in(h.disk.path) for h in self.store.hubs)
+                self.trace.need(known, "every charge is known", f"{charge} of {box.name}")
+
+    def _resolved(self, hub: HubMachine, row: Row) -> None:
+        self.trace.need(
+            row.state not in {"requested", "in_progress"}, "everything drains", f"{row.id} is still {row.state}"
+        )
+        if row.tender != "card" or row.kind != "sale":
+            return
+        charge = self.charge(row.id)
+        holds = charge is not None and charge.state in CHARGED
+        if row.state in {"unknown", "conflict", "reversal_pending"}:
+            self.trace.need(row.manual is not None, "unknown is resolved or visible", f"{row.id} is {row.state}")
+            return
+        cash_really = (sale := self.store.sale(row.id)) is not None and sale.kind.value == "cash"
+        self.trace.need(
+            holds == (row.state in TAKEN) or cash_really,
+            "hub and terminal agree",
+            f"{row.id} is {row.state} in {hub.name}, the terminal has {charge}",
+        )
+        if row.state == "stored":
+            self.trace.need(
+                row.custody in {"forwarded", "captured", "declined_late"},
+                "everything drains",
+                f"{row.id} is {row.custody}",
+            )
+
+    def _sums(self, hub: HubMachine, rows: dict[str, Row]) -> None:
+        """Counts and sums of cash by the tills, of cards by the terminals, and both by the hub."""
+        if len(self.store.hubs) > 1:
+            return
+        told_cash = [
+            s for s in self.store.sales_of(hub) if s.kind.value == "cash" and s.told and s.told[-1] == "approved"
+        ]
+        hub_cash = [
+            row for row in rows.values()
+            if row.kind == "sale" and (row.tender == "cash" or self._was_cash(row)) and _counts(row)
+        ]  # fmt: skip
+        self._same("cash", hub, {s.id: s.amount for s in told_cash}, {row.id: row.amount for row in hub_cash})
+        booked = {
+            t.reference: t.amount_minor for box in self.store.terminals for t in box.charges() if t.state in CHARGED
+        }
+        hub_cards = {
+            row.id: row.amount
+            for row in rows.values()
+            if row.kind == "sale" and row.tender == "card" and _counts(row) and not self._was_cash(row)
+        }
+        self._same("cards", hub, booked, hub_cards)
+        given = {s.id: s.amount for s in self.store.sales_of(hub) if s.kind.value == "refund" and s.accepted}
+        self._same("refunds", hub, given, {row.id: row.amount for row in rows.values() if row.kind == "refund"})
+        by_original: dict[str, int] = defaultdict(int)
+        for row in rows.values():
+            if row.kind == "refund" and row.original is not None and row.state == "approved":
+                by_original[row.original] += row.amount
+        for original, given_back in by_original.items():
+            row = rows[original]
+            kept = 0 if row.state == "reversed" else row.amount
+            self.trace.need(
+                given_back <= kept, "no more is given back than was paid", f"{original}: {given_back} of {kept}"
+            )
+
+    def _was_cash(self, row: Row) -> bool:
+        sale = self.store.sale(row.id)
+        return sale is not None and sale.kind.value == "cash"
+
+    def _same(self, what: str, hub: HubMachine, theirs: dict[str, int], ours: dict[str, int]) -> None:
+        missing = sorted(theirs.keys() - ours.keys())
+        more = sorted(ours.keys() - theirs.keys())
+        wrong = sorted(key for key in theirs.keys() & ours.keys() if theirs[key] != ours[key])
+        self.trace.need(
+            not (missing or more or wrong),
+            "sums agree",
+            f"{what}: {len(theirs)} for {sum(theirs.values())} there, {len(ours)} for {sum(ours.values())} in {hub.name};"
+            f" missing {missing}, more {more}, wrong {wrong}",
+        )
+
+    def _orders(self, hub: HubMachine, rows: dict[str, Row]) -> None:
+        paid: dict[str, int] = defaultdict(int)
+        for row in rows.values():
+            if row.order_id is not None and row.kind == "sale" and _counts(row):
+                paid[row.order_id] += row.amount
+        with closing(sqlite3.connect(f"file:{hub.disk.path}?mode=ro", uri=True)) as db:
+            orders = dict(db.execute("SELECT id, total FROM orders"))
+        for order in self.store.orders_of(hub):
+            if order.accepted is None:
+                continue
+            self.trace.need(order.id in orders or hub.forgets, "nothing acknowledged is lost", f"order {order.id}")
+            overridden = any(s.overridden for s in self.store.sales_of(hub) if s.order_id == order.id)
+            self.trace.need(
+                paid[order.id] <= order.total or overridden or hub.forgets,
+                "no order is paid twice",
+                f"{order.id}: {paid[order.id]} of {order.total}",
+            )
+
+    def _numbers(self, hub: HubMachine, rows: dict[str, Row]) -> None:
+        """Every series, counted from the entries themselves: each number once, from 1, without gaps."""
+        used: dict[str, list[int]] = defaultdict(list)
+        seen: set[tuple[str, int, str]] = set()
+        for _, _, kind, subject, body in entries_in(hub.disk.path):
+            if not isinstance(body.get("counter"), int) or not kind.startswith(("payment.", "order.")):
+                continue
+            place = (body["series"], body["counter"], subject)
+            if place not in seen:
+                seen.add(place)
+                used[body["series"]].append(body["counter"])
+        for series, counters in used.items():
+            self.trace.need(
+                counters == list(range(1, len(counters) + 1)), "numbers without gaps", f"{series}: {counters}"
+            )
+
+    def _chain(self, hub: HubMachine) -> None:
+        report = verify_database(hub.disk.path)
+        good = report["first_bad_seq"] is None and not report["documents"]["wrong"] and not report["proofs_mismatched"]
+        self.trace.need(good and report["entries"] > 0, "the chain is unbroken", json.dumps(report))
+
+
+def _counts(row: Row) -> bool:
+    if row.state in {"unknown", "conflict", "reversal_pending"}:
+        return row.manual == "success" or (row.manual is None and row.state == "reversal_pending")
+    return row.state in TAKEN
