@@ -162,7 +162,7 @@ def main() -> None:
     """Run hubd and leave with its exit code; what nobody caught is logged, and the code is 1."""
     sys.excepthook = log_uncaught
     try:
-        app()
+        typer.main.get_command(app)()  # not `app()`, which would put its own hook in the place of ours
     except HubError as error:
         sys.stderr.write(f"{error.code}: {error.detail}\n" + (f"{error.remedy}\n" if error.remedy else ""))
         log.debug("hub.refused_to_start", extra={"code": error.code})

@@ -1,0 +1,90 @@
+"""The daemon's command before anything runs: exit codes, refusals, limits."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hubd.cli.lock import only_one
+from hubd.errors import ConfigError, StoreError
+from hubd.main import exit_code_of
+from tests.rigs.process import Child, wait_for
+from tests.tidy.tree import ROOT
+
+
+def hubd(where: Path, *args: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HUBD_")}
+    return subprocess.run(
+        [sys.executable, "-m", "hubd", *args],
+        cwd=where,
+        env={**kept, "PYTHONPATH": str(ROOT), "HUBD_CONFIG": str(where / "none.toml"), **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_wrong_key_stops_with_2_names_the_nearest_and_starts_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "hubd.toml"
+    file.write_text(f"[paths]\ndata = '{tmp_path}/data'\n[api]\nhttps_prt = 8443\n")
+    for command in ("run", "check-config"):
+        done = hubd(tmp_path, command, "--config", str(file))
+        assert done.returncode == 2
+        assert "api.https_prt is unknown; did you mean api.https_port?" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_good_configuration_is_said_so(tmp_path: Path) -> None:
+    done = hubd(tmp_path, "check-config")
+    assert (done.returncode, done.stdout) == (0, "The configuration is good.\n")
+
+
+def test_a_missing_file_and_an_unknown_option_are_2(tmp_path: Path) -> None:
+    assert hubd(tmp_path, "run", "--config", str(tmp_path / "absent.toml")).returncode == 2
+    assert hubd(tmp_path, "run", "--bogus").returncode == 2
+
+
+def test_a_second_hub_on_the_same_data_is_refused(tmp_path: Path) -> None:
+    places = {"HUBD_PATHS_DATA": str(tmp_path / "data"), "HUBD_PATHS_RUNTIME": str(tmp_path / "run")}
+    with only_one(tmp_path / "data"):
+        done = hubd(tmp_path, "run", **places)
+    assert done.returncode == 1
+    assert "hub.already_running" in done.stderr
+
+
+def test_a_killed_hub_holds_nothing(tmp_path: Path) -> None:
+    code = (
+        "import pathlib, sys, signal\nfrom hubd.cli.lock import only_one\n"
+        "with only_one(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    signal.pause()\n"
+    )
+    with Child([sys.executable, "-c", code, tmp_path], env={"PYTHONPATH": str(ROOT)}) as holder:
+        wait_for(lambda: "held" in holder.stdout(), 20, "the lock to be held")
+        holder.kill()
+        with only_one(tmp_path):
+            pass
+
+
+def test_a_data_directory_that_cannot_be_made_names_itself(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = hubd(tmp_path, "run", HUBD_PATHS_DATA=str(tmp_path / "file/data"), HUBD_PATHS_RUNTIME=str(tmp_path / "run"))
+    assert done.returncode == 2
+    assert "file/data cannot be used" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigError("config.unknown_key", "x"), 2),
+        (ConfigError("config.port_taken", "x"), 1),
+        (ConfigError("config.socket", "x"), 1),
+        (StoreError("store.corrupt", "x"), 1),
+    ],
+)
+def test_what_another_start_may_mend_is_1(error: ConfigError | StoreError, code: int) -> None:
+    assert exit_code_of(error) == code
