@@ -34,6 +34,9 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 MEMBERS_MAX = 10_000
 OLD_SUFFIX = ".before-restore"
+STAYS = ("hub.key",)
+"""Files of the present data directory that a restore takes over: on the same machine the hub stays who it is. On another
+machine there is none, so the hub makes a new key, as a replaced hub must."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +350,9 @@ def restore(path: Path, private_key: bytes, data_folder: Path) -> Restored:
         finally:
             restored.close()
         erased += archive_files.forget(beside / ARCHIVE_FOLDER, gone)
+        for name in STAYS:
+            if (data_folder / name).is_file():
+                shutil.copy2(data_folder / name, beside / name)
         _sync_tree(beside)
         old = _move_aside(data_folder)
         beside.rename(data_folder)

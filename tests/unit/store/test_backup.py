@@ -168,9 +168,13 @@ async def test_a_restore_refuses_to_lose_what_nobody_else_holds(tmp_path: Path) 
     assert (restored.kept_old / "hub.db").exists()
 
 
-async def test_a_restore_of_the_newest_state_needs_no_cloud(tmp_path: Path) -> None:
+async def test_a_restore_of_the_newest_state_needs_no_cloud_and_keeps_the_hubs_key(tmp_path: Path) -> None:
     made, _ = await make_one(tmp_path)
+    (tmp_path / "data" / "hub.key").write_bytes(b"k" * 32)
     assert backup.restore(made.path, TENANT, tmp_path / "data").kept_old is not None
+    assert (tmp_path / "data" / "hub.key").read_bytes() == b"k" * 32
+    backup.restore(made.path, TENANT, tmp_path / "another machine")
+    assert not (tmp_path / "another machine" / "hub.key").exists()
 
 
 async def test_what_was_erased_since_the_backup_is_erased_again(tmp_path: Path) -> None:
