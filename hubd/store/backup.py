@@ -35,8 +35,9 @@ FORMAT = 1
 MEMBERS_MAX = 10_000
 OLD_SUFFIX = ".before-restore"
 STAYS = ("hub.key",)
-"""Files of the present data directory that a restore takes over: on the same machine the hub stays who it is. On another
-machine there is none, so the hub makes a new key, as a replaced hub must."""
+"""Files of the present data directory that a restore takes over: on the same machine the hub stays who it is.
+
+On another machine there is none, so the hub makes a new key, as a replaced hub must."""
 
 
 @dataclass(frozen=True, slots=True)
