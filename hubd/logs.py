@@ -41,8 +41,8 @@ FIELDS = frozenset(
         "code", "reason", "state", "before", "mode", "role", "method", "route", "status", "error", "action", "field",
         "schema", "version", "hop", "detail", "path", "name", "address", "port", "signal", "interface", "result",
         # how much, how long
-        "count", "works", "attempt", "restarts", "bytes", "amount_minor", "currency", "down_s", "lasted_s", "duration_ms",
-        "delay_s", "lag_ms", "upto_seq", "from_seq", "confirmed_seq", "applied_seq", "retry_after_s", "free_bytes",
+        "count", "works", "attempt", "restarts", "bytes", "amount_minor", "currency", "down_s", "lasted_s",
+        "duration_ms", "delay_s", "lag_ms", "upto_seq", "from_seq", "confirmed_seq", "applied_seq", "retry_after_s", "free_bytes",
         "dropped_count", "ok", "age_s",
     }
 )  # fmt: skip
@@ -97,9 +97,9 @@ def _holds_card_data(text: str) -> bool:
     return holds_card_data(text) or ("\n" in text and holds_card_data(text.replace("\n", " ")))
 
 
-def fields_of(record: logging.LogRecord) -> dict[str, str | int | bool | None]:
+def fields_of(record: logging.LogRecord) -> dict[str, str | float | bool | None]:
     """The allowed fields of context and record, redacted; the record's own win."""
-    found: dict[str, str | int | bool | None] = {}
+    found: dict[str, str | float | bool | None] = {}
     given = {**_context.get(), **{name: value for name, value in record.__dict__.items() if name in FIELDS}}
     # `name` belongs to the logging library on every record; as a field of ours it would be the logger's name.
     given.pop("name", None)
@@ -108,10 +108,10 @@ def fields_of(record: logging.LogRecord) -> dict[str, str | int | bool | None]:
     return found
 
 
-def _plain(value: Any) -> str | int | bool | None:  # a log call may hand over anything
+def _plain(value: Any) -> str | float | bool | None:  # a log call may hand over anything
     if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, int):
+    if isinstance(value, int | float):
         return REMOVED if holds_card_data(str(value)) else value
     return redacted(value.hex() if isinstance(value, bytes) else str(value))
 

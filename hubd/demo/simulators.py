@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from hubd.errors import DeviceError, NotFoundError
 from hubd.runtime import Clock
@@ -43,7 +43,7 @@ def simulated_terminals(state: Path, sockets: Path, port: int, think_s: float = 
             "Terminal 1",
             f"tcp://127.0.0.1:{port}",
             (
-                *("--tcp", f"127.0.0.1:{port}", "--mdns", "Demo terminal 1", "--terminal-id", "52500038"),
+                *("--tcp", f"127.0.0.1:{port}", "--mdns", f"Demo terminal {port}", "--terminal-id", "52500038"),
                 *("--state-file", str(state / "terminal-1.jsonl"), *common),
             ),
             sockets / "terminal-1.sock",
@@ -67,13 +67,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def run_simulator(terminal: SimulatedTerminal, clock: Clock, ready: asyncio.Event) -> None:
+async def run_simulator(terminal: SimulatedTerminal, clock: Clock, ready: asyncio.Event, errors: IO[str]) -> None:
     """Run one simulator until cancelled; raises DeviceError when it ends by itself (the supervisor starts it anew)."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "drivers.sim.zvt", *terminal.arguments, "--control", str(terminal.control)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
+        stderr=errors,
         start_new_session=True,  # Ctrl-C is for the hub, which stops its simulators last
         env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )

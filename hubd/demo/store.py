@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 from hubd.cli.config import toml_value
 from hubd.cli.demo_places import control_socket, runtime_directory
@@ -93,15 +94,16 @@ def _prepare(settings: DemoSettings) -> Config:
     return config
 
 
-def _log_to_file(config: Config) -> None:
+def _log_to_file(config: Config) -> IO[str]:
     stream = (config.paths.data / LOG_FILE).open("a", encoding="utf-8", buffering=1)
     set_up_logging(config.log.level, {}, stream)
+    return stream
 
 
 async def serve(settings: DemoSettings, stop: asyncio.Event, say: Callable[[str], None]) -> None:
     """Run the demo store until `stop` is set; `say` prints a line for the person who started it."""
     config = await asyncio.to_thread(_prepare, settings)
-    await asyncio.to_thread(_log_to_file, config)
+    log_stream = await asyncio.to_thread(_log_to_file, config)
     runtime = system_runtime()
     terminal_port = int(config.terminals[0].address.rpartition(":")[2])
     terminals = simulators.simulated_terminals(settings.directory, config.paths.runtime, terminal_port)
@@ -113,7 +115,9 @@ async def serve(settings: DemoSettings, stop: asyncio.Event, say: Callable[[str]
         outside.start("demo.cloud", cloud.run, FOREVER)
         for terminal in terminals:
             ready = asyncio.Event()
-            outside.start(f"demo.{terminal.name}", partial(simulators.run_simulator, terminal, runtime.clock, ready))
+            outside.start(
+                f"demo.{terminal.name}", partial(simulators.run_simulator, terminal, runtime.clock, ready, log_stream)
+            )
             async with runtime.clock.timeout(simulators.READY_TIMEOUT_S):
                 await ready.wait()
         address = DemoAddress(runtime)
