@@ -1,0 +1,107 @@
+"""The commands of the README and of docs/start.md, run as they stand, in a clean directory beside a fresh demo store."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rigs.process import Child, free_port, wait_for
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+START_TIMEOUT_S = 60.0
+COMMAND_TIMEOUT_S = 90.0
+
+pytestmark = [
+    pytest.mark.timeout(240),
+    pytest.mark.blocking_allowed("it runs a shell and waits for it; there is no loop here"),
+]
+
+
+class Demo:
+    """A demo store in a directory where the README's reader would stand: with .venv, and .demo as it makes it."""
+
+    def __init__(self, place: Path, http_port: int) -> None:
+        self.place = place
+        self.http_port = http_port
+
+    def run(self, commands: str) -> str:
+        """Run a block of the README, line by line as a reader does; the first that fails, fails."""
+        script = "set -eu\n" + commands.replace("localhost:8080", f"localhost:{self.http_port}")
+        done = subprocess.run(
+            ["bash", "-c", script],
+            cwd=self.place,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+            check=False,
+        )
+        assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def waiting(self) -> int:
+        """How many entries the cloud has not confirmed."""
+        said = json.loads(self.run(".venv/bin/hubctl --config .demo/hubd.toml sync --json"))
+        count: int = said["sync"]["waiting"]
+        return count
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Demo]:
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    https_port, http_port = free_port(), free_port()
+    command = [tmp_path / ".venv/bin/hubd", "demo", "--https-port", str(https_port), "--http-port", str(http_port)]
+    with Child([str(word) for word in command], cwd=tmp_path) as child:
+        child.wait_for_text("Stop ", START_TIMEOUT_S)
+        yield Demo(tmp_path, http_port)
+        assert child.stop() == 0, child.tail()
+
+
+def blocks(document: str) -> list[str]:
+    """The blocks of shell commands of a document, in order."""
+    return COMMANDS.findall((ROOT / document).read_text("utf-8"))
+
+
+def last_json(output: str) -> Any:
+    return json.loads(output.strip().splitlines()[-1])
+
+
+def test_the_readmes_commands_do_what_it_says(demo: Demo) -> None:
+    pay, outage = blocks("README.md")
+
+    first = last_json(demo.run(pay))
+    again = last_json(demo.run(pay))
+    assert first["state"] in {"in_progress", "approved"}
+    assert again["accepted"] == first["accepted"]
+
+    printed = demo.run(outage)
+    counts = [int(count) for count in re.findall(r"^waiting\s+(\d+)$", printed, re.MULTILINE)]
+    assert len(counts) == 2, printed
+    assert counts[0] > 0, printed
+    wait_for(lambda: demo.waiting() == 0, 30, "the cloud's word about every entry")
+
+
+def test_the_first_ten_minutes_work_as_written(demo: Demo) -> None:
+    for commands in blocks("docs/start.md"):
+        demo.run(commands)
+    wait_for(lambda: demo.waiting() == 0, 30, "the cloud's word about every entry")
+
+
+def test_make_run_starts_the_demo_that_the_commands_are_for() -> None:
+    """`make run` itself is this command behind an installation, which each run of `make test` has done."""
+    shown = subprocess.run(
+        ["make", "--no-print-directory", "--dry-run", "run"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    ).stdout
+    assert shown.strip().splitlines()[-1].split() == ["exec", ".venv/bin/hubd", "demo"]
