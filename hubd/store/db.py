@@ -386,6 +386,7 @@ def _run_together(tx: Tx, works: list[_Work]) -> _Work | None:
     for work in works:
         try:
             work.result = work.fn(tx)
+            assert tx.connection.in_transaction, f"{work.name} ended the transaction; what follows would not be one"
         except BaseException as exc:  # noqa: BLE001 (handed to the caller that waits; nothing is swallowed)
             work.error = exc
             tx.rollback()
@@ -399,6 +400,7 @@ def _run_apart(tx: Tx, works: list[_Work]) -> _Work | None:
         mark = tx.savepoint()
         try:
             work.result = work.fn(tx)
+            assert tx.connection.in_transaction, f"{work.name} ended the transaction; what follows would not be one"
         except BaseException as exc:  # noqa: BLE001 (handed to the caller that waits; nothing is swallowed)
             work.error = _translate(exc)
             if not tx.connection.in_transaction:

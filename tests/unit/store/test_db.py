@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random  # noqa: TID251 (one seed makes one run)
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from hubd.errors import StoreError
 from hubd.model.entry import Entry
-from hubd.store import journal, payments
+from hubd.store import journal, payments, replay, verify
 from hubd.store.db import AioSqliteThread, Database, DbThread, open_database
 from hubd.store.tx import Tx, read_head
 from tests.unit.store import journals
@@ -370,3 +371,36 @@ async def test_the_writer_has_its_pragmas(db: Database, pragma: str, value: obje
 def test_the_seam_is_the_protocol() -> None:
     thread: type[DbThread] = AioSqliteThread
     assert thread is AioSqliteThread
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_whatever_fails_in_a_group_the_chain_is_whole_and_each_hears_the_truth(
+    open_db: Database, seed: int
+) -> None:
+    """Random groups of works that succeed, fail after writing, or end the transaction; then the store is checked."""
+    rng = random.Random(seed)
+
+    def ends_the_transaction(tx: Tx) -> None:
+        journals.random_step(rng, [])(tx)
+        tx.execute("ROLLBACK")
+        if rng.random() < 0.5:
+            raise ValueError("ended")
+
+    def fails_after_writing(tx: Tx) -> None:
+        journals.random_step(rng, [])(tx)
+        raise ValueError("failed")
+
+    for _ in range(15):
+        numbers = rng.sample(range(len(IDS)), rng.randint(1, 12))
+        works = [
+            sale(n) if (kind := rng.random()) < 0.6 else fails_after_writing if kind < 0.9 else ends_the_transaction
+            for n in numbers
+        ]
+        before = set(await known(open_db))
+        results = await asyncio.gather(*(open_db.write("any", work) for work in works), return_exceptions=True)
+        told = {entry.head.subject for entry in results if isinstance(entry, Entry)}
+        assert set(await known(open_db)) == before | told
+        assert not before & told, "an id that was there is refused, not taken twice"
+    assert open_db.head == await open_db.read("head", read_head)
+    assert (await verify.verify_database(open_db)).ok
+    assert (await open_db.read_apart("replay", replay.check)).ok
