@@ -128,8 +128,14 @@ class Stage:
             self.clock.ahead_s += 1.0
         found = self.shop.services.outages.snapshot().mode
         assert found is expect, f"the mode is {found}, not {expect}"
+        await self._heard()
+
+    async def _heard(self) -> None:
+        """Every terminal that is plugged in answers once: the clocks have jumped, its keep-alive has not."""
         for attached in self.shop.services.terminals.all():
             if attached.id not in self.gone:
+                async with attached.lock:
+                    await attached.terminal.baseline()
                 await self.until(partial(self._answers, attached.id), "terminals to answer again")
 
     async def online(self) -> None:
@@ -145,18 +151,21 @@ class Stage:
         for simulator in self.counter.simulators.values():
             simulator.host_up = False
 
-    def pass_time(self, hours: float) -> None:
+    async def pass_time(self, hours: float) -> None:
+        """Let time pass; the terminals are heard again afterwards."""
         self.clock.ahead_s += hours * 3600
+        await self._heard()
 
     # -- money and the cloud -------------------------------------------------------------------------------------------
 
-    async def pay(
-        self, amount: int, *, cash: bool = False, until: tuple[str, ...] = ("stored",), **more: object
-    ) -> str:
-        tender = Tender.CASH if cash else Tender.CARD
-        taken = await self.shop.take(amount, till(), tender=tender, **more)
-        wanted = ("approved",) if cash else until
-        return (await self.shop.until(taken.payment.id, *wanted)).id
+    async def pay(self, amount: int, until: str = "stored", **more: object) -> str:
+        """A card payment of Caisse 1, once it is in that state."""
+        taken = await self.shop.take(amount, till(), **more)
+        return (await self.shop.until(taken.payment.id, until)).id
+
+    async def pay_cash(self, amount: int) -> None:
+        """A cash sale of Caisse 1."""
+        await self.shop.take(amount, till(), tender=Tender.CASH)
 
     async def append(self, kind: str, subject: str, body: Mapping[str, object], actor: str = "hub") -> None:
         await self.shop.services.db.write("stage", lambda tx: journal.append(tx, Draft(kind, subject, actor, body)))
