@@ -27,10 +27,11 @@ from hubd.config import Config, TerminalConfig
 from hubd.identity import KeySigner, load_or_create_key
 from hubd.model.mode import Hop
 from hubd.ports import CloudLink
-from hubd.runtime import Runtime
+from hubd.runtime import Runtime, SystemClock
 from hubd.sdnotify import ServiceManager, feed_watchdog
 from hubd.services.backups import BackupDesk, Places
 from hubd.services.bundle import Services
+from hubd.services.clock import note_clock_corrected
 from hubd.services.devices import NewDevice
 from hubd.services.pins import ThreadedScrypt
 from hubd.store.backup import Contents
@@ -56,6 +57,7 @@ ESSENTIAL = RestartPolicy(give_up_after=5, essential=True, restart_when_done=Tru
 DIALOGUES_FINISH_S = 20.0
 """How long a stop waits for terminals that are in the middle of a payment; what is left is unknown and asked about."""
 SPACE_CHECK_S = 5.0
+CLOCK_CHECK_S = 10.0
 ADDRESS_CHECK_S = 15.0
 LOOPBACK = "127.0.0.1"
 HUB_KEY = "hub.key"
@@ -258,6 +260,7 @@ class _Parts:
         hub.supervisor.start("space", self._watch_space, FOREVER)
         https_port, http_port = await self._open_doors(sync)
         hub.supervisor.start("addresses", partial(self._watch_addresses, https_port), FOREVER)
+        hub.supervisor.start("clock", self._watch_clock, FOREVER)
         hub.supervisor.start("problems", services.overview.watch, FOREVER)
         backups = self._backups()
         hub.supervisor.start("backups", backups.run, FOREVER)
@@ -315,6 +318,18 @@ class _Parts:
     def _measure_now(self) -> None:
         if self.connectivity is not None:
             self.connectivity.measure_now()
+
+    async def _watch_clock(self) -> None:
+        """Learn of a witness, and note once that the clock is right from here on (nothing is rewritten)."""
+        clock, db = self.runtime.clock, self.hub.services.db
+        before = clock.trusted()
+        while True:
+            if isinstance(clock, SystemClock):
+                await asyncio.to_thread(clock.look)
+            if clock.trusted() and not before:
+                await db.write("clock.corrected", note_clock_corrected)
+                before = True
+            await self.runtime.clock.sleep(CLOCK_CHECK_S)
 
     async def _watch_space(self) -> None:
         while True:

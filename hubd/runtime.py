@@ -20,7 +20,7 @@ from typing import Protocol
 from hubd.model.ids import uuid7
 
 BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
-ADJTIMEX_UNSYNCHRONISED_FILE = Path("/run/systemd/timesync/synchronized")
+NTP_SYNCHRONISED_FILE = Path("/run/systemd/timesync/synchronized")
 EARLIEST_PLAUSIBLE_US = 1_767_225_600_000_000  # 2026-01-01, before the first release: an earlier clock is wrong
 
 
@@ -61,7 +61,7 @@ class IdSource(Protocol):
 
 
 class SystemClock:
-    """The operating system's clocks. Trusted once a witness said so (`trust`) or the system's NTP client did."""
+    """The operating system's clocks. Trusted once a witness said so (`trust`) or the NTP client did (`look`)."""
 
     def __init__(self) -> None:
         self._witnessed = False
@@ -72,8 +72,12 @@ class SystemClock:
 
     def trusted(self) -> bool:
         """True when a witness has spoken and the date is not before the program's own release."""
-        witnessed = self._witnessed or ADJTIMEX_UNSYNCHRONISED_FILE.exists()
-        return witnessed and self.now_us() >= EARLIEST_PLAUSIBLE_US
+        return self._witnessed and self.now_us() >= EARLIEST_PLAUSIBLE_US
+
+    def look(self) -> bool:
+        """Ask whether the system's NTP client has set the clock. Reads a file: not in the event loop."""
+        self._witnessed = self._witnessed or NTP_SYNCHRONISED_FILE.exists()
+        return self.trusted()
 
     def trust(self) -> None:
         """Record that a witness (cloud, NTP, RTC, a paired till) agreed with the wall clock."""
@@ -132,4 +136,6 @@ class Runtime:
 
 def system_runtime(seed: Callable[[], random.Random] = random.SystemRandom) -> Runtime:
     """The real world."""
-    return Runtime(clock=SystemClock(), ids=SystemIds(), rng=seed(), boot=read_boot_id())
+    clock = SystemClock()
+    clock.look()
+    return Runtime(clock=clock, ids=SystemIds(), rng=seed(), boot=read_boot_id())

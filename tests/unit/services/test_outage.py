@@ -1,0 +1,75 @@
+"""An outage from the first loss to the flush: policy first, then the terminal, then sending (B05, B06, B17)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from drivers.sim.zvt.ledger import TransactionState
+from hubd.model.mode import Facts, Hop, Mode
+from hubd.model.payment import Custody, Method, PaymentState, Tender
+from hubd.model.policy import SHIPPED
+from hubd.services.settings import POLICY_PREFIX
+from tests.unit.services.shop import MANAGER, Shop, Terminals, shop, shop_runtime
+
+URL = "tcp://terminal-1"
+HOPS = (Hop.LINK, Hop.GATEWAY, Hop.DNS, Hop.INTERNET)
+
+
+async def until_mode(opened: Shop, *, up: bool, mode: Mode) -> None:
+    """Measure the line until the hub has judged it; what is measured is up to the test, how it is judged is not."""
+    clock = opened.services.runtime.clock
+    facts = Facts(cloud_expected=False)
+    async with clock.timeout(30):
+        while opened.services.outages.snapshot().mode is not mode:
+            now_ms = int(clock.monotonic() * 1000)
+            for hop in HOPS:
+                facts = facts.with_hop(hop, facts.hop(hop).measured(up or hop is Hop.LINK, now_ms))
+            await opened.services.outages.observe(facts)
+            await clock.sleep(0.05)
+
+
+async def allow_offline(opened: Shop) -> None:
+    policy = replace(SHIPPED["terminal"], enabled=True)
+    await opened.services.settings.put(MANAGER.actor, f"{POLICY_PREFIX}terminal", policy.as_json())
+
+
+async def test_an_outage_from_loss_to_flush(tmp_path: Path) -> None:
+    counter = Terminals(shop_runtime())
+    simulator = counter.add(URL)
+    async with shop(tmp_path, counter) as opened:
+        terminal = await opened.add_terminal(URL)
+        await until_mode(opened, up=True, mode=Mode.ONLINE)
+        simulator.host_up = False
+        await until_mode(opened, up=False, mode=Mode.NETWORK_OUTAGE)
+        outage = opened.services.outages.snapshot().outage_id
+        assert outage is not None
+
+        off = await opened.take(1000)
+        assert (off.payment.state, off.payment.reason) == (PaymentState.REFUSED, "offline_not_enabled")
+        await allow_offline(opened)
+        tap = await opened.take(1000, method=Method.CONTACTLESS)
+        assert (tap.payment.state, tap.payment.reason) == (PaymentState.REFUSED, "method_not_allowed_offline")
+        dear = await opened.take(10_001)
+        assert (dear.payment.state, dear.payment.reason) == (PaymentState.REFUSED, "over_offline_limit")
+        assert not simulator.ledger.transactions
+
+        chip = await opened.take(2000, method=Method.CHIP)
+        stored = await opened.until(chip.payment.id, "stored")
+        assert (stored.custody, stored.outage) == (Custody.HELD, outage)
+        assert stored.deadline_us is not None
+        cash = await opened.take(500, tender=Tender.CASH)
+        assert (cash.payment.state, cash.payment.outage) == (PaymentState.APPROVED, outage)
+        view = await opened.services.devices.get(terminal)
+        assert (view.held_count, [money.amount_minor for money in view.held]) == (1, [2000])
+
+        simulator.host_up = True
+        await until_mode(opened, up=True, mode=Mode.ONLINE)
+        async with opened.services.runtime.clock.timeout(10):
+            payment = await opened.services.payments.get(chip.payment.id)
+            while payment.custody is not Custody.FORWARDED:
+                payment = await opened.services.payments.wait_for_change(payment.id, payment.last_seq, 10)
+        assert payment.state is PaymentState.STORED, "a flush is not an approval"
+        assert [one.state for one in simulator.ledger.transactions] == [TransactionState.FORWARDED]
+        closed = await opened.services.outages.get(outage)
+        assert closed.outage.ended_at_us is not None
