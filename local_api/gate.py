@@ -172,13 +172,15 @@ class Gate:
         answer.as_page = partial(spec.refusal, scope) if spec.refusal is not None else None
         signed = self._signed(scope, headers)
         device = await self._device(spec, headers, signed, own)
-        if origin and not own and not spec.any_origin and (device is None or device.origin != origin):
+        ticket = _ticket(scope) if Auth.TICKET in spec.auth else ""
+        holder, paired_origin = self._tickets.redeem(ticket) if ticket else (None, device.origin if device else "")
+        if origin and not own and not spec.any_origin and paired_origin != origin:
             raise AccessError(
                 "access.foreign_origin",
                 "A page of another origin asks, and it was not paired for that.",
                 remedy="Pair the till in this browser; the manager sees and confirms its origin.",
             )
-        caller = await self._caller(spec, headers, device, own, scope)
+        caller = holder or await self._caller(spec, headers, device, own)
         if spec.permission is not None and caller is None:
             raise AccessError(
                 "access.not_signed_in",
@@ -296,9 +298,7 @@ class Gate:
                 return None  # a removed phone is a stranger again; the page then offers to pair it
         return None
 
-    async def _caller(
-        self, spec: RouteSpec, headers: Headers, device: Device | None, own: bool, scope: Scope
-    ) -> Caller | None:
+    async def _caller(self, spec: RouteSpec, headers: Headers, device: Device | None, own: bool) -> Caller | None:
         attempt, hub_line = _attempt(headers.get("attempt")), headers.get("hub-line")
         language = _language(headers.get("accept-language"))
         session: str | None = headers.get("hub-session") or None
@@ -306,8 +306,6 @@ class Gate:
         by_cookie = own and Auth.COOKIE in spec.auth and session is None and SESSION_COOKIE in cookies
         if by_cookie:
             session = cookies[SESSION_COOKIE]
-        if Auth.TICKET in spec.auth and (ticket := _ticket(scope)):
-            return self._tickets.redeem(ticket)
         if device is not None or session is not None:
             try:
                 return await self._access.caller(

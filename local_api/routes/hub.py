@@ -105,7 +105,10 @@ async def get_sync(call: Call) -> Reply:
 
 async def post_ticket(call: Call) -> Reply:
     """A ticket for one stream."""
-    return Reply(TicketOut(call.context.tickets.issue(call.caller), TICKET_LIFE_S), 201)
+    return Reply(
+        TicketOut(call.context.tickets.issue(call.caller, call.device.origin if call.device else ""), TICKET_LIFE_S),
+        201,
+    )
 
 
 class Streams:

@@ -9,8 +9,8 @@ import pytest
 
 from hubd.model.permissions import ROLE_PERMISSIONS, TILL_PERMISSIONS, Permission, Role
 from local_api.app import api_rows
-from local_api.openapi import docs_page
-from local_api.reference import codes_in, describe, errors_page, openapi_bytes
+from local_api.openapi import describe, docs_page
+from local_api.reference import codes_in, errors_page, openapi_bytes
 from local_api.table import Auth, RouteSpec, RouteTable
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -90,8 +90,6 @@ async def serving(doors: Sequence[DoorServer], runtime: Runtime) -> AsyncIterato
         finally:
             for door in doors:
                 door.stop()
-    for door in doors:
-        door.close()
 
 
 @asynccontextmanager
@@ -109,12 +107,13 @@ async def served_hub(
     fingerprint = await asyncio.to_thread(certificates.fingerprint)
     context = await asyncio.to_thread(certificates.context, ["127.0.0.1"])
     ca_pem = await asyncio.to_thread(certificates.ca_file.read_bytes)
-    sockets = tcp_sockets(["127.0.0.1"], https_port)
-    plain = tcp_sockets(["127.0.0.1"], 0)
     path = folder / "hubd.sock"
-    operators = await asyncio.to_thread(unix_socket, path)
-    port = sockets[0].getsockname()[1]
-    async with shop(folder, terminals, runtime, reason, fingerprint) as opened:
+    async with AsyncExitStack() as stack:
+        sockets = [stack.enter_context(one) for one in tcp_sockets(["127.0.0.1"], https_port)]
+        plain = [stack.enter_context(one) for one in tcp_sockets(["127.0.0.1"], 0)]
+        operators = stack.enter_context(await asyncio.to_thread(unix_socket, path))
+        port = sockets[0].getsockname()[1]
+        opened = await stack.enter_async_context(shop(folder, terminals, runtime, reason, fingerprint))
         facts = HubFacts(
             HUB_ID,
             "0.1.0",

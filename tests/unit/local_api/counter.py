@@ -64,10 +64,10 @@ class Counter:
         answer: dict[str, Any] = paired.json()
         return answer
 
-    async def till(self, name: str = "Till 1", **headers: str) -> httpx2.AsyncClient:
+    async def till(self, name: str = "Till 1") -> httpx2.AsyncClient:
         """A paired till."""
         paired = await self.pair(name)
-        return self.client(authorization=f"Bearer {paired['token']}", **headers)
+        return self.client(authorization=f"Bearer {paired['token']}")
 
     async def owner(self) -> str:
         """Set the owner up and return his id."""

@@ -18,8 +18,8 @@ from hubd.services.pairing import TRIES_PER_CODE, comparison_number
 from hubd.services.pins import TRIES_BEFORE_LOCK, lock_seconds
 from local_api.gate import Listener
 from local_api.tickets import TICKET_LIFE_S
-from tests.unit.local_api.counter import FINGERPRINT, LOCATION, NAME, OWNER_PIN, Counter, cash, counter
-from tests.unit.services.shop import shop_runtime
+from tests.unit.local_api.counter import FINGERPRINT, NAME, OWNER_PIN, Counter, cash, counter
+from tests.unit.services.shop import LOCATION, shop_runtime
 
 ORIGIN = "https://till.example.com"
 
@@ -135,7 +135,7 @@ async def test_the_page_has_a_cookie_of_its_own_origin_and_no_other_page_can_use
         cookie = answer.headers["set-cookie"]
         assert "Secure; HttpOnly; SameSite=Strict" in cookie
         value = {"cookie": cookie.partition(";")[0]}
-        fresh = shop.client(**value)
+        fresh = shop.client(cookie=value["cookie"])
         assert (await fresh.get("/v1/staff")).status_code == 200
         assert (await fresh.get("/v1/staff", headers={"origin": f"https://{NAME}"})).status_code == 200
         assert code_of(await fresh.get("/v1/staff", headers={"origin": ORIGIN})) == (403, "access.foreign_origin")
