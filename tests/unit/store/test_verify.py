@@ -255,3 +255,12 @@ async def test_meta_is_neither_entry_nor_projection(open_db: Database) -> None:
     await open_db.write("remove", lambda tx: meta.remove(tx, "a"))
     assert await open_db.read("get", lambda c: meta.get(c, "a")) is None
     assert (await open_db.read_apart("replay", replay.check)).ok
+
+
+def test_a_seq_that_is_left_out_is_found_although_the_hashes_agree(whole: sqlite3.Connection) -> None:
+    rows = list(verify.rows_after(whole, 0))[:10]
+    head = encode_head(replace(load_entry(rows[9].head, rows[9].body, b"").head, seq=11))
+    rows[9] = replace(rows[9], seq=11, head=head, hash=entry_hash(rows[8].hash, head, rows[9].body))
+    check = verify.ChainCheck()
+    assert [check.feed(row, verify.look_up_in(whole)) for row in rows] == [True] * 9 + [False]
+    assert (check.report.first_bad_seq, check.report.why) == (10, "The next entry has seq 11.")
