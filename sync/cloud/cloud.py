@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import logging
@@ -25,7 +26,6 @@ ENROL_DOMAIN = b"hubd.enrol.v1\0"
 RENEW_DOMAIN = b"hubd.renew.v1\0"
 EFFECTS_A_TURN = 100
 CODE_LIFETIME_S = 24 * 3600
-SIGNED_WITHIN_S = 300
 NONCE_MAX_BYTES = 64
 
 
@@ -73,6 +73,7 @@ class ReferenceCloud:
         self._runtime = runtime
         self._settlement = settlement
         self._settlement_answers = True
+        self._settling = asyncio.Lock()
         self._topics: dict[bytes, str] = {}
         self._seen_nonces: dict[tuple[bytes, bytes], None] = {}
         self.service = CloudService(
@@ -120,7 +121,11 @@ class ReferenceCloud:
 
     async def settle(self) -> list[tuple[bytes, bytes]]:
         """Ask the settlement source about forwarded payments and write its verdicts down, each once."""
-        todo = await self._runner.run(lambda storage: _to_settle(storage))
+        async with self._settling:
+            return await self._settle_once()
+
+    async def _settle_once(self) -> list[tuple[bytes, bytes]]:
+        todo = await self._runner.run(_to_settle)
         answers: list[tuple[EffectRow, SettlementVerdict]] = []
         for effect, payment in todo:
             try:
@@ -231,6 +236,8 @@ class ReferenceCloud:
 
     async def check_renewal(self, hub: bytes, time_us: int, nonce: bytes, signature: bytes) -> HubRow:
         """Whether this hub itself asks for fresh credentials, now and for the first time with this nonce."""
+        if len(nonce) > NONCE_MAX_BYTES or abs(time_us) >= 2**63:
+            raise refused("renew.invalid", "The request is larger than a renewal is.")
         row = await self._runner.run(lambda storage: storage.hub(hub))
         if row is None or not signature_holds(row.public_key, signature, renew_bytes(hub, time_us, nonce)):
             raise refused("renew.signature", "The request is not signed by an enrolled hub.")

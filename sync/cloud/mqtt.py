@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import aiomqtt
 
-from hubd.runtime import Clock
+from hubd.runtime import Clock, Runtime
+from sync.cloud import dynsec
 from sync.cloud.cloud import ReferenceCloud
+from sync.cloud.credentials import LIFETIME_S, BrokerCredentials
 from sync.cloud.topics import PREFIX, hub_of
 
 log = logging.getLogger(__name__)
@@ -121,3 +125,64 @@ def _frames(messages: Sequence[aiomqtt.Message]) -> list[tuple[bytes, bytes]]:
         if hub is not None and isinstance(message.payload, bytes):
             found.append((hub, message.payload))
     return found
+
+
+class DynsecIssuer:
+    """Lets hubs into a mosquitto with the dynamic-security plugin, for an hour at a time; `run` ends what expired.
+
+    Renewal gives a new password and closes the old connection, so a stolen password is worth at most its lifetime.
+    """
+
+    def __init__(self, broker: CloudBroker, runtime: Runtime, lifetime_s: int = LIFETIME_S) -> None:
+        self._broker = broker
+        self._clock = runtime.clock
+        self._ids = runtime.ids
+        self._lifetime_s = lifetime_s
+        self._expires: dict[bytes, float] = {}
+        self._one_at_a_time = asyncio.Lock()
+
+    async def issue(self, tenant: str, hub: bytes) -> BrokerCredentials:
+        """Fresh credentials for one hub's own topics."""
+        password = self._ids.token_bytes(24).hex()
+        await self.command(dynsec.let_in(tenant, hub, password))
+        self._expires[hub] = self._clock.monotonic() + self._lifetime_s
+        return BrokerCredentials(hub.hex(), password, self._clock.now_us() + self._lifetime_s * 1_000_000)
+
+    async def run(self) -> None:
+        """Shut out hubs whose credentials have expired; they come back by renewing."""
+        while True:
+            await self._clock.sleep(min(30.0, self._lifetime_s / 2))
+            now = self._clock.monotonic()
+            for hub in [hub for hub, expires in self._expires.items() if expires <= now]:
+                try:
+                    await self.command(dynsec.shut_out(hub))
+                except OSError as exc:
+                    log.warning("cloud.broker_lost", extra={"reason": str(exc)})
+                    break
+                del self._expires[hub]
+
+    async def command(self, commands: list[dict[str, Any]]) -> None:
+        """Say it on the control topic and wait for the broker's answer."""
+        try:
+            async with self._one_at_a_time, self._clock.timeout(10), self._client() as client:
+                await client.subscribe(dynsec.RESPONSE_TOPIC, qos=1)
+                await client.publish(dynsec.CONTROL_TOPIC, json.dumps({"commands": commands}), qos=1)
+                async for message in client.messages:
+                    wrong = dynsec.failures(json.loads(bytes(message.payload)))
+                    if wrong:
+                        raise OSError("; ".join(wrong))
+                    return
+        except aiomqtt.MqttError as exc:
+            raise ConnectionError(str(exc)) from exc
+
+    def _client(self) -> aiomqtt.Client:
+        return aiomqtt.Client(
+            self._broker.host,
+            self._broker.port,
+            identifier=f"{self._broker.client_id}-credentials",
+            username=self._broker.username or None,
+            password=self._broker.password or None,
+            protocol=aiomqtt.ProtocolVersion.V311,
+            clean_session=True,
+            tls_context=self._broker.tls,
+        )

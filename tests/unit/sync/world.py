@@ -80,6 +80,7 @@ class Hub:
     link: CloudLink
     limits: Limits | None = None
     archive: Any = None
+    own_address: LinkAddress | None = None
     sync: CloudSync = field(init=False)
 
     def __post_init__(self) -> None:
@@ -92,7 +93,13 @@ class Hub:
 
     def new_sync(self) -> CloudSync:
         self.sync = CloudSync(
-            self.db, self.runtime, self.signer, self.link, self.address, limits=self.limits, archive=self.archive
+            self.db,
+            self.runtime,
+            self.signer,
+            self.link,
+            self.own_address or self.address,
+            limits=self.limits,
+            archive=self.archive,
         )
         return self.sync
 

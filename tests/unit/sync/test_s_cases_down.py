@@ -1,0 +1,246 @@
+"""The cases of the synchronisation protocol, down: the cloud's journal on the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from hubd.errors import SyncError
+from hubd.model.entry import Entry
+from hubd.store import journal, mirror, payments
+from sync.codec import Confirm, Entries, Forgotten, Hello, Limits, Message, Refused, common_protocol
+from sync.engine import HubEngine, Report
+from tests.unit.sync.shop import LOST, TWICE, ScriptedWire, forwarded, new_id, stored
+from tests.unit.sync.world import Hub, World, copy_of
+
+
+async def verdict_entries(hub: Hub) -> list[Entry]:
+    return [entry for entry in await hub.entries() if entry.kind == "payment.captured"]
+
+
+async def test_s08_restored_cloud_gets_back_its_verdicts_and_does_not_give_others(
+    world: World, wire: ScriptedWire
+) -> None:
+    hub = await world.hub()
+    async with hub.online():
+        await hub.drained()
+    await world.back_up_cloud()
+    payment = new_id()
+    await hub.append(*stored(payment, 1000), *forwarded(payment, 1000))
+    async with hub.online():
+        await world.until(lambda: verdict_entries(hub), "the verdict")
+        await hub.drained()
+    lost = (await hub.applied()).line
+    await world.restore_cloud()
+    async with hub.online():
+        await world.until(lambda: world.holds(hub), "the cloud to hold everything again")
+        await hub.drained()
+
+        async def new_line_applied() -> bool:
+            return (await hub.applied()).line != lost
+
+        await world.until(new_line_applied, "the cloud's new line")
+        await hub.drained()
+    assert wire.count("up", Forgotten) >= 1
+    effect = await world.look(lambda s: s.effect(hub.signer.hub_id, payment, "settle", 1))
+    assert effect is not None
+    assert (effect.state, effect.detail) == ("done", "captured")
+    assert len(await verdict_entries(hub)) == 1
+    assert "payment.conflicted" not in await hub.kinds()
+
+
+async def test_s10_restored_hub_applies_again_and_says_that_it_is_a_repeat(world: World) -> None:
+    hub = await world.hub()
+    payment = new_id()
+    await hub.append(*stored(payment, 1000), *forwarded(payment, 1000))
+    path = await copy_of(hub, world.place / "copy.db")
+    async with hub.online():
+        await world.until(lambda: verdict_entries(hub), "the verdict")
+        await hub.drained()
+    first = (await verdict_entries(hub))[0].body()["cause"]
+    copy = await world.hub("copy", path=path)
+    async with copy.online():
+        await world.until(lambda: verdict_entries(copy), "the verdict again")
+        await copy.drained()
+    again = (await verdict_entries(copy))[0].body()["cause"]
+    assert "repeated" not in first
+    assert again == first | {"repeated": True}
+    assert world.acquirer.asked == [payment]
+
+
+async def test_s12_repeats_only_confirm_again(world: World, wire: ScriptedWire) -> None:
+    hub = await world.hub()
+    wire.rule = lambda way, m: TWICE if way == "down" and isinstance(m, Entries) else None
+    ids = [new_id() for _ in range(20)]
+    for payment in ids:
+        await hub.append(*stored(payment, 1000), *forwarded(payment, 1000))
+    async with hub.online():
+        await world.until(lambda: _as_many(hub, 20), "the verdicts")
+        await hub.drained()
+    assert sorted(entry.head.subject for entry in await verdict_entries(hub)) == sorted(ids)
+    downs = wire.count("down", Entries)
+    assert wire.count("up", Confirm) > downs
+
+
+async def _as_many(hub: Hub, count: int) -> bool:
+    return len(await verdict_entries(hub)) == count
+
+
+async def test_s12_lost_down_batches_are_sent_until_they_are_confirmed(world: World, wire: ScriptedWire) -> None:
+    hub = await world.hub()
+    dropped: list[int] = []
+
+    def lose(way: str, message: Message) -> Sequence[float] | None:
+        if isinstance(message, Entries) and way == "down" and len(dropped) < 3:
+            dropped.append(message.from_seq)
+            return LOST
+        return None
+
+    wire.rule = lose
+    payment = new_id()
+    await hub.append(*stored(payment, 1000), *forwarded(payment, 1000))
+    async with hub.online():
+        await world.until(lambda: verdict_entries(hub), "the verdict")
+    assert len(dropped) == 3
+
+
+async def test_s14_poison_is_set_aside_and_blocks_nothing_and_is_retried(world: World) -> None:
+    hub = await world.hub()
+    payment, unknown = new_id(), new_id()
+    await hub.append(*stored(payment, 1000))
+    async with hub.online() as sync:
+        await hub.drained()
+        say = world.cloud.say
+        hub_id = hub.signer.hub_id
+        await say(hub_id, "setting.changed", "no.such", setting("no.such"))
+        await say(hub_id, "payment.verdict", unknown, verdict(unknown))
+        await say(hub_id, "payment.verdict", payment, {"payment": payment})
+        await say(hub_id, "weather.changed", "", {"sun": True})
+        await say(hub_id, "payment.verdict", payment, verdict(payment))
+        await world.until(lambda: verdict_entries(hub), "the verdict behind the poison")
+        letters = await hub.read(lambda c: mirror.dead_letters(c))
+        assert [letter.reason.partition(":")[0] for letter in letters] == [
+            "unknown_setting",
+            "sync.unknown_payment",
+            "sync.invalid_entry",
+        ]
+        assert await hub.read(lambda c: mirror.count_in_state(c, mirror.UNINTERPRETED)) == 1
+        assert await sync.retry() == 0
+        # What was missing has come: the same entry is applied now, and its letter is closed.
+        await hub.append(*stored(unknown, 700))
+        assert await sync.retry() == 1
+    row = await hub.read(lambda c: payments.get(c, unknown))
+    assert row is not None
+    assert row.custody == "captured"
+    assert len(await hub.read(lambda c: mirror.dead_letters(c))) == 2
+
+
+def setting(key: str) -> dict[str, Any]:
+    return {"key": key, "value": 1, "scope": "store", "effective_from_us": 0}
+
+
+def verdict(payment: str, word: str = "captured") -> dict[str, Any]:
+    return {"payment": payment, "attempt": 1, "verdict": word, "code": "00"}
+
+
+async def test_s14_contradicting_verdict_makes_a_conflict_and_overwrites_nothing(world: World) -> None:
+    hub = await world.hub()
+    payment = new_id()
+    await hub.append(*stored(payment, 1000))
+    async with hub.online():
+        await hub.drained()
+        for word in ("captured", "captured", "declined_late"):
+            await world.cloud.say(hub.signer.hub_id, "payment.verdict", payment, verdict(payment, word))
+        await world.until(lambda: hub.kinds("payment.conflicted"), "the conflict")
+    row = await hub.read(lambda c: payments.get(c, payment))
+    assert row is not None
+    assert (row.state, row.custody) == ("conflict", "captured")
+    assert await hub.kinds("payment.captured", "payment.conflicted") == ["payment.captured", "payment.conflicted"]
+
+
+async def test_cause_ends_the_answers(world: World, wire: ScriptedWire) -> None:
+    hub = await world.hub()
+    payment = new_id()
+    await hub.append(*stored(payment, 1000), *forwarded(payment, 1000))
+    async with hub.online():
+        await world.until(lambda: verdict_entries(hub), "the verdict")
+        await hub.drained()
+        before = await world.look(lambda s: s.down_head(hub.signer.hub_id))
+        await hub.note()
+        await hub.drained()
+        assert await world.look(lambda s: s.down_head(hub.signer.hub_id)) == before
+
+
+async def test_rotated_key_is_believed_because_the_root_signed_it(world: World) -> None:
+    hub = await world.hub()
+    async with hub.online() as sync:
+        await hub.drained()
+        world.link.publish(await world.cloud.rotate_key(bytes(range(100, 132))))
+    async with hub.online() as sync:
+        await hub.note()
+        await hub.drained()
+        assert sync.status.problems == ()
+    proof = await hub.read(lambda c: journal.entries_of(c, world.keys.current.key_id))
+    assert [entry.kind for entry in proof] == ["cloud.keys_rotated"]
+
+
+# -- the engine alone --------------------------------------------------------------------------------------------------
+
+
+def talking_engine(confirmed: int = 0) -> HubEngine:
+    engine = HubEngine(b"h" * 16, confirmed, b"l" * 16)
+    engine.hear(Hello(b"c" * 16, 1, b"d" * 16, 0, bytes(32)), 0.0)
+    return engine
+
+
+def test_s13_smaller_limits_of_either_side_count() -> None:
+    engine = HubEngine(b"h" * 16, 0, b"l" * 16, limits=Limits(batch_entries=50, in_flight=9))
+    small = Limits(batch_entries=70, batch_bytes=1000, in_flight=4)
+    engine.hear(Hello(b"c" * 16, 1, b"d" * 16, 0, bytes(32), limits=small), 0.0)
+    assert engine.room == 4
+    assert (engine.batch_limits.batch_entries, engine.batch_limits.batch_bytes) == (50, 1000)
+
+
+def test_s14_refused_batch_is_sent_plainly_once_and_then_reported() -> None:
+    engine = talking_engine()
+    engine.sent(1, 100, 0.0)
+    assert engine.compress(1)
+    assert engine.hear(Refused(1, "codec"), 1.0) == []
+    assert engine.sent_upto == 0
+    assert not engine.compress(1)
+    engine.sent(1, 100, 2.0)
+    (report,) = engine.hear(Refused(1, "codec"), 3.0)
+    assert isinstance(report, Report)
+    assert report.code == "sync.rejected"
+    assert engine.room == 0
+
+
+def test_s15_no_common_protocol_is_said_and_the_highest_common_is_taken() -> None:
+    assert common_protocol((1, 3), (2, 5)) == 3
+    with pytest.raises(SyncError, match="too_old"):
+        common_protocol((1, 1), (2, 3))
+    engine = HubEngine(b"h" * 16, 0, b"l" * 16)
+    with pytest.raises(SyncError, match="too_old"):
+        engine.hear(Hello(b"c" * 16, 1, b"d" * 16, 0, bytes(32), protocol=(2, 3)), 0.0)
+    assert not engine.talking
+
+
+def test_silence_sends_again_from_what_is_confirmed() -> None:
+    engine = talking_engine(confirmed=10)
+    engine.sent(11, 110, 0.0)
+    engine.sent(111, 210, 0.0)
+    assert not engine.tick(9.0)
+    assert engine.tick(11.0)
+    assert engine.sent_upto == 10
+
+
+def test_confirmation_is_not_the_brokers_word() -> None:
+    engine = talking_engine()
+    engine.sent(1, 100, 0.0)
+    assert engine.confirmed_seq == 0
+    engine.hear(Confirm(b"l" * 16, 100, bytes(32)), 1.0)
+    assert engine.confirmed_seq == 100
+    engine.hear(Confirm(b"l" * 16, 60, bytes(32)), 1.0)
+    assert engine.confirmed_seq == 100
