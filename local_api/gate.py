@@ -6,6 +6,7 @@ body with its limits. A request that fails one of them reaches no handler and le
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import re
@@ -137,6 +138,11 @@ class Gate:
         except HubError as error:
             await answer.refuse(error)
         except OSError:
+            raise
+        except asyncio.CancelledError:
+            # The server has waited its three seconds for this answer and stops; the caller hears that, not a 500.
+            if self._feed.stopped:
+                await answer.refuse(problems.stopping())
             raise
         except Exception as exc:  # noqa: BLE001 - the last net: the caller hears a problem, the log has the place
             # Only the place: an exception's own words may quote what came in, and that must not reach a log.

@@ -129,6 +129,17 @@ def internal() -> HubError:
     )
 
 
+def stopping() -> StoreError:
+    """The hub stops while a request runs; whether it was done is known after the repeat."""
+    return StoreError(
+        "hub_stopping",
+        "The hub is stopping.",
+        remedy="Repeat the same request in a moment, with the same id.",
+        retry=Retry.SAME_REQUEST,
+        retry_after_s=5,
+    )
+
+
 def not_found() -> NotFoundError:
     """No such route."""
     return NotFoundError("not_found", "There is no such address here.", remedy="See /docs for what there is.")
