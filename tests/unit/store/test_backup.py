@@ -113,7 +113,8 @@ async def test_the_hubs_key_is_refused_and_no_backup_is_made_without_a_recipient
 ) -> None:
     parts = contents(tmp_path)
     (secret,) = parts.never
-    smuggled = replace(parts, extra={"config/innocent": tmp_path / "." / secret.name})
+    (tmp_path / "innocent").symlink_to(secret)
+    smuggled = replace(parts, extra={"config/innocent": tmp_path / "innocent"})
     keys = (Recipient("tenant", sealed.public_key_of(TENANT)),)
     with pytest.raises(StoreError, match=r"backup\.secret"):
         await backup.make(open_db, tmp_path / "b", smuggled, keys, 1, IDS)
