@@ -1,0 +1,131 @@
+"""The hub announces itself over mDNS as `_hubd._tcp`, so that native tills find it by its key, not by its address.
+
+The record tells hub, epoch, line, API version and the CA key's fingerprint. It is a hint, never proof: a till checks
+the key when it connects. A hub that hears its own id with a higher epoch is told so (`heard`).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from zeroconf import IPVersion, ServiceStateChange, Zeroconf
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
+from hubd.runtime import Clock
+from local_api.context import API_VERSION
+from local_api.tls import own_name
+
+SERVICE = "_hubd._tcp.local."
+REFRESH_S = 15.0
+"""How often line, epoch and addresses are compared with what is announced; a new lease is announced within this."""
+RESOLVE_MS = 3_000
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What the hub says of itself at this moment."""
+
+    hub_id: str
+    fingerprint: str
+    line: str
+    epoch: int | None
+    port: int
+    addresses: tuple[str, ...]
+
+    def info(self) -> AsyncServiceInfo:
+        """The record."""
+        text = {
+            "hub": self.hub_id,
+            "epoch": "" if self.epoch is None else str(self.epoch),
+            "line": self.line,
+            "api": API_VERSION,
+            "key": self.fingerprint,
+        }
+        name = own_name(self.hub_id)
+        return AsyncServiceInfo(
+            SERVICE,
+            f"hubd-{self.hub_id[:8]}-{self.line[:8]}.{SERVICE}",
+            port=self.port,
+            addresses=[ipaddress.ip_address(one).packed for one in self.addresses],
+            properties=text,
+            server=f"{name}.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Another hub's record, or a clone's: same hub, another line."""
+
+    hub_id: str
+    line: str
+    epoch: int | None
+    fingerprint: str
+
+
+def heard_of(properties: dict[bytes, bytes | None]) -> Heard | None:
+    """Read a record; None for one that is not a hub's."""
+    text = {
+        name.decode("utf-8", "replace"): (value or b"").decode("utf-8", "replace") for name, value in properties.items()
+    }
+    hub, line, epoch = text.get("hub", ""), text.get("line", ""), text.get("epoch", "")
+    if len(hub) != 32 or len(line) != 32:
+        return None
+    return Heard(hub, line, int(epoch) if epoch.isascii() and epoch.isdigit() else None, text.get("key", ""))
+
+
+class Announcer:
+    """Announces, follows changes, and reports other records of the same hub. `run` belongs to the supervisor."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        present: Callable[[], Announcement],
+        heard: Callable[[Heard], None],
+        interfaces: Sequence[str] = (),
+    ) -> None:
+        self._clock = clock
+        self._present = present
+        self._heard = heard
+        self._interfaces = tuple(interfaces)
+
+    async def run(self) -> None:
+        """Announce for ever. Interfaces are fixed when the socket is made, so new addresses make a new one."""
+        while True:
+            announced = self._present()
+            chosen = [one for one in (self._interfaces or announced.addresses) if ":" not in one]
+            zeroconf = AsyncZeroconf(interfaces=chosen or ["127.0.0.1"], ip_version=IPVersion.V4Only)
+            try:
+                await self._while_unchanged(zeroconf, announced)
+            finally:
+                await zeroconf.async_unregister_all_services()
+                await zeroconf.async_close()
+
+    async def _while_unchanged(self, zeroconf: AsyncZeroconf, announced: Announcement) -> None:
+        seen: list[str] = []
+
+        def changed(zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
+            if state_change is not ServiceStateChange.Removed:
+                seen.append(name)
+
+        await (await zeroconf.async_register_service(announced.info(), allow_name_change=True))
+        browser = AsyncServiceBrowser(zeroconf.zeroconf, [SERVICE], handlers=[changed])
+        try:
+            while (now := self._present()).addresses == announced.addresses and now.port == announced.port:
+                if now != announced:
+                    announced = now
+                    await (await zeroconf.async_update_service(announced.info()))
+                while seen:
+                    await self._look(zeroconf, seen.pop(), announced)
+                await self._clock.sleep(REFRESH_S)
+        finally:
+            await browser.async_cancel()
+
+    async def _look(self, zeroconf: AsyncZeroconf, name: str, announced: Announcement) -> None:
+        info = AsyncServiceInfo(SERVICE, name)
+        if not await info.async_request(zeroconf.zeroconf, RESOLVE_MS):
+            return
+        other = heard_of(info.properties)
+        if other is not None and other.hub_id == announced.hub_id and other.line != announced.line:
+            self._heard(other)

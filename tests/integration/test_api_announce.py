@@ -1,0 +1,59 @@
+"""The hub's own announcement, heard by another mDNS stack in the same network."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from zeroconf import IPVersion, ServiceStateChange
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
+from hubd.runtime import SystemClock
+from local_api import announce
+from local_api.announce import SERVICE, Announcement, Announcer, Heard, heard_of
+
+HERE = Announcement("ab" * 16, "cd" * 32, "11" * 16, 3, 8443, ("127.0.0.1",))
+
+
+async def _until(clock: SystemClock, condition: Any) -> None:
+    async with clock.timeout(15):
+        while not condition():
+            await clock.sleep(0.02)
+
+
+@pytest.mark.blocking_allowed("zeroconf opens its sockets and reads interfaces where it is called")
+async def test_a_till_finds_the_hub_by_its_key_and_the_hub_hears_its_clone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(announce, "REFRESH_S", 0.05)
+    clock, heard, found = SystemClock(), list[Heard](), list[str]()
+    announcer = Announcer(clock, lambda: HERE, heard.append, ["127.0.0.1"])
+    clone = replace(HERE, line="22" * 16, epoch=4)
+    listener = AsyncZeroconf(interfaces=["127.0.0.1"], ip_version=IPVersion.V4Only)
+
+    def changed(zeroconf: Any, service_type: str, name: str, state_change: ServiceStateChange) -> None:
+        if state_change is ServiceStateChange.Added:
+            found.append(name)
+
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(announcer.run())
+        browser = AsyncServiceBrowser(listener.zeroconf, [SERVICE], handlers=[changed])
+        await _until(clock, lambda: any("11111111" in name for name in found))
+        name = next(name for name in found if "11111111" in name)
+        info = AsyncServiceInfo(SERVICE, name)
+        assert await info.async_request(listener.zeroconf, 5_000)
+        assert heard_of(info.properties) == Heard(HERE.hub_id, HERE.line, 3, HERE.fingerprint)
+        assert (info.port, info.server, info.properties[b"api"]) == (8443, "hubd-abababab.local.", b"1.0")
+        other = group.create_task(Announcer(clock, lambda: clone, lambda _one: None, ["127.0.0.1"]).run())
+        await _until(clock, lambda: heard)
+        assert heard[0] == Heard(clone.hub_id, clone.line, 4, clone.fingerprint)
+        await browser.async_cancel()
+        running.cancel()
+        other.cancel()
+    await listener.async_close()
+
+
+def test_a_record_of_something_else_is_not_a_hub() -> None:
+    assert heard_of({b"hub": b"short"}) is None
+    assert heard_of({}) is None
+    assert heard_of({b"hub": b"ab" * 16, b"line": b"cd" * 16, b"epoch": b"x"}) == Heard("ab" * 16, "cd" * 16, None, "")
