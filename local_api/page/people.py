@@ -150,7 +150,11 @@ async def pairing(screen: Screen) -> Answer:
     hub = HubAddress(facts.hub_id, facts.fingerprint, facts.addresses())
 
     def qr(one: Pairing) -> Markup:
-        return qr_svg(qr_text(hub, one.code), screen.words("Pairing code"))
+        # A phone's camera opens the page where the code is typed; the code itself never stands in an address.
+        phone = one.kind is DeviceKind.VIEWER and hub.addresses
+        return qr_svg(
+            f"https://{hub.addresses[0]}/join" if phone else qr_text(hub, one.code), screen.words("Pairing code")
+        )
 
     return screen.show("pairing.html", shop, pairings=desk.waiting(), seconds_left=desk.seconds_left, qr=qr)
 
