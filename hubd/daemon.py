@@ -37,6 +37,7 @@ from hubd.services.pins import ThreadedScrypt
 from hubd.store.backup import Contents
 from hubd.store.space import SpaceGuard
 from hubd.supervisor import FOREVER, RestartPolicy, Supervisor
+from local_api.announce import Announcement, Announcer, Heard
 from local_api.app import create_api
 from local_api.context import HubFacts
 from local_api.gate import Listener
@@ -261,11 +262,32 @@ class _Parts:
         https_port, http_port = await self._open_doors(sync)
         hub.supervisor.start("addresses", partial(self._watch_addresses, https_port), FOREVER)
         hub.supervisor.start("clock", self._watch_clock, FOREVER)
+        if config.discovery.mdns:
+            hub.supervisor.start("announce", self._announcer(https_port).run, FOREVER)
         hub.supervisor.start("problems", services.overview.watch, FOREVER)
         backups = self._backups()
         hub.supervisor.start("backups", backups.run, FOREVER)
         hub.supervisor.start("archive", backups.archive_for_ever, FOREVER)
         return Daemon(hub, config, https_port, http_port, self.fingerprint, sync, connectivity, enrolment)
+
+    def _announcer(self, https_port: int) -> Announcer:
+        """The hub's own record; another one with its id is a clone, which is alarmed and trades on (S11)."""
+
+        def present() -> Announcement:
+            return Announcement(
+                self.signer.hub_id.hex(),
+                self.fingerprint,
+                self.hub.services.db.head.line.hex(),
+                None,
+                https_port,
+                tuple(one for one in own_addresses(self.config.api.addresses) if ":" not in one),
+            )
+
+        def heard(other: Heard) -> None:
+            log.warning("hub.clone_heard", extra={"line": other.line})
+            self.hub.services.problems.raise_("hub.cloned")
+
+        return Announcer(self.runtime.clock, present, heard, self.config.discovery.interfaces)
 
     def _sync(self, enrolment: Enrolment) -> CloudSync | None:
         if self.outside.link is not None:

@@ -34,8 +34,8 @@ class Announcement:
     port: int
     addresses: tuple[str, ...]
 
-    def info(self) -> AsyncServiceInfo:
-        """The record."""
+    def info(self, name: str = "") -> AsyncServiceInfo:
+        """The record, under the name that it got when it was first registered."""
         text = {
             "hub": self.hub_id,
             "epoch": "" if self.epoch is None else str(self.epoch),
@@ -43,14 +43,13 @@ class Announcement:
             "api": API_VERSION,
             "key": self.fingerprint,
         }
-        name = own_name(self.hub_id)
         return AsyncServiceInfo(
             SERVICE,
-            f"hubd-{self.hub_id[:8]}-{self.line[:8]}.{SERVICE}",
+            name or f"hubd-{self.hub_id[:8]}.{SERVICE}",
             port=self.port,
             addresses=[ipaddress.ip_address(one).packed for one in self.addresses],
             properties=text,
-            server=f"{name}.",
+            server=f"{own_name(self.hub_id)}.",
         )
 
 
@@ -109,15 +108,18 @@ class Announcer:
             if state_change is not ServiceStateChange.Removed:
                 seen.append(name)
 
-        await (await zeroconf.async_register_service(announced.info(), allow_name_change=True))
+        registered = announced.info()
+        await (await zeroconf.async_register_service(registered, allow_name_change=True))
         browser = AsyncServiceBrowser(zeroconf.zeroconf, [SERVICE], handlers=[changed])
         try:
             while (now := self._present()).addresses == announced.addresses and now.port == announced.port:
                 if now != announced:
                     announced = now
-                    await (await zeroconf.async_update_service(announced.info()))
-                while seen:
-                    await self._look(zeroconf, seen.pop(), announced)
+                    await (await zeroconf.async_update_service(announced.info(registered.name)))
+                others = {name for name in seen if name != registered.name}
+                seen.clear()
+                for name in sorted(others):
+                    await self._look(zeroconf, name, announced)
                 await self._clock.sleep(REFRESH_S)
         finally:
             await browser.async_cancel()
