@@ -243,3 +243,15 @@ def test_it_runs_on_its_own(small_journal: Path) -> None:
     harmed = subprocess.run(run, capture_output=True, check=False, text=True)
     assert harmed.returncode == 1
     assert '"first_bad_seq": 3' in harmed.stdout
+
+
+@pytest.mark.parametrize("flags", [8, 16, 128])
+def test_both_refuse_an_unknown_flag_that_was_hashed_anew(small_journal: Path, flags: int) -> None:
+    connection = sqlite3.connect(small_journal, isolation_level=None)
+    connection.execute("DROP TRIGGER journal_no_update")
+    head, body = connection.execute("SELECT head, body FROM journal WHERE seq = 1").fetchone()
+    bad = head[:-2] + bytes((head[-2] | flags,)) + head[-1:]
+    connection.execute("UPDATE journal SET head = ?, hash = ? WHERE seq = 1", (bad, entry_hash(bytes(32), bad, body)))
+    connection.close()
+    assert ours(small_journal, None) == theirs(small_journal)
+    assert (theirs(small_journal)["first_bad_seq"], theirs(small_journal)["entries"]) == (1, 0)

@@ -284,3 +284,14 @@ def test_what_is_sealed_is_unsealed(tail: bytes, size: int) -> None:
     header = sealed.read_header(target)
     assert header.about == {"x": 1}
     assert b"".join(sealed.unseal(target, header, sealed.file_key(header, TENANT))) == content
+
+
+def test_a_sealed_file_that_ends_between_two_chunks_is_noticed() -> None:
+    target = io.BytesIO()
+    sealer = sealed.Sealer(target, (Recipient("a", sealed.public_key_of(TENANT)),), {}, IDS.token_bytes)
+    sealer.write(bytes(2 * sealed.CHUNK_BYTES + 1))
+    sealer.close()
+    cut = io.BytesIO(target.getvalue()[: -(1 + sealed.TAG_BYTES)])
+    header = sealed.read_header(cut)
+    with pytest.raises(StoreError, match="cut off"):
+        list(sealed.unseal(cut, header, sealed.file_key(header, TENANT)))
