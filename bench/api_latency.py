@@ -48,6 +48,8 @@ async def load(address: str, clients: int, seconds: float) -> Rate:
         "-t1",
         f"-c{clients}",
         f"-d{max(1, round(seconds))}s",
+        "--timeout",
+        "30s",
         "--latency",
         "-s",
         str(NATIVE / "payments.lua"),
