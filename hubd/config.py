@@ -455,7 +455,7 @@ def _convert(source: str, key: str, item: Key, value: Any) -> Any:
 
 
 def _check_together(config: Config) -> None:
-    if config.api.https_port == config.api.http_port:
+    if config.api.https_port == config.api.http_port != 0:
         raise _invalid(
             config.origin("api.http_port"), "api.http_port", f"is {config.api.http_port}, which api.https_port has"
         )

@@ -42,8 +42,8 @@ FIELDS = frozenset(
         "schema", "version", "hop", "detail", "path", "name", "address", "port", "signal", "interface", "result",
         # how much, how long
         "count", "works", "attempt", "restarts", "bytes", "amount_minor", "currency", "down_s", "lasted_s",
-        "duration_ms", "delay_s", "lag_ms", "upto_seq", "from_seq", "confirmed_seq", "applied_seq", "retry_after_s", "free_bytes",
-        "dropped_count", "ok", "age_s",
+        "duration_ms", "delay_s", "lag_ms", "upto_seq", "from_seq", "confirmed_seq", "applied_seq", "retry_after_s",
+        "free_bytes", "dropped_count", "ok", "age_s",
     }
 )  # fmt: skip
 """Names of `extra` that are written; a test holds every log call to them."""

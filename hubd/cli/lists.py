@@ -7,14 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from hubd.cli.common import JsonFlag, all_items, client_of, items_of
-from hubd.cli.output import money_text, print_facts, print_json, print_line, print_table
+from hubd.cli.output import moment_text, money_text, print_facts, print_json, print_line, print_table
 
 LIMIT_MAX = 10_000
 Limit = Annotated[int, typer.Option(min=1, max=LIMIT_MAX, help="How many, newest first.")]
-
-
-def _short(moment: Any) -> str:  # as the API gave it
-    return str(moment or "")[:19].replace("T", " ")
 
 
 def devices(context: typer.Context, as_json: JsonFlag = False) -> None:
@@ -58,7 +54,7 @@ def payments(
         return
     rows = [
         (
-            _short(item.get("requested_at")),
+            moment_text(item.get("requested_at")),
             money_text(item.get("total") or item.get("amount")),
             item.get("method"),
             item.get("state"),
@@ -86,7 +82,7 @@ def orders(
         return
     rows = [
         (
-            _short(item.get("placed_at")),
+            moment_text(item.get("placed_at")),
             item.get("number"),
             money_text(item.get("total")),
             item.get("state"),
@@ -111,6 +107,8 @@ def flat(value: Any, name: str = "") -> list[tuple[str, object]]:  # any JSON va
     """A JSON object as dotted names and values."""
     if isinstance(value, dict):
         return [fact for key, inner in value.items() for fact in flat(inner, f"{name}.{key}" if name else str(key))]
+    if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
+        return [fact for number, part in enumerate(value, 1) for fact in flat(part, f"{name}[{number}]")]
     if isinstance(value, list):
         return [(name, ", ".join(str(part) for part in value))]
     return [(name, "yes" if value is True else "no" if value is False else value)]

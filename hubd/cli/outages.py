@@ -12,7 +12,7 @@ import typer
 
 from hubd.cli.common import JsonFlag, client_of, dead_store, items_of, target_of
 from hubd.cli.lists import flat
-from hubd.cli.output import Exit, print_facts, print_json, print_line, print_table
+from hubd.cli.output import Exit, moment_text, print_facts, print_json, print_line, print_table
 from hubd.errors import InvalidValueError
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ def list_(context: typer.Context, as_json: JsonFlag = False) -> None:
         return
     rows = [
         (
-            str(item.get("started_at") or "")[:19].replace("T", " "),
-            str(item.get("ended_at") or "still open")[:19].replace("T", " "),
+            moment_text(item.get("started_at")),
+            moment_text(item.get("ended_at")) or "still open",
             item.get("cause"),
-            item.get("finality") or item.get("statement"),
+            item.get("statement"),
             item.get("id"),
         )
         for item in found

@@ -89,6 +89,14 @@ def time_text(at_us: int | None) -> str:
     return datetime.fromtimestamp(at_us / 1_000_000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def moment_text(moment: Any) -> str:  # as the API gave it
+    """An RFC 3339 moment for people, in this machine's zone; empty where there is none."""
+    try:
+        return datetime.fromisoformat(str(moment)).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return "" if moment is None else str(moment)
+
+
 def money_text(money: Any) -> str:  # as the API gave it
     """`{"amount": 1250, "currency": "EUR"}` as 12.50 EUR; anything else as it is."""
     from hubd.model.money import Money

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ from hubd.config import TerminalConfig
 from hubd.daemon import Daemon, claim_configured
 from hubd.model.device import DeviceKind
 from hubd.model.permissions import Permission
+from hubd.model.policy import SHIPPED
 from hubd.services.access import Caller
 from hubd.services.pairing import PairingRequest
+from hubd.services.settings import POLICY_PREFIX
 from hubd.services.staff import NewPerson, SetUp
 from hubd.store.people import Location
 
@@ -24,6 +26,7 @@ SHOP_NAME = "Demo store"
 TILL_NAME = "Demo till"
 ZONE, CURRENCY, COUNTRY = "Europe/Paris", "EUR", "FR"
 TILL_FILE = "till.json"
+DEVICE_CLASS = "terminal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ async def set_up(daemon: Daemon, terminals: tuple[TerminalConfig, ...], state: P
         roles = ((place.id, "cashier"),)
         cashier = NewPerson(new_id(), CASHIER_NAME, CASHIER_PIN, roles=roles)
         await services.staff.add(cashier, administrator(place.id))
+        await _allow_cards_offline(daemon, administrator(place.id))
     location = (await services.staff.locations())[0].id
     caller = administrator(location)
     await claim_configured(services, terminals)
@@ -63,6 +67,12 @@ async def set_up(daemon: Daemon, terminals: tuple[TerminalConfig, ...], state: P
     addresses = {"https": f"https://localhost:{daemon.https_port}", "http": f"http://127.0.0.1:{daemon.http_port}"}
     _write_private(till_file, till | addresses | {"fingerprint": daemon.fingerprint})
     return Shop(location, till_file)
+
+
+async def _allow_cards_offline(daemon: Daemon, caller: Caller) -> None:
+    """Turn the shipped outage policy on: it is off until a person with the right to decides."""
+    policy = replace(SHIPPED[DEVICE_CLASS], enabled=True).as_json()
+    await daemon.services.settings.put(caller.actor, f"{POLICY_PREFIX}{DEVICE_CLASS}", policy)
 
 
 async def _pair_till(daemon: Daemon, caller: Caller) -> dict[str, Any]:

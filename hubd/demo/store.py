@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -79,7 +79,7 @@ def config_toml(config: Config) -> str:
 
 
 def _prepare(settings: DemoSettings) -> Config:
-    """Directories, the port that stays the terminal's, the log file, the configuration file."""
+    """Directories, the port that stays the terminal's, the log file."""
     settings.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     state_file = settings.directory / STATE_FILE
     state = json.loads(state_file.read_text("utf-8")) if state_file.exists() else {}
@@ -87,7 +87,6 @@ def _prepare(settings: DemoSettings) -> Config:
     state_file.write_text(json.dumps({"terminal_port": port}) + "\n", "utf-8")
     config = demo_config(settings, port)
     config.paths.runtime.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (settings.directory / CONFIG_FILE).write_text(config_toml(config), "utf-8")
     log_file = settings.directory / LOG_FILE
     if log_file.exists() and log_file.stat().st_size > LOG_BYTES_MAX:
         log_file.replace(log_file.with_suffix(".log.1"))
@@ -140,6 +139,9 @@ async def _open_shop(
     daemon: Daemon, config: Config, runtime: Runtime, cloud: ReferenceCloud, address: DemoAddress
 ) -> None:
     """Set up, enrol and pair, each once; then let the hub talk to its cloud."""
+    # With the ports that were really taken, so that hubctl can look at them.
+    shown = replace(config, api=replace(config.api, https_port=daemon.https_port, http_port=daemon.http_port))
+    await asyncio.to_thread((config.paths.data / CONFIG_FILE).write_text, config_toml(shown), "utf-8")
     place = await shop.set_up(daemon, config.terminals, config.paths.data)
     key_file = config.paths.keys / "hub.key"
     signer = await asyncio.to_thread(load_or_create_key, key_file, runtime.ids.token_bytes)

@@ -49,6 +49,11 @@ def test_the_environment_wins_over_the_file_and_each_value_knows_its_origin() ->
     assert origins["api.addresses"] == "default"
 
 
+def test_both_ports_may_be_any_free_one() -> None:
+    config = parse("[api]\nhttps_port = 0\nhttp_port = 0")
+    assert (config.api.https_port, config.api.http_port) == (0, 0)
+
+
 def test_lists_and_truth_values_come_from_the_environment_too() -> None:
     config = parse("", HUBD_API_ADDRESSES="127.0.0.1, ::1", HUBD_CLOUD_ENABLED="false", HUBD_PATHS_DATA="/srv/hub")
     assert config.api.addresses == ("127.0.0.1", "::1")

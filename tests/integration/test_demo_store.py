@@ -1,0 +1,224 @@
+"""The demo store as people run it: `hubd demo` in one process, `hubctl` in others, the story played to its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rigs.process import Child, wait_for
+from tests.tidy.tree import ROOT
+
+START_LIMIT_S = 60.0
+SETTLE_LIMIT_S = 60.0
+pytestmark = pytest.mark.timeout(300)
+
+
+def environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HUBD_")}
+    return kept | {"PYTHONPATH": str(ROOT)}
+
+
+class Demo:
+    """A demo store in a directory of its own, and hubctl on it."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.state = place / ".demo"
+        self._opened = 0
+        argv = [sys.executable, "-m", "hubd", "demo", "--https-port", "0", "--http-port", "0"]
+        self.child = Child(argv, cwd=place, env={"PYTHONPATH": str(ROOT)}, stop_signal=signal.SIGINT, stop_timeout_s=60)
+
+    def start(self) -> None:
+        self._opened += 1
+        self.child.start()
+        wait_for(
+            lambda: not self.child.running or self.child.stdout().count("The demo store is open.") >= self._opened,
+            START_LIMIT_S,
+            "the demo store to open",
+        )
+        assert self.child.running, self.child.tail()
+        wait_for(lambda: "Stop  " in self.child.stdout(), START_LIMIT_S, "the last line of its welcome")
+
+    def hubctl(self, *args: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", "from hubd.cli import main; main()", *args],
+            cwd=self.place,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=150,
+            check=False,
+        )
+
+    def play(self, *args: str) -> dict[str, Any]:
+        done = self.hubctl("demo", *args, "--json")
+        assert done.stdout, done.stderr
+        value: dict[str, Any] = json.loads(done.stdout)
+        return value
+
+    def ask(self, *args: str) -> dict[str, Any]:
+        done = self.hubctl("--config", str(self.state / "hubd.toml"), *args, "--json")
+        assert done.stdout, done.stderr
+        value: dict[str, Any] = json.loads(done.stdout)
+        assert value["schema"] == 1
+        return value
+
+    def sell(self, amount: str, *more: str) -> str:
+        payment = self.play("sale", amount, *more)["payment"]
+        return str(payment["state"])
+
+    def till(self) -> dict[str, Any]:
+        value: dict[str, Any] = json.loads((self.state / "till.json").read_text())
+        return value
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    store = Demo(tmp_path_factory.mktemp("demo"))
+    try:
+        store.start()
+        yield store
+    finally:
+        store.child.close()
+
+
+def test_it_says_where_everything_is_and_keeps_its_files_private(demo: Demo) -> None:
+    printed = demo.child.stdout()
+    for word in ("Page", "/docs", "PIN 2580", str(demo.state / "till.json"), "hubctl demo outage network"):
+        assert word in printed
+    assert (demo.state / "till.json").stat().st_mode & 0o077 == 0
+    assert demo.state.stat().st_mode & 0o077 == 0
+
+
+def test_page_and_api_answer_where_it_says(demo: Demo) -> None:
+    till = demo.till()
+    with urllib.request.urlopen(f"{till['http']}/healthz", timeout=20) as answer:
+        assert json.load(answer)["status"] == "ok"
+    context = ssl.create_default_context(cafile=str(demo.state / "keys/ca.pem"))
+    with urllib.request.urlopen(f"{till['https']}/openapi.json", timeout=20, context=context) as answer:
+        assert json.load(answer)["openapi"].startswith("3.1")
+    request = urllib.request.Request(f"{till['http']}/", headers={"Accept": "text/html"})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        assert b"<html" in answer.read().lower()
+
+
+def test_both_terminals_work_one_on_tcp_and_one_on_a_serial_line(demo: Demo) -> None:
+    def ready() -> list[dict[str, Any]] | None:
+        devices = [item for item in demo.ask("devices")["devices"] if item["kind"] == "terminal"]
+        return devices if [item["state"] for item in devices] == ["ready", "ready"] else None
+
+    devices = wait_for(ready, 30, "both terminals to be ready")
+    assert sorted(item["address"].partition(":")[0] for item in devices) == ["serial", "tcp"]
+
+
+def test_amounts_decide_and_cash_needs_no_terminal(demo: Demo) -> None:
+    assert demo.sell("12.00") == "approved"
+    assert demo.sell("12.05") == "declined"
+    assert demo.sell("3.50", "--cash") == "approved"
+    assert demo.hubctl("demo", "sale", "12.05").returncode == 1
+    assert demo.hubctl("demo", "sale", "0").returncode == 1
+    assert demo.hubctl("demo", "sale", "1.005").returncode == 1
+
+
+def test_an_unplugged_device_is_a_problem_and_comes_back(demo: Demo) -> None:
+    demo.play("unplug", "Terminal 2")
+    codes = wait_for(lambda: [item["code"] for item in demo.ask("status")["problems"]], 60, "a problem")
+    assert "device.gone" in codes
+    assert demo.hubctl("--config", str(demo.state / "hubd.toml"), "status").returncode == 1
+    assert demo.sell("9.00") == "approved"  # on the other one
+    demo.play("replug", "serial")
+    wait_for(lambda: "device.gone" not in [item["code"] for item in demo.ask("status")["problems"]], 60, "its return")
+    assert demo.hubctl("demo", "unplug", "toaster").returncode == 1
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("network", "network_outage"), ("service", "service_disruption")])
+def test_an_outage_is_noticed_traded_through_and_proven(demo: Demo, kind: str, mode: str) -> None:
+    assert demo.play("outage", kind)["mode"] == mode
+    assert demo.sell("20.11") == "stored"
+    assert demo.sell("8.20", "--cash") == "approved"
+    assert demo.ask("status")["hub"]["mode"] == mode
+    assert demo.play("restore")["mode"] == "online"
+
+    def final() -> dict[str, Any] | None:
+        newest: dict[str, Any] = demo.ask("outages")["outages"][0]
+        return newest if newest.get("statement") == "final" else None
+
+    outage = wait_for(final, SETTLE_LIMIT_S, "the final statement")
+    assert outage["cause"] == mode
+    found = demo.ask("outages", "statement", outage["id"])["statement"]
+    assert found["agrees"] is True
+    file = demo.place / f"{kind}.json"
+    file.write_text(json.dumps(found))
+    key = (demo.state / "cloud/keys/signing-1.key").read_bytes()
+    from sync.cloud.keys import SigningKey
+
+    public = SigningKey.of_seed(key).public_key.hex()
+    verified = demo.ask("outages", "verify", str(file), "--cloud-key", public, "--entries", str(demo.state / "hub.db"))
+    assert verified["reasons"] == []
+    assert verified["payments"] >= 1
+    file.write_text(json.dumps(found).replace('"agrees"', '"agreed"').replace("2011", "2012"))
+    forged = demo.hubctl("outages", "verify", str(file), "--cloud-key", public)
+    assert forged.returncode == 1
+    assert "WRONG" in forged.stdout
+    wait_for(lambda: demo.ask("sync")["sync"]["waiting"] == 0, SETTLE_LIMIT_S, "everything to be confirmed")
+
+
+def test_operators_look_pair_and_add_people(demo: Demo) -> None:
+    assert demo.hubctl("--config", str(demo.state / "hubd.toml"), "status").returncode == 0
+    code = demo.ask("pair", "new")["pairing"]
+    assert len(code["code"]) == 8
+    waiting = [item["id"] for item in demo.ask("pair", "list")["pairings"] if item["state"] == "open"]
+    assert waiting == [code["id"]]
+    assert demo.hubctl("--config", str(demo.state / "hubd.toml"), "pair", "refuse", code["id"]).returncode == 0
+    names = [item["name"] for item in demo.ask("users", "list")["users"]]
+    assert "Camille (owner)" in names
+    assert demo.ask("journal", "verify")["verify"]["ok"] is True
+    assert demo.ask("journal", "replay", "--check")["replay"]["ok"] is True
+    assert demo.ask("doctor")["findings"]
+
+
+def test_a_second_demo_in_the_same_place_is_refused(demo: Demo) -> None:
+    argv = [sys.executable, "-m", "hubd", "demo", "--https-port", "0", "--http-port", "0"]
+    done = subprocess.run(
+        argv, cwd=demo.place, env=environment(), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert "hub.already_running" in done.stderr
+
+
+def test_nothing_secret_is_in_its_logs(demo: Demo) -> None:
+    log = (demo.state / "hubd.log").read_text()
+    till = demo.till()
+    assert till["token"] not in log
+    assert "2580" not in [word for line in log.splitlines() for word in json.loads(line).get("message", "").split()]
+    assert "Camille" not in log
+
+
+def test_it_stops_in_order_and_goes_on_where_it_stopped(demo: Demo) -> None:
+    before = demo.till()
+    sold = len(demo.ask("payments")["payments"])
+    assert demo.child.stop() == 0
+    demo.start()
+    after = demo.till()
+    assert (after["device"], after["token"]) == (before["device"], before["token"])
+    assert len(demo.ask("payments")["payments"]) == sold
+    wait_for(lambda: demo.sell("12.00") == "approved", 60, "a sale after the restart")
+    assert demo.ask("journal", "verify")["verify"]["ok"] is True
+    lines = demo.ask("journal", "verify")["verify"]["lines"]
+    assert len(lines) == 1
+
+
+def test_hubctl_demo_without_a_demo_says_how_to_start_one(tmp_path: Path, demo: Demo) -> None:
+    done = demo.hubctl("demo", "--dir", str(tmp_path), "outage", "network")
+    assert done.returncode == 3
+    assert "hubd demo" in done.stderr
