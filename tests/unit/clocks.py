@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from hubd.model.ids import uuid7
 from hubd.runtime import Runtime, SystemClock, system_runtime
 
+RNG = system_runtime().rng
 START_US = 1_795_000_000_000_000  # 2026-11-18
 
 
@@ -67,4 +68,4 @@ class CountedIds:
 
 
 def stepped_runtime(clock: SteppedClock, boot: bytes = bytes(16)) -> Runtime:
-    return Runtime(clock=clock, ids=CountedIds(), rng=system_runtime().rng, boot=boot, process=bytes(8))
+    return Runtime(clock=clock, ids=CountedIds(), rng=RNG, boot=boot, process=bytes(8))
