@@ -18,9 +18,9 @@ from hubd.services.settings import POLICY_PREFIX
 from hubd.services.staff import NewPerson, SetUp
 from hubd.store.people import Location
 
-OWNER_NAME = "Camille (owner)"
+OWNER_NAME = "Camille"
 OWNER_PIN = "2580"
-CASHIER_NAME = "Noor (cashier)"
+CASHIER_NAME = "Noor"
 CASHIER_PIN = "1397"
 SHOP_NAME = "Demo store"
 TILL_NAME = "Demo till"
