@@ -161,7 +161,8 @@ def welcome(settings: DemoSettings, daemon: Daemon) -> list[str]:
         "The demo store is open.",
         f"  Page       http://localhost:{daemon.http_port}/   or https://localhost:{daemon.https_port}/",
         f"  API        http://localhost:{daemon.http_port}/docs",
-        f"  Sign in    {shop.OWNER_NAME} (owner), PIN {shop.OWNER_PIN}; {shop.CASHIER_NAME} (cashier), PIN {shop.CASHIER_PIN}",
+        f"  Sign in    {shop.OWNER_NAME} (owner), PIN {shop.OWNER_PIN};"
+        f" {shop.CASHIER_NAME} (cashier), PIN {shop.CASHIER_PIN}",
         f"  Till       paired; its token is in {settings.directory / shop.TILL_FILE}",
         "  Play       in another terminal:",
         f"               hubctl demo{elsewhere} sale 12.00         (ending 05 declines; 11 is stored)",

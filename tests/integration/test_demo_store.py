@@ -181,7 +181,7 @@ def test_operators_look_pair_and_add_people(demo: Demo) -> None:
     assert waiting == [code["id"]]
     assert demo.hubctl("--config", str(demo.state / "hubd.toml"), "pair", "refuse", code["id"]).returncode == 0
     names = [item["name"] for item in demo.ask("users", "list")["users"]]
-    assert "Camille (owner)" in names
+    assert "Camille" in names
     assert demo.ask("journal", "verify")["verify"]["ok"] is True
     assert demo.ask("journal", "replay", "--check")["replay"]["ok"] is True
     assert demo.ask("doctor")["findings"]
