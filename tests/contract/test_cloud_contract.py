@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from hubd.model.entry import Draft
+from hubd.model.entry import Draft, Entry
 from hubd.store import outages
 from tests.rigs.broker import Broker
 from tests.unit.sync.shop import cash, forwarded, new_id, outage_closed, outage_opened, stored
-from tests.unit.sync.world import BrokerWorld, World, copy_of
+from tests.unit.sync.world import BrokerWorld, Hub, World, copy_of
 
 
 @pytest.fixture(params=["in_process", "mqtt"])
@@ -56,6 +56,10 @@ async def test_cloud_that_was_restarted_goes_on_where_it_was(world: World) -> No
     assert count == hub.db.head.seq
 
 
+async def knows(world: World, hub: Hub, entry: Entry) -> bool:
+    return await world.look(lambda s: s.known(hub.signer.hub_id, entry.hash) is not None)
+
+
 async def test_two_hubs_of_one_cloud_are_kept_apart(world: World) -> None:
     one, other = await world.hub("one", key=1), await world.hub("other", key=2)
     await one.note("one", 130)
@@ -65,8 +69,7 @@ async def test_two_hubs_of_one_cloud_are_kept_apart(world: World) -> None:
         await other.drained()
     for hub, stranger in ((one, other), (other, one)):
         assert await world.holds(hub)
-        entries = await stranger.entries()
-        assert not await world.look(lambda s, h=hub, e=entries: s.known(h.signer.hub_id, e[-1].hash))
+        assert not await knows(world, hub, (await stranger.entries())[-1])
 
 
 async def test_hub_that_is_not_enrolled_is_not_answered(world: World) -> None:

@@ -71,6 +71,10 @@ async def test_broker_that_accepts_and_says_nothing_is_not_a_cloud_that_answers(
     assert await world.holds(hub)
 
 
+async def connected_again(line: LinkProxy, before: int) -> None:
+    await wait_until(lambda: line.traffic.connections > before, RECOVERY_S, "a new connection")
+
+
 async def test_line_cut_in_the_middle_of_a_message_resumes_from_the_confirmed_cursor(
     world: BrokerWorld, line: LinkProxy
 ) -> None:
@@ -82,7 +86,7 @@ async def test_line_cut_in_the_middle_of_a_message_resumes_from_the_confirmed_cu
         for cut_after in (900, 5_000, 20_000):
             line.faults.cut_after_up_bytes = cut_after
             before = line.traffic.connections
-            await wait_until(lambda n=before: line.traffic.connections > n, RECOVERY_S, "a new connection")
+            await connected_again(line, before)
         line.heal()
         await hub.drained(RECOVERY_S)
         await world.until(lambda: hub.kinds("payment.captured"), "the verdict", RECOVERY_S)

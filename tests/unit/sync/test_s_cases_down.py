@@ -34,6 +34,7 @@ async def test_s08_restored_cloud_gets_back_its_verdicts_and_does_not_give_other
         await hub.drained()
     lost = (await hub.applied()).line
     await world.restore_cloud()
+    world.acquirer.asked.clear()
     async with hub.online():
         await world.until(lambda: world.holds(hub), "the cloud to hold everything again")
         await hub.drained()
@@ -47,6 +48,7 @@ async def test_s08_restored_cloud_gets_back_its_verdicts_and_does_not_give_other
     effect = await world.look(lambda s: s.effect(hub.signer.hub_id, payment, "settle", 1))
     assert effect is not None
     assert (effect.state, effect.detail) == ("done", "captured")
+    assert world.acquirer.asked == [], "what was said before is learnt from the hub, not asked again"
     assert len(await verdict_entries(hub)) == 1
     assert "payment.conflicted" not in await hub.kinds()
 
