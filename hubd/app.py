@@ -7,6 +7,7 @@ around it (`hubd.daemon`).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -40,10 +41,12 @@ from hubd.services.staff import StaffDesk
 from hubd.services.taking import OutageView
 from hubd.services.terminals import READY, Terminals
 from hubd.services.till_lines import TillLines
-from hubd.store import backup
+from hubd.store import backup, verify
 from hubd.store.db import AioSqliteThread, Database, OpenDbThread, open_database
 from hubd.store.devices import Device
-from hubd.supervisor import FOREVER, Supervisor, Worker, supervision
+from hubd.supervisor import FOREVER, ONCE, Supervisor, Worker, supervision
+
+log = logging.getLogger(__name__)
 
 OFFLINE_MODES = frozenset({Mode.NETWORK_OUTAGE, Mode.SERVICE_DISRUPTION})
 
@@ -63,6 +66,8 @@ class World:
     open_thread: OpenDbThread = AioSqliteThread.open
     room_for_sales: Callable[[], bool] = field(default=lambda: True)
     """Whether the disk has room for new sales; asked before a terminal is touched."""
+    archives: Path | None = None
+    """Where the archive files lie; None: there are none to check."""
     line_reason: LineReason | None = None
     """Why this start opens a new line whatever the store says; None: the store decides (restored, replaced)."""
     machine_id: str = ""
@@ -135,7 +140,13 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
         if snapshot.mode is Mode.ONLINE:
             jobs.start("flush.wake", flusher.wake())
 
+    def flush_what_was_stored() -> None:
+        # A terminal may store a payment while we are online; nothing changes then that would wake the flusher.
+        if outages.snapshot().mode is Mode.ONLINE:
+            jobs.start(f"flush.wake:{runtime.ids.new_id()}", flusher.wake())
+
     outages.listen(mode_changed)
+    dialogues.stored = flush_what_was_stored
     return Services(
         runtime=runtime,
         db=db,
@@ -177,6 +188,28 @@ async def _go_on_in_the_right_line(world: World, db: Database) -> None:
     await db.write("line.opened_here", lambda tx: backup.line_opened(tx, *ids))
 
 
+async def _check_store(world: World, services: Services, supervisor: Supervisor) -> None:
+    """The newest entries and the counters at once; everything in the background after a stop that was not clean.
+
+    A damaged store is a problem that people see, and the shop goes on selling: what is new is written well.
+    """
+
+    def damaged(seq: int, why: str) -> None:
+        log.error("store.damaged", extra={"seq": seq, "reason": why})
+        services.problems.raise_("store.damaged", seq=seq)
+
+    for why in await services.db.read("store.check_start", verify.check_start):
+        damaged(services.db.head.seq, why)
+
+    async def check_all() -> None:
+        report = await verify.verify_database(services.db, world.archives)
+        if not report.ok:
+            damaged(report.first_bad_seq or 0, report.why or report.archive_why)
+
+    if not services.db.stopped_cleanly:
+        supervisor.start("store.check", check_all, ONCE)
+
+
 @asynccontextmanager
 async def trading_hub(world: World) -> AsyncIterator[Hub]:
     """A hub that trades, from the first line to the last commit. On leaving, everything is stopped in order.
@@ -189,6 +222,7 @@ async def trading_hub(world: World) -> AsyncIterator[Hub]:
         async with supervision(world.runtime) as supervisor, Jobs() as jobs:
             services = _compose(world, db, supervisor, jobs)
             supervisor.start("feed", services.feed.run, FOREVER)
+            await _check_store(world, services, supervisor)
             await services.access.guard.load()
             await services.outages.load()
             await services.flusher.resume()

@@ -205,6 +205,7 @@ async def running_hub(
         pins=ThreadedScrypt(runtime.ids.token_bytes),
         fingerprint=fingerprint,
         room_for_sales=lambda: room.for_sales,
+        archives=config.paths.archive,
         machine_id=await asyncio.to_thread(_machine_id),
         disk_id=await asyncio.to_thread(_disk_id, config.paths.data),
     )
