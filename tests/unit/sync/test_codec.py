@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import typing
 import zlib
 from pathlib import Path
 
 import msgspec
 import pytest
-import yaml
 
 from hubd.errors import SyncError
 from hubd.identity import KeySigner, hub_id_of, key_id_of, load_or_create_key, verify_signature
@@ -85,11 +85,14 @@ def test_both_sides_name_topics_keys_and_requests_alike() -> None:
 
 
 def test_reference_page_names_every_message_and_field() -> None:
-    page = yaml.safe_load(PAGE.read_text("utf-8"))["components"]["messages"]
+    shown = re.findall(
+        r"^    (\w+):\n      summary: .+\n      payload: .*x-fields: \[(.*)\]", PAGE.read_text("utf-8"), re.M
+    )
+    page = {name: fields.split(", ") for name, fields in shown}
     said: dict[str, list[str]] = {}
     for struct in typing.get_args(codec.Message):
         said[struct.__struct_config__.tag] = [field.name for field in msgspec.structs.fields(struct)]
-    assert {name: message["payload"]["x-fields"] for name, message in page.items()} == said
+    assert page == said
 
 
 def test_key_file_is_private_stays_the_same_and_is_never_replaced_when_damaged(tmp_path: Path) -> None:

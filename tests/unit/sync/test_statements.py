@@ -1,0 +1,174 @@
+"""Statements: checked with a key alone, recomputed from entries, and compared by the hub; each lie is found."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from hubd.identity import verify_signature
+from hubd.model.entry import Draft, Entry
+from hubd.model.statement import Verdict, canonical_bytes, verify_statement, verify_with_entries
+from hubd.services import statements
+from hubd.services.lines import LineReason, ensure_line, next_number
+from hubd.store import journal, outages
+from hubd.store.tx import Tx
+from sync.cloud.keys import SigningKey
+from tests.unit.sync.shop import cash, forwarded, new_id, outage_closed, outage_opened, payment_body, stored
+from tests.unit.sync.world import SIGNING_SEED, Hub, World
+
+KEY = SigningKey.of_seed(SIGNING_SEED)
+
+
+class Ended:
+    """A hub whose outage is over, with its statements and entries."""
+
+    def __init__(self, hub: Hub, outage: str, entries: list[Entry], found: list[outages.StoredStatement]) -> None:
+        self.hub, self.outage, self.entries = hub, outage, entries
+        self.documents = [statement.document for statement in found]
+        self.agreed = [statement.agrees for statement in found]
+
+    @property
+    def final(self) -> dict[str, Any]:
+        return self.documents[-1]
+
+
+@pytest.fixture
+async def ended(world: World) -> Ended:
+    """Cash, a stored payment that is captured, one declined late, a refusal, a training sale; a line opened midway."""
+    hub = await world.hub()
+    outage, good, late, unknown = (new_id() for _ in range(4))
+    await hub.append(cash(new_id(), 111), outage_opened(outage), cash(new_id(), 700, outage=outage))
+    await ensure_line(hub.db, hub.signer, hub.runtime, LineReason.REPLACED)
+    await hub.append(*stored(good, 1011, outage=outage), *stored(late, 1012, outage=outage))
+    body = payment_body(5000, outage=outage)
+    await hub.append(Draft("payment.refused", new_id(), "device:till-1", body | {"reason": "limit"}))
+    await hub.append(cash(new_id(), 9900, outage=outage, mode="training"))
+    await hub.append(Draft("payment.requested", unknown, "device:till-1", body))
+    await hub.append(Draft("payment.unknown", unknown, "hub", body), outage_closed(outage))
+    async with hub.online():
+        await world.until(lambda: hub.kinds("statement.received"), "the provisional statement")
+        await hub.append(*forwarded(good, 1011, outage=outage), *forwarded(late, 1012, outage=outage))
+        await world.until(lambda: hub.kinds("payment.declined_late"), "the late verdict")
+        await hub.append(Draft("payment.resolved", unknown, "staff:s1", body | {"manual": "failure"}))
+        await world.until(lambda: final_of(hub, outage), "the final statement")
+        await hub.drained()
+    found = await hub.read(lambda c: outages.statements(c, outage))
+    return Ended(hub, outage, await hub.entries(), found)
+
+
+async def final_of(hub: Hub, outage: str) -> bool:
+    found = await hub.read(lambda c: outages.statements(c, outage))
+    return bool(found) and found[-1].finality == "final"
+
+
+def check(document: dict[str, Any]) -> Verdict:
+    return verify_statement(document, KEY.public_key, verify_signature)
+
+
+async def test_statement_counts_what_happened_and_names_what_it_replaces(ended: Ended) -> None:
+    assert [document["finality"] for document in ended.documents] == ["provisional", "final"]
+    assert all(ended.agreed)
+    assert ended.documents[0]["open"] == 3
+    assert ended.final["replaces"] == ended.documents[0]["id"]
+    (total,) = ended.final["totals"]
+    counts = {name: (bucket["count"], bucket["total"]) for name, bucket in total["buckets"].items()}
+    assert counts["cash"] == (1, 700)
+    assert counts["captured"] == (1, 1011)
+    assert counts["declined_late"] == (1, 1012)
+    assert counts["resolved_failure"] == (1, 5000)
+    assert counts["refused"] == (1, 5000)
+    assert counts["taken"] == (2, 1711)
+    assert counts["stored"] == counts["processing"] == counts["unknown"] == (0, 0)
+    assert ended.final["payments"]["count"] == 6
+    assert (ended.final["lost"], ended.final["doubled"], ended.final["open"]) == (0, 0, 0)
+    assert len(ended.final["ranges"]) == 2, "one range for each line of the outage"
+
+
+async def test_anybody_can_check_a_statement_with_a_key_and_with_the_entries(ended: Ended) -> None:
+    for document in ended.documents:
+        assert check(document).ok
+        verdict = verify_with_entries(document, ended.entries)
+        assert verdict.ok, verdict.reasons
+        assert verdict.payments == 6
+
+
+def lie(document: dict[str, Any], *path: Any, value: Any) -> dict[str, Any]:
+    """The same statement with one value changed, signed by the cloud all the same."""
+    changed: dict[str, Any] = json.loads(json.dumps(document))
+    place: Any = changed
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    changed["signature"] = KEY.sign(canonical_bytes(changed)).hex()
+    return changed
+
+
+LIES: list[tuple[tuple[Any, ...], Any]] = [
+    (("totals", 0, "buckets", "taken", "total"), 1712),
+    (("totals", 0, "buckets", "captured", "count"), 2),
+    (("payments", "count"), 5),
+    (("payments", "ids_sha256"), "00" * 32),
+    (("ranges", 0, "hash"), "00" * 32),
+    (("ranges", 1, "upto_seq"), 9_999),
+    (("open",), 1),
+    (("doubled",), 1),
+]
+
+
+async def test_every_lie_is_found_by_signature_by_entries_and_by_the_hub(ended: Ended) -> None:
+    for path, value in LIES:
+        false = lie(ended.final, *path, value=value)
+        unsigned = false | {"signature": ended.final["signature"]}
+        assert not check(unsigned).ok, path
+        assert not verify_with_entries(false, ended.entries).ok, path
+        assert not (await compared(ended.hub, false)).agrees, path
+    assert not verify_statement(ended.final, bytes(32), verify_signature).ok
+    assert not check({"signature": "zz"}).ok
+    assert not verify_with_entries(ended.final, ended.entries[:-20]).ok
+
+
+async def test_verdicts_that_the_statement_knew_count_though_their_entries_come_later(world: World) -> None:
+    hub = await world.hub()
+    outage, payment = new_id(), new_id()
+    sale = stored(payment, 1011, outage=outage)
+    await hub.append(outage_opened(outage), *sale, outage_closed(outage), *forwarded(payment, 1011, outage=outage))
+    async with hub.online():
+        await world.until(lambda: final_of(hub, outage), "the final statement")
+        await hub.drained()
+    final = (await hub.read(lambda c: outages.statements(c, outage)))[-1]
+    entries = await hub.entries()
+    captured = next(entry for entry in entries if entry.kind == "payment.captured")
+    assert captured.seq > final.document["ranges"][0]["upto_seq"]
+    assert final.agrees
+    assert verify_with_entries(final.document, entries).ok
+    assert not verify_with_entries(lie(final.document, "verdicts", value=[]), entries).ok
+
+
+async def compared(hub: Hub, document: dict[str, Any]) -> statements.Comparison:
+    return await hub.read(lambda connection: statements.compare(connection, document))
+
+
+async def test_final_statement_with_open_payments_contradicts_itself(ended: Ended) -> None:
+    assert not check(lie(ended.final, "open", value=2)).ok
+
+
+async def test_numbers_are_gapless_in_their_series_and_a_new_line_opens_new_ones(world: World) -> None:
+    hub = await world.hub()
+
+    def sell(tx: Tx) -> tuple[str, int]:
+        series, counter = next_number(tx, "till-1", "receipt")
+        journal.append(tx, cash(new_id(), 100, series=series, counter=counter))
+        return series, counter
+
+    first = [await hub.db.write("test.sell", sell) for _ in range(3)]
+    assert [counter for _, counter in first] == [1, 2, 3]
+    assert len({series for series, _ in first}) == 1
+    other = await hub.db.write("test.number", lambda tx: next_number(tx, "till-2", "receipt"))
+    assert other[0] != first[0][0]
+    await ensure_line(hub.db, hub.signer, hub.runtime, LineReason.RESTORED)
+    series, counter = await hub.db.write("test.sell", sell)
+    assert counter == 1
+    assert series not in {first[0][0], other[0]}
+    assert await ensure_line(hub.db, hub.signer, hub.runtime) is None
