@@ -66,6 +66,8 @@ class GatewayProbe:
     """An address, `tcp://host:port`, or empty for the default route's."""
     route_file: Path = ROUTE_FILE
     arp_file: Path = ARP_FILE
+    port: int = GATEWAY_PORT
+    """Where to knock when only an address is known; routers of shops answer for names."""
 
     async def measure(self) -> Reading:
         """Knock at the router."""
@@ -87,10 +89,10 @@ class GatewayProbe:
     async def _target(self) -> tuple[str, int, bool]:
         if self.address.startswith("tcp://"):
             parts = urlsplit(self.address)
-            return parts.hostname or "", parts.port or GATEWAY_PORT, True
+            return parts.hostname or "", parts.port or self.port, True
         if self.address:
-            return self.address, GATEWAY_PORT, False
-        return await asyncio.to_thread(default_gateway, self.route_file), GATEWAY_PORT, False
+            return self.address, self.port, False
+        return await asyncio.to_thread(default_gateway, self.route_file), self.port, False
 
 
 def default_gateway(route_file: Path = ROUTE_FILE) -> str:
