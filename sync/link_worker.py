@@ -177,6 +177,7 @@ class CloudSync:
             try:
                 await self._once(address)
             except (OSError, SyncError, StoreError, TimeoutError) as exc:
+                _go_on_cancelling(exc)
                 self._failed(exc)
             finally:
                 self._transport, self._talk = False, None
@@ -541,6 +542,13 @@ class Conversation:
             self._owner.report("sync.proof_mismatch", "A confirmation carries a proof that does not hold.")
             return False
         return True
+
+
+def _go_on_cancelling(exc: Exception) -> None:
+    """Raise the cancellation that a task group drops when one of its tasks fails at the same moment."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError from exc
 
 
 def _confirmed_cursor(connection: Connection) -> Cursor:

@@ -250,7 +250,9 @@ class Checks:
         if len(self.store.hubs) > 1:
             return
         told_cash = [
-            s for s in self.store.sales_of(hub) if s.kind.value == "cash" and s.told and s.told[-1] == "approved"
+            sale
+            for sale in self.store.sales_of(hub)
+            if sale.kind.value == "cash" and not sale.given_up and sale.told[-1] in {"approved", "unknown", "conflict"}
         ]
         hub_cash = [
             row for row in rows.values()

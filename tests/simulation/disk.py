@@ -17,6 +17,8 @@ from tests.simulation.loop import VirtualClock
 from tests.simulation.seeded import Random
 
 T = TypeVar("T")
+Committed = Callable[[tuple[int, bytes], tuple[int, bytes] | None], None]
+"""Told after each commit: (seq, hash) of the head, and of the confirmed cursor if there is one."""
 
 COMMIT_MIN_S, COMMIT_MAX_S = 0.0005, 0.006
 """What a commit takes on a disk that is well."""
@@ -90,7 +92,7 @@ class Disk:
     """The files of one hub and the faults of what they lie on."""
 
     def __init__(
-        self, folder: Path, clock: VirtualClock, dice: Random, committed: Callable[[int, bytes], None]
+        self, folder: Path, clock: VirtualClock, dice: Random, committed: Committed
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -168,9 +170,9 @@ class Disk:
 
     def after_commit(self, connection: _Connection) -> None:
         """A commit is on disk; perhaps the power goes before anybody is told."""
-        row = connection.bare("SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1").fetchone()
-        if row is not None:
-            self._committed(row[0], row[1])
+        head = connection.bare("SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1").fetchone()
+        if head is not None:
+            self._committed(head, connection.bare("SELECT seq, hash FROM cursors WHERE name = 'confirmed'").fetchone())
         if self._cut_is_due:
             self.on_cut()
             raise PowerIsOffError("disk I/O error")

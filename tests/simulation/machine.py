@@ -16,7 +16,7 @@ from hubd.app import Hub, World, trading_hub
 from hubd.errors import HubError, StoreError
 from hubd.identity import KeySigner
 from hubd.model.entry import Draft
-from hubd.model.mode import Facts, Hop, Mode
+from hubd.model.mode import Facts, Mode
 from hubd.model.permissions import ROLE_PERMISSIONS, Role
 from hubd.ports import ByteStream
 from hubd.runtime import Runtime
@@ -26,8 +26,11 @@ from hubd.services.devices import NewDevice
 from hubd.services.lines import LineReason
 from hubd.store import journal
 from hubd.store.people import Location
+from hubd.supervisor import FOREVER
+from sync.link_worker import CloudSync
 from tests.simulation.devices import TerminalBox
 from tests.simulation.disk import CutPoint, Disk
+from tests.simulation.link import HubLink
 from tests.simulation.network import Delivery, MemoryStream
 from tests.simulation.seeded import MachineClock, SeededIds, stream
 
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import Store
 
 LOCATION = Location("01990000-0000-7000-8000-000000000001", "Shop", "Europe/Paris", "EUR", "FR")
-MEASURE_EVERY_S = 2.0
+MEASURE_EVERY_S = 4.0
 REQUEST_S = 0.02
 RESTART_S = 2.0
 """What the service manager waits before it starts a process again that ended by itself."""
@@ -84,6 +87,7 @@ class _Life:
 
     number: int
     runtime: Runtime
+    link: HubLink
     alive: bool = True
     streams: list[MemoryStream] = field(default_factory=list)
     answers: dict[int, asyncio.Future[Answer | None]] = field(default_factory=dict)
@@ -103,6 +107,7 @@ class HubMachine:
         self.signer = KeySigner(key)
         self.services: Services | None = None
         self.hub: Hub | None = None
+        self.sync: CloudSync | None = None
         self.line_reason: LineReason | None = None
         """For the next start."""
         self.starts = 0
@@ -121,8 +126,10 @@ class HubMachine:
         self._stop = asyncio.Event()
         self._up = asyncio.Event()
 
-    def _committed(self, seq: int, digest: bytes) -> None:
-        self.trace.note(self.name, "commit", seq, digest.hex()[:16])
+    def _committed(self, head: tuple[int, bytes], cursor: tuple[int, bytes] | None) -> None:
+        self.trace.note(self.name, "commit", head[0], head[1].hex()[:16], cursor[0] if cursor else 0)
+        if cursor is not None:
+            self.store.link.cursor_seen(self, *cursor)
 
     def busy(self) -> list[str]:
         """What it does by itself at this moment: dialogues, enquiries, flushes."""
@@ -172,7 +179,7 @@ class HubMachine:
                 self.store.later(dice.uniform(1, CLOCK_REPAIR_S), self.repair_clock)
         runtime = Runtime(self.clock, SeededIds(dice), dice, self._boot, dice.randbytes(8))
         self.trace.note(self.name, "start", self.starts, runtime.start_id, self.line_reason or "")
-        return _Life(self.starts, runtime)
+        return _Life(self.starts, runtime, HubLink(self.store.link))
 
     def repair_clock(self) -> None:
         """A witness has told the time."""
@@ -187,6 +194,10 @@ class HubMachine:
                     return
                 self.line_reason = None
                 await self._set_up(hub.services)
+                await self.store.link.enrol(self, hub.services)
+                address = self.store.link.address(self, life.runtime)
+                self.sync = CloudSync(hub.services.db, life.runtime, self.signer, life.link, address)
+                hub.supervisor.start("sync", self.sync.run, FOREVER)
                 async with asyncio.TaskGroup() as requests:
                     self._requests, self.hub, self.services = requests, hub, hub.services
                     self.store.hub_is_up(self)
@@ -270,7 +281,7 @@ class HubMachine:
                 await services.devices.activate(device.id, owner)
 
     async def _measure(self, services: Services) -> None:
-        """The probes: what the network and the cloud answer, every two seconds."""
+        """The probes: what the network and the cloud answer."""
         while True:
             await services.outages.observe(self._facts(services.outages.facts()))
             await self.clock.sleep(MEASURE_EVERY_S)
@@ -278,11 +289,14 @@ class HubMachine:
     def _facts(self, facts: Facts) -> Facts:
         now_ms = int(self.clock.monotonic() * 1000)
         network, cloud = self.store.link.network, self.store.link.cloud
-        seen = {Hop.LINK: True, Hop.GATEWAY: True, Hop.DNS: network, Hop.INTERNET: network, Hop.BROKER: network}
-        seen[Hop.CLOUD] = network and cloud
-        for hop, ok in seen.items():
-            facts = facts.with_hop(hop, facts.hop(hop).measured(ok, now_ms))
-        return facts
+        return Facts(
+            link=facts.link.measured(True, now_ms),
+            gateway=facts.gateway.measured(True, now_ms),
+            dns=facts.dns.measured(network, now_ms),
+            internet=facts.internet.measured(network, now_ms),
+            broker=facts.broker.measured(network, now_ms),
+            cloud=facts.cloud.measured(network and cloud, now_ms),
+        )
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
@@ -352,7 +366,7 @@ class HubMachine:
             else:
                 end.cut()
         self._let_go(life)
-        self.store.link.hub_is_gone(self)
+        life.link.cut()
         if self._task is not None:
             self._task.cancel()
 

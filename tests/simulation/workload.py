@@ -220,7 +220,7 @@ class Till:
 
     def _acknowledged(self, sale: Sale, payment: Payment, line: str, seq: int, digest: str) -> None:
         place = (line, seq, digest)
-        if sale.accepted is not None and not sale.announced:
+        if sale.accepted is not None and not sale.announced and not self.hub.forgets:
             self.trace.need(
                 sale.accepted == place, "accepted never changes", f"{sale.id}: {sale.accepted} became {place}"
             )
@@ -380,13 +380,15 @@ class Till:
         if not cash:
             return
         original = self.dice.choice(cash[-4:])
-        amount = self.dice.randint(1, original.amount)
-        id_ = self.ids.new_id()
-        refund = Refund(id_, hashlib.sha256(f"{id_}/{amount}".encode()).digest(), Money(amount, "EUR"), "broken")
-        sale = Sale(id_, Kind.REFUND, amount, None, original=original.id)
-        self.sales[id_] = sale
-        self.trace.note(self.name, "refunds", original.id, amount, id_)
-        answer = await self.until_answered("refund", lambda s, c: s.payments.refund(original.id, refund, c), sale)
+        sale = Sale(self.ids.new_id(), Kind.REFUND, self.dice.randint(1, original.amount), None, original=original.id)
+        self.sales[sale.id] = sale
+        self.trace.note(self.name, "refunds", original.id, sale.amount, sale.id)
+        await self._give_back(sale)
+
+    async def _give_back(self, sale: Sale) -> None:
+        digest = hashlib.sha256(f"{sale.id}/{sale.amount}".encode()).digest()
+        refund = Refund(sale.id, digest, Money(sale.amount, "EUR"), "broken")
+        answer = await self.until_answered("refund", lambda s, c: s.payments.refund(sale.original, refund, c), sale)
         if isinstance(answer, HubError):
             sale.given_up = answer.code
             return
@@ -397,7 +399,9 @@ class Till:
         """After closing time: announce if the hub wants it, and read everything that had no end yet."""
         await self.until_answered("hub", _nothing)
         for sale in list(self.sales.values()):
-            if sale.accepted is None and not sale.given_up and sale.request is not None:
+            if not sale.given_up and sale.request is None:
+                await self._give_back(sale)  # a hub that was restored has forgotten it; for others it is a repeat
+            elif sale.accepted is None and not sale.given_up:
                 await self.take(sale)
             if sale.accepted is not None:
                 await self.look(sale)

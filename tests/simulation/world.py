@@ -19,7 +19,7 @@ from tests.simulation.seeded import SeededIds, stream
 from tests.simulation.trace import Trace
 from tests.simulation.workload import Manager, OrderMade, Sale, Till
 
-LOOK_EVERY_S = 120.0
+LOOK_EVERY_S = 240.0
 QUIET_S = 60.0
 DRAIN_MAX_S = 2400.0
 
@@ -37,7 +37,7 @@ class Store:
         self.is_open = True
         self.errors: list[BaseException] = []
         self.checks = Checks(self)
-        self.link = Link(self)
+        self.link = Link(self, folder / "cloud")
         self.hubs = [HubMachine(self, "hub", folder / "hub", stream(seed, "key").randbytes(32))]
         self.tills = [Till(self, f"till{n + 1}", self.hubs[0]) for n in range(options.tills)]
         self.managers = [Manager(self, self.hubs[0])]
@@ -66,15 +66,14 @@ class Store:
     def hub_is_up(self, hub: HubMachine) -> None:
         """A hub answers again: whatever it was told before must still be there."""
         self.checks.look(hub)
-        self.link.hub_is_up(hub)
 
     def keep_error(self, error: BaseException) -> None:
         """For the report of a run that failed."""
         self.errors.append(error)
 
-    def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run something beside everything else."""
-        self._group.create_task(work, name=name)
+        return self._group.create_task(work, name=name)
 
     def later(self, seconds: float, what: Callable[[], None]) -> None:
         """Call `what` after so many seconds, unless the shop has closed."""
@@ -118,6 +117,7 @@ class Store:
 
     async def _story(self) -> None:
         self._make_terminals()
+        self.link.start()
         hub = self.hubs[0]
         self.start(hub.live(), f"{hub.name}:live")
         await hub.until_up()
@@ -145,6 +145,8 @@ class Store:
             found.append(self._cut_power(hub))
         if options.clock.every_s:
             found.append(self._turn_clock(hub))
+        if options.history.cloud_kills_every_s:
+            found.append(self._kill_cloud())
         return found
 
     # -- faults --------------------------------------------------------------------------------------------------------
@@ -214,6 +216,20 @@ class Store:
             for box in self.terminals:
                 box.sim.host_up = True
 
+    async def _kill_cloud(self) -> None:
+        """The cloud's process dies now and then; once in a while it comes back on an earlier disk."""
+        dice, faults = stream(self.seed, "cloud-kill"), self.options.history
+        saved: dict[str, bytes] | None = None
+        while True:
+            await self.clock.sleep(dice.expovariate(1 / faults.cloud_kills_every_s))
+            if dice.random() < faults.cloud_restore:
+                if saved is None:
+                    saved = self.link.files()
+                else:
+                    await self.link.kill(saved)
+            else:
+                await self.link.kill()
+
     async def _backup(self, hub: HubMachine) -> None:
         """Take a copy of the disk, and perhaps put it back later."""
         dice, faults, hours = stream(self.seed, "backup"), self.options.history, self.options.hours
@@ -232,7 +248,7 @@ class Store:
 
     async def _heal(self) -> None:
         self.calls = CallFaults(0, 0, 0, 0)
-        self.link.come_back()
+        self.link.heal()
         for box in self.terminals:
             await box.heal()
         for hub in self.hubs:
@@ -263,6 +279,7 @@ class Store:
         for hub in self.hubs:
             self.checks.final(hub)
         self.link.final()
+        await self.link.close()
 
     async def _quiet(self) -> None:
         """Wait until no hub has work left that it does by itself."""
