@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -88,3 +90,82 @@ def test_a_data_directory_that_cannot_be_made_names_itself(tmp_path: Path) -> No
 )
 def test_what_another_start_may_mend_is_1(error: ConfigError | StoreError, code: int) -> None:
     assert exit_code_of(error) == code
+
+
+# -- a hub that runs ---------------------------------------------------------------------------------------------------
+
+ALONE = """
+[paths]
+data = "{place}/data"
+runtime = "{place}/run"
+[api]
+https_port = 0
+http_port = 0
+addresses = ["127.0.0.1"]
+[probes]
+gateway = "tcp://127.0.0.1:1"
+dns_server = "127.0.0.1:1"
+internet = ["tcp://127.0.0.1:1"]
+[discovery]
+mdns = false
+serial = false
+usb = false
+"""
+
+
+def test_a_hub_alone_starts_feeds_its_manager_answers_its_operator_and_stops_in_order(tmp_path: Path) -> None:
+    """Without Internet, cloud or set-up: READY when the API answers, the watchdog fed, exit code 0 on SIGTERM."""
+    config = tmp_path / "hubd.toml"
+    config.write_text(ALONE.format(place=tmp_path))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(60)
+        environ = {
+            "PYTHONPATH": str(ROOT),
+            "NOTIFY_SOCKET": str(tmp_path / "notify"),
+            "WATCHDOG_USEC": "1500000",
+        }
+        with Child(
+            [sys.executable, "-m", "hubd", "run", "--config", config], env=environ, stop_timeout_s=40
+        ) as running:
+            said = [manager.recv(4096).decode() for _ in range(4)]
+            assert any(text.startswith("READY=1\nSTATUS=") for text in said)
+            assert said.count("WATCHDOG=1") >= 2
+            line = running.wait_for_text("hubd 0.1.0 trades.", 20)
+            assert "https://localhost:" in line
+            status = hubctl(tmp_path, "--config", str(config), "status", "--json")
+            found = json.loads(status.stdout)
+            assert found["reachable"] is True
+            assert found["setup"]["done"] is False
+            assert found["setup"]["code"]
+            setup = hubctl(
+                tmp_path,
+                *("--config", str(config), "users", "setup", "--owner", "Ada", "--shop", "Corner", "--zone", "UTC"),
+                *("--currency", "EUR", "--country", "FR"),
+                stdin="2580\n2580\n",
+            )
+            assert "Corner is set up" in setup.stdout, setup.stderr
+            people = json.loads(hubctl(tmp_path, "--config", str(config), "users", "list", "--json").stdout)
+            assert [person["name"] for person in people["users"]] == ["Ada"]
+            assert "2580" not in running.stderr() + running.stdout()
+            assert running.stop() == 0
+            manager.settimeout(5)
+            assert any(manager.recv(4096).startswith(b"STOPPING=1") for _ in range(200))
+        lines = [json.loads(text) for text in running.stderr().splitlines()]
+        assert "hub.started" in [entry["message"] for entry in lines]
+        assert lines[-1]["message"] == "hub.stopped"
+    assert hubctl(tmp_path, "--config", str(config), "status").returncode == 3
+
+
+def hubctl(where: Path, *args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HUBD_")}
+    return subprocess.run(
+        [sys.executable, "-c", "from hubd.cli import main; main()", *args],
+        cwd=where,
+        env={**kept, "PYTHONPATH": str(ROOT)},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
