@@ -35,8 +35,8 @@ class Pages:
 
 
 def api_rows(events: Events | None, document: bytes = b"", page: bytes = b"") -> tuple[RouteSpec, ...]:
-    """Every row of the API, in one table."""
-    return (*hub_routes(events, document, page), *payments.ROUTES, *orders.ROUTES, *people.ROUTES, *store.ROUTES)
+    """Every row of the API, in one table; the hottest first, because the framework's router looks in this order."""
+    return (*payments.ROUTES, *orders.ROUTES, *hub_routes(events, document, page), *people.ROUTES, *store.ROUTES)
 
 
 def route_table(events: Events, pages: Pages | None = None) -> RouteTable:

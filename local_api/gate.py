@@ -131,7 +131,7 @@ class Gate:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope)
+        headers = scope["hubd.headers"] = Headers(scope)
         answer = _Answer(send, self._feed, scope["type"] == "websocket")
         try:
             await self._serve(scope, receive, answer, headers)

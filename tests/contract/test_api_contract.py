@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from hubd.model.permissions import ROLE_PERMISSIONS, TILL_PERMISSIONS, Permission, Role
-from local_api.app import api_rows
+from local_api.app import Api, api_rows
+from local_api.context import ApiContext, HubFacts
+from local_api.events import NOTICES, SHOWN
 from local_api.openapi import describe, docs_page
 from local_api.reference import codes_in, errors_page, openapi_bytes
 from local_api.table import Auth, RouteSpec, RouteTable
@@ -17,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TABLE = Path(__file__).with_name("api_routes.txt")
 REFERENCE = ROOT / "docs" / "reference"
 ROWS = api_rows(None)
+FACTS = HubFacts("ab" * 16, "0.1.0", "00" * 32, lambda: ())
 
 
 def shown(row: RouteSpec) -> str:
@@ -118,6 +121,27 @@ def test_roles_are_ordered_and_nobody_but_a_till_announces() -> None:
     money = {Permission.PAYMENTS_TAKE, Permission.PAYMENTS_REVERSE, Permission.PAYMENTS_REFUND}
     for role in (Role.VIEWER, Role.AUDITOR, Role.TECHNICIAN):
         assert not ROLE_PERMISSIONS[role] & money
+
+
+def test_the_page_about_events_names_every_kind_with_its_permission() -> None:
+    page = (REFERENCE / "events.md").read_text("utf-8")
+    for word, (permission, fields) in SHOWN.items():
+        [row] = [line for line in page.splitlines() if line.startswith("|") and f"`{word}.*`" in line]
+        assert f"`{permission}`" in row
+        assert all(name in row for name in fields), row
+    for name, permission in NOTICES.items():
+        assert f"`{name}` (`{permission}`)" in page.replace("\n", " ")
+
+
+def test_nothing_is_mounted_that_is_not_in_the_table() -> None:
+    api = Api(ApiContext(None, FACTS, None), RouteTable(ROWS), None)  # type: ignore[arg-type]  # routes need no services
+    mounted = {
+        (str(getattr(route, "path", "")), method)
+        for route in api._routes()
+        for method in getattr(route, "methods", None) or {"WS"}
+    }
+    listed = {(row.path, row.method) for row in ROWS}
+    assert mounted - {(path, "HEAD") for path, _ in mounted} == listed
 
 
 def test_codes_are_read_from_the_source() -> None:
