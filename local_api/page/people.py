@@ -115,6 +115,7 @@ async def set_up(screen: Screen) -> Answer:
     except HubError as error:
         typed = {name: form.get(name, "") for name in ("code", "store", "country", "name")}
         return await set_up_form(screen, sentence(screen, error), typed)
+    await services.settings.put(f"staff:{person.id}", "store.name", place.name.strip())
     session = await services.access.sign_in(person.id, form["pin"], device=None)
     return redirect("/", f"{SESSION_COOKIE}={session.token}; {COOKIE_FLAGS}")
 

@@ -13,10 +13,15 @@
       if (twin) twin.open = true;
     }
     const focused = before.contains(document.activeElement) ? document.activeElement : null;
-    if (!focused) return () => {};
+    const home = focused && focused.closest("[id]");
+    if (!home) return () => {};
     const places = "a[href], button, summary, input, select, textarea";
-    const index = [...before.querySelectorAll(places)].indexOf(focused);
-    return () => { const twin = before.querySelectorAll(places)[index]; if (twin) twin.focus({ preventScroll: true }); };
+    const index = [...home.querySelectorAll(places)].indexOf(focused);
+    return () => {
+      const place = document.getElementById(home.id);
+      const twin = place && (index < 0 ? place : place.querySelectorAll(places)[index]);
+      if (twin) twin.focus({ preventScroll: true });
+    };
   };
 
   // The screen is a list of parts; when other parts belong on it, or in another order, it is replaced as a whole.
@@ -26,8 +31,9 @@
     for (const screen of document.querySelectorAll("[data-parts]")) {
       const news = fresh.getElementById(screen.id);
       if (news && !sameParts(screen, news)) {
-        const refocus = keepPlace(screen, news);
-        screen.replaceChildren(...news.cloneNode(true).childNodes);
+        const copy = news.cloneNode(true);
+        const refocus = keepPlace(screen, copy);
+        screen.replaceChildren(...copy.childNodes);
         refocus();
       }
     }

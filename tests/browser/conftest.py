@@ -1,0 +1,32 @@
+"""One Chromium for a test, and the shop it looks at."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import playwright.async_api as playwright
+import pytest
+
+from tests.browser.stage import Stage, stage
+from tests.rigs.browser import Browser
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with stage(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with Browser() as running:
+        yield running
+
+
+async def look(page: playwright.Page, shop: Stage, path: str = "/") -> str:
+    """Go there as the owner and return what stands on the page."""
+    cookie = {"name": "hubd_session", "value": await shop.session(), "url": shop.url, "secure": True}
+    await page.context.add_cookies([cookie])  # type: ignore[list-item]  # the keys Playwright documents
+    await page.goto(shop.url + path)
+    return await page.inner_text("main")

@@ -1,0 +1,276 @@
+"""The first screen in its states, in Chromium, over a real hub: what it says, in which order, and to whom."""
+
+from __future__ import annotations
+
+import playwright.async_api as playwright
+import pytest
+
+from hubd.model.payment import ManualStatus
+from tests.browser.conftest import look
+from tests.browser.stage import OWNER, PIN, Stage
+from tests.rigs.browser import (
+    DESKTOP,
+    PHONE,
+    Browser,
+    Screen,
+    accessibility_violations,
+    overflowing_elements,
+)
+
+pytestmark = pytest.mark.timeout(120)
+SCREENS = {"phone": PHONE, "desktop": DESKTOP}
+LANGUAGES = {"fr": "fr-FR", "en": "en-GB", "nl": "nl-NL"}
+
+
+async def order_of(page: playwright.Page) -> list[str]:
+    ids: list[str] = await page.evaluate(
+        "() => [...document.querySelectorAll('main section[id]')].map(part => part.id)"
+    )
+    return ids
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("width", SCREENS)
+async def test_every_page_can_be_read_by_everybody(shop: Stage, browser: Browser, width: str, language: str) -> None:
+    """Aim: no violation of WCAG 2.2 AA and nothing sticking out, on all pages, with money waiting in an outage."""
+    await shop.open_shop("Terminal 1")
+    await shop.online()
+    await shop.enrol()
+    await shop.cut()
+    stored = await shop.pay(3811)
+    lost = (await shop.shop.take(1114)).payment.id
+    await shop.shop.until(lost, "unknown")
+    await shop.note_problems()
+    outage = shop.shop.services.outages.snapshot().outage_id
+    paths = ["/", "/payments", f"/payments/{stored}", f"/payments/{lost}", "/outages", f"/outages/{outage}"]
+    paths += ["/devices", "/pairing", "/sync", "/help/internet?step=4", "/help/service", "/sign-in", "/join"]
+    screen: Screen = SCREENS[width]
+    async with browser.page(screen, language=LANGUAGES[language], trust_any_certificate=True) as page:
+        for path in paths:
+            text = await look(page, shop, path)
+            assert text.strip(), path
+            assert await page.get_attribute("html", "lang") == language
+            assert await accessibility_violations(page) == [], path
+            assert await overflowing_elements(page) == [], path
+
+
+async def test_all_fine_is_said_in_the_order_of_the_screen(shop: Stage, browser: Browser) -> None:
+    await shop.open_shop("Terminal 1")
+    await shop.online()
+    await shop.enrol()
+    await shop.pay(1200, "approved")
+    await shop.confirm()
+    async with browser.page(PHONE, language="fr-FR", trust_any_certificate=True) as page:
+        text = await look(page, shop)
+        assert await page.inner_text("h1") == "Tout fonctionne."
+        assert "Tout ce qui a été encaissé aujourd'hui est enregistré dans le cloud." in text
+        assert await order_of(page) == ["headline", "ways", "risk", "now", "devices", "technician"]
+        assert await page.get_attribute("#headline", "aria-live") == "polite"
+        assert await page.locator(".primary").count() == 0, "nothing to do, no button"
+
+
+async def test_outage_with_money_says_keep_selling_and_what_to_do(shop: Stage, browser: Browser) -> None:
+    await shop.open_shop("Terminal 1")
+    await shop.online()
+    await shop.cut()
+    await shop.pay(3811)
+    async with browser.page(PHONE, language="fr-FR", trust_any_certificate=True) as page:
+        text = await look(page, shop)
+        assert "Internet est coupé depuis" in await page.inner_text("h1")
+        assert "CONTINUEZ À VENDRE" in text.upper()
+        assert "38,11\u00a0€" in await page.inner_text("#risk")
+        assert "Internet doit revenir avant" in text
+        assert "« Vous êtes hors ligne. Connectez-vous à Internet pour encaisser des paiements. »" in text
+        assert await page.locator(".primary").all_inner_texts() == ["Rétablir Internet\u00a0: 3 gestes, 5 min"]
+        await page.click("text=gardé en sûreté")
+        assert "38,11\u00a0€" in await page.inner_text("#payments"), "the number leads to its list"
+        await look(page, shop)
+        await page.click(".primary")
+        assert "appelez votre opérateur" not in await page.inner_text("main"), "only after the three steps"
+        await page.click("text=Mesurer à nouveau")
+        await page.wait_for_url("**/help/internet?step=4")
+        assert "appelez votre opérateur" in await page.inner_text("main")
+
+
+async def test_cash_only_interrupts_and_says_why(shop: Stage, browser: Browser) -> None:
+    await shop.open_shop("Terminal 1")
+    await shop.allow_offline_cards(False)
+    await shop.online()
+    await shop.cut()
+    async with browser.page(PHONE, language="en-GB", trust_any_certificate=True) as page:
+        text = await look(page, shop)
+        assert await page.inner_text("h1") == "Cash only."
+        assert await page.get_attribute("#headline", "aria-live") == "assertive"
+        assert "Card payments without the Internet are not switched on in this shop." in text
+
+
+async def test_unplugged_terminal_with_money_takes_the_act(shop: Stage, browser: Browser) -> None:
+    (terminal,) = await shop.open_shop("Terminal caisse 2")
+    await shop.online()
+    await shop.cut()
+    await shop.pay(2411)
+    await shop.unplug(1, terminal)
+    await shop.note_problems()
+    async with browser.page(PHONE, language="fr-FR", trust_any_certificate=True) as page:
+        await look(page, shop)
+        now = await page.inner_text("#now")
+        assert "24,11\u00a0€ sont dans le terminal «\u00a0Terminal caisse 2\u00a0»" in now
+        assert await page.locator(".primary").all_inner_texts() == ["Je l'ai rebranché"]
+        await shop.plug(1, terminal)
+        await page.click(".primary")
+        await page.wait_for_selector("#now:has-text('Rétablir Internet')")
+
+
+async def test_unknown_payment_leads_to_what_to_tell_and_to_the_decision(shop: Stage, browser: Browser) -> None:
+    await shop.open_shop("Terminal 1")
+    await shop.online()
+    payment = (await shop.shop.take(3814)).payment.id
+    await shop.shop.until(payment, "unknown")
+    async with browser.page(PHONE, language="nl-NL", trust_any_certificate=True) as page:
+        await look(page, shop)
+        assert "Laat niet opnieuw betalen" in await page.inner_text("#now")
+        await page.click(".primary")
+        assert "Wat u de klant zegt" in await page.inner_text("main")
+        await page.click("summary:has-text('beslis als manager')")
+        await page.check("input[value=success]")
+        await page.fill("#reason", "staat in de lijst van de terminal")
+        await page.click("button:has-text('Beslissen')")
+        await page.wait_for_selector("text=Door een manager beslist: betaald")
+    found = await shop.shop.services.payments.get(payment)
+    assert (found.state.value, found.manual) == ("unknown", ManualStatus.SUCCESS), "beside the state, never instead"
+
+
+async def test_refused_payment_stands_before_the_money(shop: Stage, browser: Browser) -> None:
+    await shop.open_shop("Terminal 1")
+    await shop.online()
+    await shop.enrol()
+    await shop.cut()
+    accepted, refused, waiting = [await shop.pay(amount) for amount in (1011, 4911, 2011)]
+    await shop.verdict(accepted, "forwarding", "forwarded", "captured")
+    await shop.verdict(refused, "forwarding", "forwarded", "declined_late")
+    await shop.verdict(waiting, "forwarding", "forwarded")
+    await shop.online()
+    await shop.confirm()
+    await shop.note_problems()
+    async with browser.page(PHONE, language="fr-FR", trust_any_certificate=True) as page:
+        text = await look(page, shop)
+        assert "Internet est revenu" in await page.inner_text("h1")
+        assert (await order_of(page))[:5] == ["headline", "ways", "now", "risk", "outage"]
+        assert "La banque a refusé 1 paiement" in text
+        assert "49,11\u00a0€" in await page.inner_text("#now")
+        assert "1 transmis, réponse de la banque attendue" in text, "handed over is not accepted"
+        assert await page.locator(".primary").count() == 1
+        assert "lien de paiement" not in text, "an act that is not built is not drawn"
+
+
+async def test_stranger_sees_no_amount_and_signs_in_with_a_pin(shop: Stage, browser: Browser) -> None:
+    await shop.open_shop("Terminal 1")
+    await shop.online()
+    await shop.cut()
+    await shop.pay(3811)
+    async with browser.page(PHONE, language="fr-FR", trust_any_certificate=True) as page:
+        await page.goto(shop.url + "/")
+        text = await page.inner_text("body")
+        assert "Internet est coupé depuis" in text
+        assert "38,11" not in text
+        assert OWNER not in text
+        await page.goto(shop.url + "/payments")
+        assert "/sign-in?then=/payments" in page.url
+        await page.fill("#name", OWNER)
+        await page.fill("#pin", "9999")
+        await page.click(".primary")
+        assert "Le nom ou le code PIN est faux." in await page.inner_text("[role=alert].error")
+        await page.fill("#pin", PIN)
+        await page.click(".primary")
+        await page.wait_for_url("**/payments")
+        await page.click("text=Se déconnecter")
+        await page.goto(shop.url + "/payments")
+        assert "/sign-in" in page.url
+
+
+async def test_viewer_s_phone_joins_by_code_and_sees_totals_without_names(shop: Stage, browser: Browser) -> None:
+    await shop.open_shop("Terminal 1")
+    await shop.online()
+    await shop.cut()
+    await shop.pay(3811)
+    async with (
+        browser.page(DESKTOP, language="fr-FR", trust_any_certificate=True) as manager,
+        browser.page(PHONE, language="fr-FR", trust_any_certificate=True) as phone,
+    ):
+        await look(manager, shop, "/pairing")
+        await manager.click("text=Pour un téléphone de consultation")
+        code = await manager.inner_text(".code")
+        assert "Ne lisez jamais ce code au téléphone." in await manager.inner_text("main")
+        await phone.goto(shop.url + "/join")
+        await phone.fill("#code", code)
+        await phone.fill("#name", "Téléphone de Marie")
+        await phone.click(".primary")
+        await phone.wait_for_selector("h1:has-text('En attente du responsable')")
+        number = await phone.inner_text(".code")
+        await manager.wait_for_selector("text=Téléphone de Marie")  # the page hears of it by itself
+        assert await manager.inner_text("section.now .code") == number
+        await manager.click(".primary")
+        await phone.wait_for_selector("#risk")  # and so does the phone
+        assert "38,11\u00a0€" in await phone.inner_text("#risk")
+        await phone.goto(shop.url + "/payments")
+        assert "/sign-in" in phone.url, "the list has names and cards: it asks for the PIN"
+
+
+async def test_set_up_needs_the_code_that_stands_at_the_hub(shop: Stage, browser: Browser) -> None:
+    async with browser.page(PHONE, language="fr-FR", trust_any_certificate=True) as page:
+        await page.goto(shop.url + "/")
+        await page.click(".primary")
+        for code in ("AAAAAAAA", shop.shop.services.staff.setup_code):
+            await page.fill("#code", code)
+            await page.fill("#store", "Épicerie Lambert")
+            await page.fill("#name", OWNER)
+            await page.fill("#pin", PIN)
+            await page.click(".primary")
+        await page.wait_for_selector("#risk")
+        assert "Épicerie Lambert" in await page.inner_text("header")
+    assert [one.name for one in await shop.shop.services.staff.everybody()] == [OWNER]
+
+
+async def test_language_is_switched_and_remembered(shop: Stage, browser: Browser) -> None:
+    await shop.open_shop("Terminal 1")
+    await shop.online()
+    async with browser.page(PHONE, language="fr-FR", trust_any_certificate=True) as page:
+        await look(page, shop)
+        await page.click("[hreflang=nl]")
+        await page.wait_for_selector("h1:has-text('verkopen')")
+        assert await page.get_attribute("html", "lang") == "nl"
+        await page.goto(shop.url + "/devices")
+        assert await page.get_attribute("html", "lang") == "nl"
+
+
+async def test_page_without_the_hub_says_so_within_seconds_and_recovers(shop: Stage, browser: Browser) -> None:
+    await shop.open_shop("Terminal 1")
+    await shop.online()
+    async with browser.page(PHONE, language="fr-FR", trust_any_certificate=True) as page:
+        await look(page, shop)
+        assert not await page.is_visible("#stale")
+        await page.route("**/*", lambda route: route.abort())
+        await page.wait_for_selector("#stale:visible")
+        banner = await page.inner_text("#stale")
+        assert "Pas de nouvelles du boîtier depuis" in banner
+        assert "Êtes-vous sur le Wi-Fi du magasin" in banner
+        assert await page.evaluate("document.body.classList.contains('stale')")
+        assert await accessibility_violations(page) == []
+        await page.unroute("**/*")
+        await page.wait_for_selector("#stale", state="hidden")
+
+
+async def test_open_page_follows_the_shop_by_itself(shop: Stage, browser: Browser) -> None:
+    await shop.open_shop("Terminal 1")
+    await shop.online()
+    async with browser.page(PHONE, language="fr-FR", trust_any_certificate=True) as page:
+        errors: list[str] = []
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        await look(page, shop)
+        await page.focus("#technician summary")
+        await page.keyboard.press("Enter")
+        await shop.cut()
+        await page.wait_for_selector("h1:has-text('Internet est coupé')")
+        assert await page.evaluate("document.querySelector('#technician-details').open"), "what was open stays open"
+        assert await page.evaluate("document.activeElement.tagName") == "SUMMARY", "and the focus stays"
+        assert errors == [], "the policy of the page blocks nothing of its own"
