@@ -56,6 +56,7 @@ STATUS_BY_CODE: dict[str, int] = {
     "pairing.not_waiting": 409,
     "pairing.other_kind": 409,
     "internal": 500,
+    "not_ready": 503,
 }
 STATUS_BY_CLASS: tuple[tuple[type[HubError], int], ...] = (
     (InvalidValueError, 422),

@@ -17,7 +17,7 @@ from hubd.services.feed import Place
 from local_api.call import Call, Reply
 from local_api.context import API_VERSION, CAPABILITIES
 from local_api.events import Events
-from local_api.schemas import EntryOut, EventQuery, JournalPage, JournalQuery, TicketOut
+from local_api.schemas import EntryOut, EventQuery, JournalPage, JournalQuery, TicketOut, money_out
 from local_api.table import Auth, RouteSpec
 from local_api.tickets import TICKET_LIFE_S
 
@@ -38,7 +38,17 @@ async def get_hub(call: Call) -> Reply:
         "hub_line": services.feed.hub_line,
     }
     if caller is not None:
-        snapshot = services.outages.snapshot()
+        snapshot, now = services.outages.snapshot(), await services.overview.overview(caller.location)
+        shown["banners"] = [now.banner] if now.banner else []
+        shown["accepts"] = [
+            {
+                "way": line.way.value,
+                "allowed": line.allowed,
+                "limit": money_out(line.limit) if line.limit else None,
+                "reason": line.reason or None,
+            }
+            for line in now.ways
+        ]
         shown["mode"] = snapshot.mode.value
         shown["outage"] = snapshot.outage_id
         shown["problems"] = [problem.code for problem in services.problems.visible()]
@@ -174,7 +184,10 @@ async def healthz(call: Call) -> Reply:
 
 async def readyz(call: Call) -> Reply:
     """Ready to sell; otherwise 503 with what is in the way."""
+    ways = (await call.context.services.overview.overview()).ways
     missing = call.context.facts.ready()
+    if not any(line.allowed for line in ways):
+        missing = [*missing, *sorted({line.reason for line in ways})]
     if missing:
         raise HubError(
             "not_ready",

@@ -1,0 +1,88 @@
+"""The hub about itself: who it is, whether it can sell, its journal, its numbers, its problems."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hubd.model.money import Money
+from tests.unit.local_api.counter import FINGERPRINT, HUB_ID, cash, counter
+
+
+async def test_strangers_hear_who_it_is_and_callers_how_it_is(tmp_path: Path) -> None:
+    async with counter(tmp_path) as shop:
+        stranger = (await shop.client().get("/v1/hub")).json()
+        assert (stranger["hub"], stranger["fingerprint"], stranger["api"]) == (HUB_ID, FINGERPRINT, "1.0")
+        assert {"payments.cash", "events"} <= set(stranger["capabilities"])
+        assert not {"mode", "you", "problems", "accepts"} & set(stranger)
+        till = await shop.till()
+        known = (await till.get("/v1/hub")).json()
+        assert known["mode"] == "unknown"
+        assert "payments.take" in known["you"]["permissions"]
+        assert isinstance(known["accepts"], list)
+        assert known["accepts"][0]["way"] == "cash"
+
+
+async def test_ready_says_what_is_in_the_way(tmp_path: Path) -> None:
+    async with counter(tmp_path) as shop:
+        stranger = shop.client()
+        assert (await stranger.get("/healthz")).json() == {"status": "ok"}
+        refused = await stranger.get("/readyz")
+        assert (refused.status_code, refused.json()["code"]) == (503, "not_ready")
+        assert refused.headers["retry-after"] == "5"
+        assert "not_set_up" in refused.json()["params"]["problems"]
+        await shop.owner()
+        assert (await stranger.get("/readyz")).json() == {"status": "ready"}
+
+
+async def test_metrics_are_made_anew_for_each_scrape(tmp_path: Path) -> None:
+    async with counter(tmp_path) as shop:
+        administrator, till = shop.administrator(), await shop.till()
+        before = (await administrator.get("/metrics")).text
+        await till.put(f"/v1/payments/{shop.new_id()}", json=cash())
+        after = await administrator.get("/metrics")
+        assert after.headers["content-type"].startswith("text/plain")
+        assert 'hubd_payments{currency="EUR",name="perpetual.sales"} 1.0' in after.text
+        assert "perpetual.sales" not in before
+        assert (await shop.client().get("/metrics")).status_code == 401
+
+
+async def test_problems_come_in_the_callers_language_and_sums_only_for_those_who_may(tmp_path: Path) -> None:
+    async with counter(tmp_path) as shop:
+        till, owner = await shop.till(), await shop.owner()
+        services = shop.shop.services
+        services.problems.raise_("payments.unknown", money=[Money(1250, "EUR")], count=1)
+        [shown] = [one for one in (await till.get("/v1/problems")).json()["items"] if one["code"] == "payments.unknown"]
+        assert (shown["severity"], shown["money"]) == ("critical", [])
+        session = (await till.post("/v1/sessions", json={"staff": owner, "pin": "739164"})).json()
+        signed_in = {"hub-session": session["token"]}
+        found = (await till.get("/v1/problems", headers=signed_in)).json()["items"]
+        assert [one["money"] for one in found if one["code"] == "payments.unknown"] == [
+            [{"amount": 1250, "currency": "EUR"}]
+        ]
+        french = (await shop.administrator().get("/v1/problems", headers={"accept-language": "fr"})).json()["items"]
+        assert "réponse du terminal" in str(french)
+
+
+async def test_the_journal_is_read_in_order_and_by_subject(tmp_path: Path) -> None:
+    async with counter(tmp_path) as shop:
+        till = await shop.till()
+        payment = shop.new_id()
+        await till.put(f"/v1/payments/{payment}", json=cash())
+        entries = await shop.entries()
+        assert [entry["seq"] for entry in entries] == list(range(1, len(entries) + 1))
+        administrator = shop.administrator()
+        history = (await administrator.get("/v1/journal", params={"subject": payment})).json()
+        assert [entry["kind"] for entry in history["items"]] == ["payment.recorded"]
+        paged = (await administrator.get("/v1/journal", params={"limit": 2})).json()
+        assert (len(paged["items"]), paged["next"]) == (2, 2)
+        sync = (await administrator.get("/v1/sync")).json()
+        assert (sync["head"]["seq"], sync["confirmed_seq"], sync["waiting"]) == (len(entries), 0, len(entries))
+        assert (await till.get("/v1/journal")).status_code == 403
+
+
+async def test_head_answers_like_get_without_a_body(tmp_path: Path) -> None:
+    async with counter(tmp_path) as shop:
+        answer = await shop.client().head("/v1/hub")
+        assert (answer.status_code, answer.content) == (200, b"")
+        for name in ("content-security-policy", "x-content-type-options", "referrer-policy", "hub-line"):
+            assert name in answer.headers
