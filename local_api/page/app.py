@@ -160,17 +160,30 @@ async def send_answer(answer: Answer, scope: Scope, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})
 
 
-def _tools(services: Services, facts: HubFacts, measure_now: Callable[[], None]) -> Tools:
+def _nowhere(_statement: str) -> str:
+    return ""
+
+
+def _nothing() -> None:
+    return None
+
+
+def make_pages(
+    services: Services,
+    facts: HubFacts,
+    measure_now: Callable[[], None] = _nothing,
+    statement_address: Callable[[str], str] = _nowhere,
+) -> Pages:
+    """The status page for the gate. Templates are compiled here.
+
+    `measure_now` makes the probes look at once; `statement_address` gives the cloud's copy of a statement by its id.
+    """
     compile_all()
-    return Tools(services, facts, services.overview, measure_now)
-
-
-def make_pages(services: Services, facts: HubFacts, measure_now: Callable[[], None] = lambda: None) -> Pages:
-    """The status page for the gate. `measure_now` makes the probes look at once; templates are compiled here."""
-    return Pages(page_rows(), PageApp(_tools(services, facts, measure_now)))
+    return Pages(page_rows(), PageApp(Tools(services, facts, services.overview, measure_now, statement_address)))
 
 
 def make_lamp(services: Services, facts: HubFacts, ca_file: Path | None = None) -> App:
     """The lamp for the LAN's door without TLS."""
+    compile_all()
     pem = facts.ca_pem or (ca_file.read_bytes() if ca_file else b"")
-    return LampApp(_tools(services, facts, lambda: None), pem)
+    return LampApp(Tools(services, facts, services.overview, _nothing, _nowhere), pem)

@@ -148,7 +148,7 @@ async def statement(screen: Screen) -> Answer:
         raise NotFoundError("statement.none", "The cloud has not sent a statement yet.", remedy="Look again later.")
     shop = await screen.tools.overview.shop(screen.who.location)
     document = view.statement.document
-    address = document.get("url") or ""
+    address = screen.tools.statement_address(view.statement.id)
     return screen.show(
         "statement.html",
         shop,

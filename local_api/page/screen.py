@@ -51,6 +51,8 @@ class Tools:
     facts: HubFacts
     overview: OverviewDesk
     measure_now: Callable[[], None]
+    statement_address: Callable[[str], str]
+    """Where the cloud shows its own copy of a statement; empty while no cloud's address is known."""
 
 
 def redirect(target: str, *cookies: str) -> Answer:

@@ -186,6 +186,30 @@ class Stage:
 
         await self.shop.services.db.write("stage.confirm", work)
 
+    async def state_outage(self, outage: str, finality: str = "final", *, agrees: bool = True) -> str:
+        """The cloud's statement about an outage arrives; returns its id."""
+        statement = self.shop.services.runtime.ids.new_id()
+        head = self.shop.services.db.head
+        buckets = {name: {"count": 0, "total": 0} for name in ("cash", "declined_late", "processing", "unknown")}
+        buckets |= {name: {"count": 2, "total": 2422} for name in ("taken", "captured")}
+        document = {
+            "id": statement,
+            "outage": outage,
+            "finality": finality,
+            "replaces": None,
+            "format": 1,
+            "key_id": "k1",
+            "signature": "ab" * 64,
+            "ranges": [{"line": head.line.hex(), "from_seq": 1, "upto_seq": head.seq, "hash": head.hash.hex()}],
+            "totals": [{"currency": "EUR", "exponent": 2, "kind": "sale", "buckets": buckets}],
+            "open": 0,
+            "lost": 0,
+            "doubled": 0,
+        }
+        body = {"agrees": agrees, "cause": {}, "reasons": [], "statement": document}
+        await self.append("statement.received", statement, body)
+        return statement
+
     async def note_problems(self) -> None:
         """What the hub's own worker does every two seconds."""
         overview = self.shop.services.overview

@@ -13,8 +13,9 @@ from typing import Any
 import httpx2
 
 from hubd.runtime import Runtime
+from hubd.services.bundle import Services
 from hubd.services.lines import LineReason
-from local_api.app import Api, create_api
+from local_api.app import Api, Pages, create_api
 from local_api.client import Credential, Pairing, PairingCode
 from local_api.context import HubFacts
 from local_api.gate import Listener
@@ -76,6 +77,11 @@ class ServedHub:
                 await clock.sleep(0.01)
 
 
+def _pages(services: Services, facts: HubFacts) -> Pages:
+    """The status page, of a hub whose cloud shows statements at a place of its own."""
+    return make_pages(services, facts, statement_address="https://cloud.example/statements/{}".format)
+
+
 @asynccontextmanager
 async def serving(doors: Sequence[DoorServer], runtime: Runtime) -> AsyncIterator[None]:
     """Run listeners until the block ends."""
@@ -122,7 +128,7 @@ async def served_hub(
             ca_pem=ca_pem,
             names=frozenset({own_name(HUB_ID), "hub"}),
         )
-        api = create_api(opened.services, facts, make_pages(opened.services, facts) if page else None)
+        api = create_api(opened.services, facts, _pages(opened.services, facts) if page else None)
         doors = [
             DoorServer(Door("https", api.app(Listener.TLS), sockets, context)),
             DoorServer(Door("http", api.app(Listener.LOOPBACK), plain)),
