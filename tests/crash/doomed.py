@@ -114,7 +114,7 @@ def never_sync() -> None:
 
     pragmas = tuple(line.replace("synchronous=FULL", "synchronous=OFF") for line in db.WRITER_PRAGMAS)
     assert pragmas != db.WRITER_PRAGMAS, "the store sets synchronous another way now: teach this wrapper"
-    db.WRITER_PRAGMAS = pragmas
+    db.WRITER_PRAGMAS = pragmas  # type: ignore[assignment]  # a tuple of as many
 
 
 def main() -> None:

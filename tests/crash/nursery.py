@@ -10,6 +10,7 @@ come `{"pid"}` and, when the child has ended, `{"code"}`.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import json
 import os
 import selectors
@@ -19,8 +20,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-
 PR_SET_PDEATHSIG = 1
+IMPORTED_ONCE = (
+    "drivers.zvt",
+    "hubd.cli",
+    "hubd.cli.app",
+    "hubd.cli.journal",
+    "hubd.daemon",
+    "hubd.main",
+    "hubd.store.replay",
+    "hubd.store.verify",
+    "local_api.page.app",
+    "tests.crash.doomed",
+)
 
 
 def _become(wanted: dict[str, Any]) -> None:
@@ -95,15 +107,6 @@ def _report(children: dict[int, socket.socket]) -> None:
 
 
 if __name__ == "__main__":
-    # All of it now, so that no child imports anything that matters.
-    import drivers.zvt
-    import hubd.cli
-    import hubd.cli.journal
-    import hubd.daemon
-    import hubd.main
-    import hubd.store.replay
-    import hubd.store.verify
-    import local_api.page.app
-    import tests.crash.doomed  # noqa: F401
-
+    for module in IMPORTED_ONCE:
+        importlib.import_module(module)
     serve(Path(sys.argv[1]))

@@ -53,6 +53,10 @@ class HubProcess(Protocol):
         """SIGKILL, and return when it is gone."""
         ...
 
+    def close(self) -> None:
+        """Kill it and remove what it printed from the disk."""
+        ...
+
     def tail(self) -> str:
         """The end of what it printed."""
         ...
@@ -182,6 +186,10 @@ class ForkedHub:
         """See `HubProcess`."""
         if self._life is not None:
             self._life.kill()
+
+    def close(self) -> None:
+        """See `HubProcess`."""
+        self.kill()
 
     def tail(self) -> str:
         """See `HubProcess`."""
@@ -393,6 +401,12 @@ class Store:
         assert self.hub is not None, "the store has no hub yet"
         return self.hub
 
+    def restart_with(self, env: Mapping[str, str]) -> None:
+        """The next start is in another environment: the machine was switched off meanwhile."""
+        self.process.kill()
+        self.process.close()
+        self.hub = RealHub(self.config, env=env)
+
     def kill_at(self, step: str) -> None:
         """The hub dies at this step, counted from now (see tests/crash/doomed.py). Empty: it lives."""
         fresh = self.orders.with_suffix(".new")
@@ -495,7 +509,7 @@ class Store:
 
     def hubctl(self, *argv: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Run hubctl."""
-        command = [sys.executable, "-m", "hubd.cli", "--config", str(self.config), *argv]
+        command = [sys.executable, "-c", "from hubd.cli import main; main()", "--config", str(self.config), *argv]
         return subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=timeout_s, check=False)
 
     async def close(self) -> None:
@@ -504,6 +518,7 @@ class Store:
             await till.close()
         if self.hub is not None:
             self.hub.kill()
+            self.hub.close()
         for simulator in self.simulators:
             simulator.close()
         self.internet.down()
@@ -518,6 +533,7 @@ async def open_store(
     wrapper: Sequence[str] = (),
     data: Path | None = None,
     env: Mapping[str, str] | None = None,
+    online: bool = True,
 ) -> AsyncIterator[Store]:
     """A store that is open for business: the names of its terminals with their options, and so many tills."""
     folder = Path(tempfile.mkdtemp(prefix="hubd-crash-"))
@@ -529,14 +545,13 @@ async def open_store(
             simulator = Simulator(folder, name, *options)
             simulator.start()
             store.simulators.append(simulator)
-        store.internet.up()
+        if online:
+            store.internet.up()
         store.write_config()
         if nursery is not None:
             store.hub = ForkedHub(nursery, store.config, store.orders)
         else:
-            hub = RealHub(store.config, wrapper, env)
-            undo.callback(hub.close)
-            store.hub = hub
+            store.hub = RealHub(store.config, wrapper, env)
         await store.start_hub()
         await store.set_up(tills)
         yield store
