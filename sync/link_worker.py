@@ -174,13 +174,8 @@ class CloudSync:
         while True:
             address = await self._next_address()
             started = self._clock.monotonic()
-            try:
-                await self._once(address)
-            except (OSError, SyncError, StoreError, TimeoutError) as exc:
-                _go_on_cancelling(exc)
-                self._failed(exc)
-            finally:
-                self._transport, self._talk = False, None
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._attempt(address), name="sync.connection")
             if self._clock.monotonic() - started >= STABLE_AFTER_S:
                 self._backoff.reset()
             await self._pause(self._backoff.next_s())
@@ -212,6 +207,18 @@ class CloudSync:
         if text != self._last_error:
             log.warning("sync.link_down", extra={"reason": text})
         self._last_error = text
+
+    async def _attempt(self, address: LinkAddress) -> None:
+        """One connection, in a task of its own: a task group that fails while it is cancelled drops the cancellation.
+
+        Whoever waits for this task hears of the cancellation all the same.
+        """
+        try:
+            await self._once(address)
+        except (OSError, SyncError, StoreError, TimeoutError) as exc:
+            self._failed(exc)
+        finally:
+            self._transport, self._talk = False, None
 
     async def _once(self, address: LinkAddress) -> None:
         """One connection from its start to its end; always raises."""
@@ -542,13 +549,6 @@ class Conversation:
             self._owner.report("sync.proof_mismatch", "A confirmation carries a proof that does not hold.")
             return False
         return True
-
-
-def _go_on_cancelling(exc: Exception) -> None:
-    """Raise the cancellation that a task group drops when one of its tasks fails at the same moment."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError from exc
 
 
 def _confirmed_cursor(connection: Connection) -> Cursor:

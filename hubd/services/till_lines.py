@@ -15,12 +15,13 @@ from hubd.errors import InvalidValueError, PaymentError, Retry
 from hubd.model.entry import Draft
 from hubd.model.ids import parse_id
 from hubd.model.money import Money
-from hubd.model.payment import Payment, PaymentKind, PaymentState
+from hubd.model.payment import Payment, PaymentEvent, PaymentKind, PaymentState
 from hubd.ports import Signer
 from hubd.runtime import Runtime
 from hubd.services.access import Caller
 from hubd.services.calendar import business_date
 from hubd.services.lines import LINE_BYTES, LineReason, open_new_line
+from hubd.services.taking import mode_flags
 from hubd.store import journal, payments, people
 from hubd.store import till_lines as rows
 from hubd.store.db import Database
@@ -72,6 +73,24 @@ class Announced:
 
     known: int
     forgotten: tuple[str, ...]
+
+
+_TAKEN = frozenset({"approved", "stored", "reversal_pending", "reversed"})
+
+
+def _was_further(known: Payment, told: str) -> bool:
+    """Whether a till was told of a payment what the hub cannot have said in the state that it knows."""
+    match known.state:
+        case PaymentState.CANCELLED | PaymentState.DECLINED:
+            # Cancelled by the start after a restore, but the till saw it go on: it may have been charged.
+            went_on = known.reason == "hub_restarted" and told not in {"", "requested", known.state.value}
+            return told in _TAKEN or went_on
+        case PaymentState.APPROVED | PaymentState.STORED:
+            return told in {"reversal_pending", "reversed", "declined", "cancelled"}
+        case PaymentState.REVERSED:
+            return told in {"declined", "cancelled"}
+        case _:
+            return False
 
 
 class TillLines:
@@ -147,7 +166,16 @@ class TillLines:
             )
 
         def work(tx: Tx) -> tuple[Announced, list[Payment]]:
-            forgotten = [self._adopt(tx, caller, one) for one in held if payments.get(tx.connection, one.id) is None]
+            forgotten = []
+            for one in held:
+                known = payments.get(tx.connection, one.id)
+                if known is None:
+                    forgotten.append(self._adopt(tx, caller, one))
+                elif _was_further(known, one.state):
+                    # A restore has brought back an earlier state: neither it nor the till's word is the truth alone.
+                    body = known.entry_body(reason="forgotten_by_restore", verdict=one.state)
+                    event = f"payment.{PaymentEvent.CONFLICTED}"
+                    journal.append(tx, Draft(event, known.id, caller.actor, body, flags=mode_flags(known.mode)))
             rows.release(tx, caller.device, self._runtime.start_id, tx.head.line, tx.head.seq)
             return Announced(len(held) - len(forgotten), tuple(payment.id for payment in forgotten)), forgotten
 

@@ -11,6 +11,7 @@ from functools import partial
 from os import cpu_count
 from time import perf_counter
 
+from tests.simulation.plants import PLANTS
 from tests.simulation.run import DEFAULT_HOURS, Result, simulate
 
 
@@ -19,8 +20,8 @@ def _commit() -> str:
     return found.stdout.strip() or "unknown"
 
 
-def _one(seed: int, *, hours: float, verbose: bool) -> Result:
-    return simulate(seed, hours=hours, verbose=verbose)
+def _one(seed: int, *, hours: float, verbose: bool, plant: str) -> Result:
+    return simulate(seed, hours=hours, verbose=verbose, plant=plant)
 
 
 def main() -> int:
@@ -29,10 +30,11 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--hours", type=float, default=DEFAULT_HOURS, help="how long each shop is open")
     parser.add_argument("--jobs", type=int, default=cpu_count() or 1)
+    parser.add_argument("--plant", choices=sorted(PLANTS), default="", help="make this bug and stop when it is found")
     parser.add_argument("--verbose", action="store_true", help="print every step")
     given = parser.parse_args()
     seeds = range(given.first, given.first + given.seeds)
-    one = partial(_one, hours=given.hours, verbose=given.verbose)
+    one = partial(_one, hours=given.hours, verbose=given.verbose, plant=given.plant)
     started = perf_counter()
     failed: list[Result] = []
     steps = sales = 0
@@ -43,8 +45,13 @@ def main() -> int:
         if result.violation is None:
             return
         failed.append(result)
+        plant = f" --plant {given.plant}" if given.plant else ""
         hours = "" if given.hours == DEFAULT_HOURS else f" --hours {given.hours:g}"
-        print(result.line(_commit(), f"{sys.executable} -m tests.simulation --first {result.seed} --seeds 1{hours}"))
+        print(
+            result.line(
+                _commit(), f"{sys.executable} -m tests.simulation --first {result.seed} --seeds 1{hours}{plant}"
+            )
+        )
         if given.verbose:
             for error in result.errors:
                 traceback.print_exception(error)
@@ -53,15 +60,23 @@ def main() -> int:
     if given.seeds == 1 or given.jobs == 1:
         for seed in seeds:
             note(one(seed))
+            if given.plant and failed:
+                break
     else:
         with ProcessPoolExecutor(given.jobs) as pool:
             for result in pool.map(one, seeds):
                 note(result)
+                if given.plant and failed:
+                    pool.shutdown(cancel_futures=True)
+                    break
     took = perf_counter() - started
     print(
         f"{len(seeds)} seeds, {len(failed)} failed: {sales} sales in {steps} steps,"
         f" {given.hours * len(seeds):g} shop hours in {took:.1f} s"
     )
+    if given.plant:
+        print(f"{given.plant}: {'found' if failed else 'NOT FOUND'}")
+        return 0 if failed else 1
     return 1 if failed else 0
 
 

@@ -91,9 +91,7 @@ class InlineThread:
 class Disk:
     """The files of one hub and the faults of what they lie on."""
 
-    def __init__(
-        self, folder: Path, clock: VirtualClock, dice: Random, committed: Committed
-    ) -> None:
+    def __init__(self, folder: Path, clock: VirtualClock, dice: Random, committed: Committed) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.path = folder / FILES[0]

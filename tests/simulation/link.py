@@ -109,7 +109,9 @@ class Link:
     def files(self) -> dict[str, bytes]:
         """What lies on the cloud's disk: every commit so far."""
         return {
-            path.name: path.read_bytes() for path in sorted(self.path.parent.iterdir()) if not path.name.endswith("-shm")
+            path.name: path.read_bytes()
+            for path in sorted(self.path.parent.iterdir())
+            if not path.name.endswith("-shm")
         }
 
     async def close(self) -> None:
@@ -213,7 +215,9 @@ class Link:
         until, since = clock.monotonic() + DRAIN_MAX_S, clock.monotonic()
         while clock.monotonic() - since < DRAINED_FOR_S:
             await clock.sleep(1.0)
-            waiting = {hub.name: hub.sync.status for hub in self.store.hubs if hub.sync and hub.sync.status.unsent_count}
+            waiting = {
+                hub.name: hub.sync.status for hub in self.store.hubs if hub.sync and hub.sync.status.unsent_count
+            }
             down = [hub.name for hub in self.store.hubs if not hub.is_up]
             if waiting or down:
                 since = clock.monotonic()
@@ -233,7 +237,9 @@ class Link:
             ours = own.execute("SELECT hash, seq FROM journal ORDER BY seq").fetchall()
             confirmed = own.execute("SELECT seq FROM cursors WHERE name = 'confirmed'").fetchone()
             rows = own.execute("SELECT id, state, amount + tip + rounding FROM payments WHERE mode = 'live'").fetchall()
-        need(confirmed is not None and confirmed[0] == ours[-1][1], "everything drains", f"{confirmed} of {ours[-1][1]}")
+        need(
+            confirmed is not None and confirmed[0] == ours[-1][1], "everything drains", f"{confirmed} of {ours[-1][1]}"
+        )
         theirs = [row[0] for row in cloud.execute("SELECT hash FROM entries WHERE hub = ?", (hub_id,))]
         missing = [seq for digest, seq in ours if digest not in set(theirs)]
         need(not missing, "the cloud has every entry", f"missing {missing[:10]} of {hub.name}")

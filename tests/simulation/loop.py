@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import threading
 from collections import deque
 from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager
@@ -68,6 +69,7 @@ class VirtualTimeLoop(asyncio.base_events.BaseEventLoop):
     def __init__(self, shuffle: random.Random | None = None) -> None:
         super().__init__()
         self._virtual_s = 0.0
+        self._made_in = threading.get_ident()
         self._clock_resolution = 1e-9
         self._selector = _VirtualSelector(self)
         self._shuffle = shuffle
@@ -104,8 +106,10 @@ class VirtualTimeLoop(asyncio.base_events.BaseEventLoop):
     def _process_events(self, event_list: list[object]) -> None:
         """There are no sockets, so there are no events."""
 
-    def _write_to_self(self) -> NoReturn:
-        raise RuntimeError("a thread called into the virtual loop: real threads make a run unrepeatable")
+    def _write_to_self(self) -> None:
+        # The loop's own thread comes by here too, when an asynchronous generator is finalised.
+        if threading.get_ident() != self._made_in:
+            raise RuntimeError("a thread called into the virtual loop: real threads make a run unrepeatable")
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> NoReturn:  # type: ignore[override]  # never returns
         """Refuse: a thread would make the run depend on the machine."""

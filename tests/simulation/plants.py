@@ -1,0 +1,146 @@
+"""Bugs that the simulation must find. Each is made for one run by replacing one step of the real program with a wrong
+one; outside the `with` the program is as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from hubd.model.payment import Payment
+from hubd.ports import AuthorizeRequest, Outcome, Unknown
+from hubd.services.dialogue import Dialogues
+from hubd.services.outcomes import record_started
+from hubd.services.terminals import Attached
+from hubd.store import cursors
+from hubd.store.cursors import Cursor
+from hubd.store.db import Database, _Work
+from sync.cloud.hashing import CloudEntry
+from sync.cloud.storage import CloudStorage, HubRow
+from sync.cloud.store import InlineRunner, SqliteCloudStorage
+from sync.cloud.upload import Upload, _Run
+from sync.codec import Entries, Message
+from sync.link_worker import Conversation
+
+
+@contextmanager
+def confirm_before_commit() -> Iterator[None]:
+    """The cloud answers first and commits with its next piece of work."""
+
+    async def run(self: InlineRunner, fn: Callable[[CloudStorage], Any]) -> Any:
+        connection = self._connection
+        if connection.in_transaction:
+            connection.execute("COMMIT")
+        connection.execute("BEGIN IMMEDIATE")
+        return fn(SqliteCloudStorage(connection))
+
+    with patch.object(InlineRunner, "run", run):
+        yield
+
+
+@contextmanager
+def retry_after_unknown() -> Iterator[None]:
+    """A lost answer is answered by sending the authorisation again."""
+    right = Dialogues._authorize
+
+    async def authorize(self: Dialogues, attached: Attached, payment: Payment) -> Outcome:
+        outcome = await right(self, attached, payment)
+        if isinstance(outcome, Unknown):
+            await self._runtime.clock.sleep(5.0)
+            request = AuthorizeRequest(payment.id, payment.money, offline_allowed=True)
+            outcome = await attached.terminal.authorize(request, lambda _: None)
+        return outcome
+
+    with patch.object(Dialogues, "_authorize", authorize):
+        yield
+
+
+@contextmanager
+def cursor_on_puback() -> Iterator[None]:
+    """The cursor moves when the transport has taken a batch."""
+    right = Conversation._say
+
+    async def say(self: Conversation, message: Message, *, compress: bool = True) -> None:
+        await right(self, message, compress=compress)
+        if isinstance(message, Entries):
+            last = message.from_seq + len(message.entries) - 1
+            cursor = Cursor(message.line, last, message.upto_hash, self._clock.now_us())
+            await self._db.write("sync.confirm", lambda tx: cursors.put(tx, cursors.CONFIRMED, cursor))
+            self._owner.confirmed(last)
+
+    with patch.object(Conversation, "_say", say):
+        yield
+
+
+@contextmanager
+def duplicates_by_seq() -> Iterator[None]:
+    """The cloud takes an entry for a duplicate when it has one with the same line and seq."""
+    right = Upload._take_entry
+
+    def take_entry(self: Upload, storage: CloudStorage, hub: HubRow, entry: CloudEntry, run: _Run) -> None:
+        row = run.rows.get(entry.line) or storage.line(hub.hub, entry.line)
+        if row is None or entry.seq > row.head_seq:
+            right(self, storage, hub, entry, run)
+
+    with patch.object(Upload, "_take_entry", take_entry):
+        yield
+
+
+@contextmanager
+def charge_before_intent() -> Iterator[None]:
+    """The authorisation leaves first, and `payment.started` is written with its verdict."""
+
+    async def authorize(self: Dialogues, attached: Attached, payment: Payment) -> Outcome:
+        await self._ask_about_earlier(attached)
+        baseline = await attached.terminal.baseline()
+        request = AuthorizeRequest(payment.id, payment.money, offline_allowed=True)
+        outcome = await attached.terminal.authorize(request, lambda _: None)
+        await self._db.write("payment.started", lambda tx: record_started(tx, payment.id, baseline))
+        return outcome
+
+    with patch.object(Dialogues, "_authorize", authorize):
+        yield
+
+
+@contextmanager
+def answer_before_commit() -> Iterator[None]:
+    """Callers hear that their work is done before the commit."""
+    right = Database._commit_group
+
+    async def commit_group(self: Database, group: list[_Work]) -> None:
+        assert self._thread is not None, "the writer runs"
+        head, clock, boot = self.head, self._runtime.clock, self._runtime.boot
+
+        def rehearse(connection: Any) -> Any:
+            from hubd.store import db
+
+            tx = db.Tx(connection, head, clock, boot)
+            failed = db._run_together(tx, group)
+            found = [work.result for work in group] if failed is None else None
+            tx.rollback()
+            return found
+
+        results = await self._thread.run(rehearse)
+        if results is not None:
+            for work, result in zip(group, results, strict=True):
+                work.result = result
+                work.answer()
+        await right(self, group)
+
+    with patch.object(Database, "_commit_group", commit_group):
+        yield
+
+
+PLANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    plant.__name__.replace("_", "-"): plant
+    for plant in (
+        confirm_before_commit,
+        retry_after_unknown,
+        cursor_on_puback,
+        duplicates_by_seq,
+        charge_before_intent,
+        answer_before_commit,
+    )
+}
