@@ -29,6 +29,7 @@ from hubd.model.mode import Hop
 from hubd.ports import CloudLink
 from hubd.runtime import Runtime, SystemClock
 from hubd.sdnotify import ServiceManager, feed_watchdog
+from hubd.services.access import Caller
 from hubd.services.backups import BackupDesk, Places
 from hubd.services.bundle import Services
 from hubd.services.clock import note_clock_corrected
@@ -139,6 +140,12 @@ def _disk_id(folder: Path) -> str:
     """The file system's own id (on ext4 it follows from its UUID); empty where it has none."""
     number = os.statvfs(folder).f_fsid
     return f"{number:x}" if number else ""
+
+
+async def _enrol(enrolment: Enrolment, sync: CloudSync, cloud: str, code: str, caller: Caller) -> tuple[str, str]:
+    bound = await enrolment.enrol(cloud, code, caller)
+    sync.wake()
+    return bound.tenant, bound.store
 
 
 def own_addresses(configured: Sequence[str]) -> list[str]:
@@ -260,13 +267,13 @@ class _Parts:
             hub.supervisor.start("sync", sync.run, FOREVER)
         hub.supervisor.start("connectivity", connectivity.run, FOREVER)
         hub.supervisor.start("space", self._watch_space, FOREVER)
-        https_port, http_port = await self._open_doors(sync)
+        backups = self._backups()
+        https_port, http_port = await self._open_doors(sync, enrolment, backups)
         hub.supervisor.start("addresses", partial(self._watch_addresses, https_port), FOREVER)
         hub.supervisor.start("clock", self._watch_clock, FOREVER)
         if config.discovery.mdns:
             hub.supervisor.start("announce", self._announcer(https_port).run, FOREVER)
         hub.supervisor.start("problems", services.overview.watch, FOREVER)
-        backups = self._backups()
         hub.supervisor.start("backups", backups.run, FOREVER)
         hub.supervisor.start("archive", backups.archive_for_ever, FOREVER)
         return Daemon(hub, config, https_port, http_port, self.fingerprint, sync, connectivity, enrolment)
@@ -309,7 +316,7 @@ class _Parts:
         interval_s = self.config.backup.interval_h * 3600.0
         return BackupDesk(services.db, self.runtime, services.problems, places, contents, interval_s)
 
-    async def _open_doors(self, sync: CloudSync | None) -> tuple[int, int]:
+    async def _open_doors(self, sync: CloudSync | None, enrolment: Enrolment, backups: BackupDesk) -> tuple[int, int]:
         config, services, supervisor = self.config.api, self.hub.services, self.hub.supervisor
         addresses = own_addresses(config.addresses)
         https = tcp_sockets(config.addresses, config.https_port)
@@ -325,6 +332,8 @@ class _Parts:
             names=frozenset({own_name(self.signer.hub_id.hex())}),
             sync=(lambda: asdict(sync.status)) if sync else None,
             ca_pem=ca_pem,
+            enrol=partial(_enrol, enrolment, sync) if sync else None,
+            backups=backups,
         )
         api = create_api(services, facts, make_pages(services, facts, self._measure_now))
         tls = await asyncio.to_thread(self.certificates.context, addresses)

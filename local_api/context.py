@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hubd.services.access import Caller
+from hubd.services.backups import BackupDesk
 from hubd.services.bundle import Services
 from local_api.tickets import Tickets
 
@@ -26,6 +28,10 @@ CAPABILITIES = (
 )
 
 
+Enrol = Callable[[str, str, Caller], Awaitable[tuple[str, str]]]
+"""(cloud address, one-time code, caller) -> tenant and store."""
+
+
 @dataclass(frozen=True, slots=True)
 class HubFacts:
     """Who this hub is. Made by the composition root; nothing in it is secret but what `backup` returns."""
@@ -43,6 +49,9 @@ class HubFacts:
     """Host names that a browser may use for this hub, such as `hubd-1a2b3c4d.local`."""
     sync: Callable[[], dict[str, Any]] | None = None
     """What the sender and receiver say of themselves."""
+    enrol: Enrol | None = None
+    """Binds the hub to a cloud; None where it talks to none."""
+    backups: BackupDesk | None = None
     ready: Callable[[], list[str]] = field(default=list)
     """Codes of what keeps the hub from being ready; empty when it is."""
 

@@ -460,6 +460,48 @@ class SetUpOut(Answer, frozen=True):
     recovery_code: str | None = None
 
 
+class EnrolIn(Request, frozen=True):
+    """Where the cloud is and the one-time code that it gave."""
+
+    cloud: Annotated[str, msgspec.Meta(max_length=200)]
+    code: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+
+class EnrolledOut(Answer, frozen=True):
+    """To whom the hub belongs now."""
+
+    tenant: str
+    store: str
+
+
+class BackupWhere(Answer, frozen=True):
+    """A verified backup on another disk, by the journal's place that it holds."""
+
+    place: str
+    seq: int
+    hash: str
+    made_at: str
+
+
+class BackupsOut(Answer, frozen=True):
+    """How backups stand."""
+
+    elsewhere: BackupWhere | None
+    overdue: bool
+    """Whether the newest one elsewhere is older than 24 hours, or there is none."""
+    last_error: str | None
+
+
+class BackupMade(Answer, frozen=True):
+    """A backup that was made, verified and read back."""
+
+    file: str
+    bytes: int
+    sha256: str
+    seq: int
+    hash: str
+
+
 class SettingIn(Request, frozen=True):
     """A new value, from now or from a later moment."""
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hubd import __version__
-from hubd.cli import backup, bugreport, config, demo, doctor, journal, lists, logs, outages, people, status
+from hubd.cli import backup, bugreport, config, demo, doctor, enrol, journal, lists, logs, outages, people, status
 from hubd.cli.common import Target
 from hubd.cli.output import print_line
 
@@ -46,6 +46,7 @@ for command in (
     lists.payments,
     lists.orders,
     lists.sync,
+    enrol.enrol,
     logs.logs,
     doctor.doctor,
     bugreport.bugreport,
