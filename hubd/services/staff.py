@@ -248,8 +248,6 @@ class StaffDesk:
 
     def _may_grant(self, caller: Caller, location: str, role: Role) -> None:
         """Nobody gives or takes more than he has: a manager makes no owner."""
-        if role is Role.OWNER:
-            caller.need(Permission.LOCATIONS_MANAGE)
         for permission in role_permissions(role) - role_permissions(Role.TECHNICIAN):
             caller.need(permission)
         if location != EVERYWHERE:

@@ -229,10 +229,8 @@ async def metrics(call: Call) -> Reply:
     return Reply(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
-def hub_routes(events: Events | None, document: bytes, docs_page: bytes) -> tuple[RouteSpec, ...]:
-    """The rows of this module."""
-    streams = Streams(events)
-    stream_auth = frozenset({Auth.DEVICE, Auth.COOKIE, Auth.LOCAL, Auth.TICKET})
+def _description_rows(document: bytes, docs_page: bytes) -> tuple[RouteSpec, ...]:
+    """The description of the API, for programs and for people."""
 
     async def openapi(call: Call) -> Reply:
         """The description of this API."""
@@ -242,6 +240,17 @@ def hub_routes(events: Events | None, document: bytes, docs_page: bytes) -> tupl
         """The description for people; loads nothing from anywhere else."""
         policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
         return Reply(docs_page, media_type="text/html; charset=utf-8", headers={"content-security-policy": policy})
+
+    return (
+        RouteSpec("GET", "/openapi.json", None, openapi, "This description", tag="health"),
+        RouteSpec("GET", "/docs", None, docs, "This description for people", tag="health"),
+    )
+
+
+def hub_routes(events: Events | None, document: bytes, docs_page: bytes) -> tuple[RouteSpec, ...]:
+    """The rows of this module."""
+    streams = Streams(events)
+    stream_auth = frozenset({Auth.DEVICE, Auth.COOKIE, Auth.LOCAL, Auth.TICKET})
 
     p = Permission
     return (
@@ -293,6 +302,5 @@ def hub_routes(events: Events | None, document: bytes, docs_page: bytes) -> tupl
         RouteSpec("GET", "/readyz", None, readyz, "Whether the hub can sell", reply=dict, tag="health"),
         RouteSpec("GET", "/metrics", p.METRICS_READ, metrics, "Numbers for Prometheus", tag="health"),
         RouteSpec("GET", "/ca.pem", None, get_ca, "The certificate of the hub's own CA", tag="health"),
-        RouteSpec("GET", "/openapi.json", None, openapi, "This description", tag="health"),
-        RouteSpec("GET", "/docs", None, docs, "This description for people", tag="health"),
+        *_description_rows(document, docs_page),
     )

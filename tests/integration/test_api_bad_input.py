@@ -141,6 +141,63 @@ async def test_every_bad_body_is_refused_without_a_trace(
     _no_trace(hub, tmp_path, logs, hub.shop.services.db.head.seq)
 
 
+BadCall = tuple[httpx2.AsyncClient, str, str, dict[str, Any], int, str]
+
+
+def _bad_calls(client: httpx2.AsyncClient, stranger: httpx2.AsyncClient, payment: str) -> list[BadCall]:
+    """Who asks, what, and the status and code that must come."""
+    return [
+        (client, "PUT", f"/v1/payments/{MARK}", {"json": GOOD}, 422, "invalid_id"),
+        (client, "PUT", "/v1/payments/4111111111111111", {"json": GOOD}, 422, "card_data_refused"),
+        (client, "GET", "/v1/payments?terminal=4111%201111%201111%201111", {}, 422, "card_data_refused"),
+        (client, "PUT", "/v1/payments/00000000-0000-4000-8000-000000000000", {"json": GOOD}, 422, "invalid_id"),
+        (client, "GET", payment, {}, 404, "payment_unknown"),
+        (client, "GET", f"/v1/{MARK}", {}, 404, "not_found"),
+        (client, "DELETE", payment, {}, 405, "method_not_allowed"),
+        (
+            client,
+            "PUT",
+            payment,
+            {"content": b"a=1", "headers": {"content-type": "text/plain"}},
+            415,
+            "wrong_media_type",
+        ),
+        (client, "GET", f"/v1/payments?{MARK}=1", {}, 422, "unknown_field"),
+        (client, "GET", "/v1/payments?limit=100000", {}, 422, "invalid_field"),
+        (client, "GET", "/v1/payments?limit=1&limit=2", {}, 422, "invalid_field"),
+        (client, "GET", "/v1/payments?since=" + MARK, {}, 422, "invalid_time"),
+        (client, "PUT", payment, {"json": GOOD, "headers": {"attempt": MARK}}, 422, "invalid_attempt"),
+        (client, "PUT", payment, {"json": GOOD, "headers": {"hub-line": MARK}}, 422, "invalid_hub_line"),
+        (client, "GET", payment, {"headers": {"hub-session": MARK}}, 401, "access.session_over"),
+        (client, "GET", payment, {"headers": {"origin": "https://evil.example"}}, 403, "access.foreign_origin"),
+        (client, "GET", payment, {"headers": {"origin": "null"}}, 403, "access.foreign_origin"),
+        (client, "GET", payment, {"headers": {"host": "evil.example"}}, 403, "access.foreign_host"),
+        (client, "PUT", "/v1/settings/store.name", {"json": {"value": "x"}}, 403, "access.not_allowed"),
+        (stranger, "GET", payment, {}, 401, "access.not_signed_in"),
+        (stranger, "GET", payment, {"headers": {"authorization": f"Bearer {MARK}"}}, 401, "access.unknown_token"),
+        (stranger, "GET", payment, {"headers": {"authorization": f"Basic {MARK}"}}, 401, "access.not_signed_in"),
+        (stranger, "GET", payment, {"headers": {"signature-input": MARK}}, 401, "access.bad_signature"),
+        (
+            stranger,
+            "GET",
+            payment,
+            {"headers": {"cookie": f"hubd_session={'a' * 43}"}},
+            401,
+            "access.not_signed_in",
+        ),
+        (stranger, "GET", "/v1/events?ticket=" + "a" * 43, {}, 401, "access.ticket_over"),
+        (
+            stranger,
+            "POST",
+            "/v1/pairings",
+            {"json": {"id": new_id(), "code": "00000000", "name": MARK}},
+            403,
+            "pairing.code_wrong",
+        ),
+        (stranger, "POST", "/v1/sessions", {"json": {"staff": new_id(), "pin": "482915"}}, 401, "pin_wrong"),
+    ]
+
+
 @pytest.mark.blocking_allowed("it greps the database's files")
 async def test_wrong_ids_tokens_types_and_addresses(
     hub: ServedHub, till: Credential, tmp_path: Path, logs: Logs
@@ -148,56 +205,7 @@ async def test_wrong_ids_tokens_types_and_addresses(
     head = hub.shop.services.db.head.seq
     payment = f"/v1/payments/{new_id()}"
     async with _client(hub, till) as client, _client(hub, None) as stranger:
-        cases: list[tuple[httpx2.AsyncClient, str, str, dict[str, Any], int, str]] = [
-            (client, "PUT", f"/v1/payments/{MARK}", {"json": GOOD}, 422, "invalid_id"),
-            (client, "PUT", "/v1/payments/4111111111111111", {"json": GOOD}, 422, "card_data_refused"),
-            (client, "GET", "/v1/payments?terminal=4111%201111%201111%201111", {}, 422, "card_data_refused"),
-            (client, "PUT", "/v1/payments/00000000-0000-4000-8000-000000000000", {"json": GOOD}, 422, "invalid_id"),
-            (client, "GET", payment, {}, 404, "payment_unknown"),
-            (client, "GET", f"/v1/{MARK}", {}, 404, "not_found"),
-            (client, "DELETE", payment, {}, 405, "method_not_allowed"),
-            (
-                client,
-                "PUT",
-                payment,
-                {"content": b"a=1", "headers": {"content-type": "text/plain"}},
-                415,
-                "wrong_media_type",
-            ),
-            (client, "GET", f"/v1/payments?{MARK}=1", {}, 422, "unknown_field"),
-            (client, "GET", "/v1/payments?limit=100000", {}, 422, "invalid_field"),
-            (client, "GET", "/v1/payments?limit=1&limit=2", {}, 422, "invalid_field"),
-            (client, "GET", "/v1/payments?since=" + MARK, {}, 422, "invalid_time"),
-            (client, "PUT", payment, {"json": GOOD, "headers": {"attempt": MARK}}, 422, "invalid_attempt"),
-            (client, "PUT", payment, {"json": GOOD, "headers": {"hub-line": MARK}}, 422, "invalid_hub_line"),
-            (client, "GET", payment, {"headers": {"hub-session": MARK}}, 401, "access.session_over"),
-            (client, "GET", payment, {"headers": {"origin": "https://evil.example"}}, 403, "access.foreign_origin"),
-            (client, "GET", payment, {"headers": {"origin": "null"}}, 403, "access.foreign_origin"),
-            (client, "GET", payment, {"headers": {"host": "evil.example"}}, 403, "access.foreign_host"),
-            (client, "PUT", "/v1/settings/store.name", {"json": {"value": "x"}}, 403, "access.not_allowed"),
-            (stranger, "GET", payment, {}, 401, "access.not_signed_in"),
-            (stranger, "GET", payment, {"headers": {"authorization": f"Bearer {MARK}"}}, 401, "access.unknown_token"),
-            (stranger, "GET", payment, {"headers": {"authorization": f"Basic {MARK}"}}, 401, "access.not_signed_in"),
-            (stranger, "GET", payment, {"headers": {"signature-input": MARK}}, 401, "access.bad_signature"),
-            (
-                stranger,
-                "GET",
-                payment,
-                {"headers": {"cookie": f"hubd_session={'a' * 43}"}},
-                401,
-                "access.not_signed_in",
-            ),
-            (stranger, "GET", "/v1/events?ticket=" + "a" * 43, {}, 401, "access.ticket_over"),
-            (
-                stranger,
-                "POST",
-                "/v1/pairings",
-                {"json": {"id": new_id(), "code": "00000000", "name": MARK}},
-                403,
-                "pairing.code_wrong",
-            ),
-            (stranger, "POST", "/v1/sessions", {"json": {"staff": new_id(), "pin": "482915"}}, 401, "pin_wrong"),
-        ]
+        cases = _bad_calls(client, stranger, payment)
         wrong = []
         for caller, method, path, more, status, code in cases:
             answer = await caller.request(method, path, **more)

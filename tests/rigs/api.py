@@ -109,7 +109,7 @@ async def served_hub(
     page: bool = False,
 ) -> AsyncIterator[ServedHub]:
     """Open the shop and all its doors, on loopback addresses."""
-    certificates = CertificateStore(folder / "keys", HUB_ID, lambda: datetime.now(UTC), lambda: True)  # noqa: TID251 - a rig
+    certificates = CertificateStore(folder / "keys", HUB_ID, lambda: datetime.now(UTC), lambda: True)  # noqa: TID251 - a rig builds the real clock
     fingerprint = await asyncio.to_thread(certificates.fingerprint)
     context = await asyncio.to_thread(certificates.context, ["127.0.0.1"])
     ca_pem = await asyncio.to_thread(certificates.ca_file.read_bytes)
