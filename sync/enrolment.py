@@ -18,6 +18,7 @@ import os
 import ssl
 import struct
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import msgspec
@@ -228,7 +229,9 @@ class Enrolment:
 
 def _https(cloud: str) -> str:
     address = cloud.rstrip("/")
-    if not address.startswith("https://"):
+    parts = urlsplit(address)
+    on_this_machine = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"}
+    if parts.scheme != "https" and not on_this_machine:
         raise ConfigError(
             "enrolment.not_https", "The cloud's address does not begin with https://.", remedy="Correct the address."
         )
