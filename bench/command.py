@@ -12,7 +12,9 @@ from pathlib import Path
 from bench.machine import machine_line
 from bench.measure import Report
 
-PAGE = Path(__file__).parent.parent / "docs" / "reference" / "performance.md"
+ROOT = Path(__file__).parent.parent
+PAGE, README = ROOT / "docs" / "reference" / "performance.md", ROOT / "README.md"
+SUMMARY_BEGIN, SUMMARY_END = "<!-- numbers: python -m bench --record -->\n", "<!-- end numbers -->"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,32 @@ def _write(name: str, text: str) -> None:
     found = re.search(rf"{re.escape(begin)}.*?{re.escape(end)}", page, re.DOTALL)
     page = page.replace(found.group(), section) if found else f"{page.rstrip()}\n\n{section}\n"
     PAGE.write_text(page, "utf-8")
+    README.write_text(with_summary(README.read_text("utf-8"), page), "utf-8")
+
+
+def summary(page: str) -> str:
+    """Every target of the page with what was measured, and the command and machine of each part."""
+    rows, runs = [], []
+    for name, section in re.findall(r"<!-- (\w+) -->\n(.*?)\n<!-- end \1 -->", page, re.DOTALL):
+        title = re.findall(r"^## (.+)$", section, re.MULTILINE)[0]
+        targets = section.partition("| target | wanted | measured | reached |\n")[2].partition("\n\n")[0]
+        rows += [f"| {title}: {row[2:]}" for row in targets.splitlines()[1:]]
+        runs += [f"- {title}: {line}" for line in section.splitlines() if line.startswith(f"`python -m bench.{name}")]
+    head = "| target | wanted | measured | reached |\n| --- | --- | --- | --- |\n"
+    reached = sum(row.endswith("| yes |") for row in rows)
+    begin = f"{reached} of {len(rows)} targets were reached in the runs below.\n\n"
+    return f"{begin}<details><summary>Every target</summary>\n\n{head}" + "\n".join(
+        [*rows, "", *runs, "", "</details>", ""]
+    )
+
+
+def with_summary(readme: str, page: str) -> str:
+    """The README with the numbers of the page."""
+    before, begun, rest = readme.partition(SUMMARY_BEGIN)
+    _, ended, after = rest.partition(SUMMARY_END)
+    assert begun, "the README has no place for the numbers"
+    assert ended, "the README's place for the numbers does not end"
+    return f"{before}{SUMMARY_BEGIN}{summary(page)}{SUMMARY_END}{after}"
 
 
 def main(part: Callable[[Options], Report]) -> None:

@@ -137,9 +137,11 @@ async def hub(entries: int, place: Path) -> tuple[Drained, float]:
 async def one_message_a_record(place: Path) -> float:
     """Records a second of aiomqtt with QoS 1 and a window: the broker's word only."""
     options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
-    async with broker(place) as port, delayed(port, ROUND_TRIP_S) as line, aiomqtt.Client(
-        "127.0.0.1", line.port, socket_options=options, max_inflight_messages=WINDOW
-    ) as client:
+    async with (
+        broker(place) as port,
+        delayed(port, ROUND_TRIP_S) as line,
+        aiomqtt.Client("127.0.0.1", line.port, socket_options=options, max_inflight_messages=WINDOW) as client,
+    ):
         client.pending_calls_threshold = WINDOW
         window = asyncio.Semaphore(WINDOW)
 

@@ -97,7 +97,8 @@ def machine_line() -> str:
         flush = fsync_us(place)
     return (
         f"{platform.machine()}, {os.cpu_count()} cores ({cpu}), {memory:.0f} GiB, Linux {platform.release()}, "
-        f"fdatasync {flush:.0f} µs, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+        f"fdatasync {flush:.0f} µs, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
+        f"load {os.getloadavg()[1]:.1f} over five minutes"
     )
 
 

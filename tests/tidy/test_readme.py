@@ -1,10 +1,11 @@
-"""The README says what is there: its table of devices is fresh, its links lead somewhere, its claims are not too large."""
+"""The README says what is there: its table of devices is fresh, its links lead somewhere, its claims are small."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from bench.command import with_summary
 from tests.tidy.devices import with_table
 from tests.tidy.tree import ROOT, repository_files, text
 
@@ -27,6 +28,12 @@ def test_the_table_of_devices_follows_from_the_manifests() -> None:
     """After a change of a manifest: `python -m tests.tidy.devices`."""
     readme = text(Path("README.md"))
     assert readme == with_table(readme)
+
+
+def test_the_numbers_are_those_of_the_performance_page() -> None:
+    """After a run: `python -m bench --record` writes both."""
+    readme = text(Path("README.md"))
+    assert readme == with_summary(readme, text(Path("docs/reference/performance.md")))
 
 
 def test_every_link_between_documents_leads_somewhere() -> None:
