@@ -89,4 +89,5 @@ async def test_lamp_tells_anybody_what_may_be_taken_and_nothing_else(shop: Stage
             for path in ("/payments", "/v1/hub", "/sign-in", "/static/../app.py"):
                 assert (await stranger.get(path)).status_code == 404
             assert (await stranger.post("/", content=b"x")).status_code == 405
+    door.close()
     assert services.outages.snapshot().mode is Mode.NETWORK_OUTAGE
