@@ -98,4 +98,4 @@ class Api:
 def create_api(services: Services, facts: HubFacts, pages: Pages | None = None) -> Api:
     """The API of one hub, for any number of listeners, with the pages that stand behind the same gate."""
     context = ApiContext(services, facts, Tickets(services.runtime))
-    return Api(context, route_table(Events(services.feed), pages), pages)
+    return Api(context, route_table(Events(services.feed, services.access), pages), pages)

@@ -14,7 +14,7 @@ import msgspec
 
 from hubd.model.entry import Entry
 from hubd.model.permissions import Permission
-from hubd.services.access import Caller
+from hubd.services.access import AccessDesk, Caller
 from hubd.services.calendar import rfc3339
 from hubd.services.feed import Feed, News, Notice, Place
 
@@ -118,8 +118,9 @@ def may_see(kind: str, caller: Caller) -> bool:
 class Events:
     """Renders and streams. One for the whole API, so that two hundred followers cost one rendering."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Feed, access: AccessDesk) -> None:
         self._feed = feed
+        self._access = access
         self._rendered: OrderedDict[int, bytes] = OrderedDict()
 
     async def start(self, last_event_id: str, after: int | None) -> tuple[Place, bool]:
@@ -141,6 +142,8 @@ class Events:
             yield self._resync(place)
         while not self._feed.stopped:
             news = await self._feed.news(place, PING_S)
+            if not await self._access.is_current(caller):
+                return  # the device was removed, or the person: nothing more for them
             place = news.place
             text = self._text(news, caller)
             if news.lost:
@@ -154,6 +157,8 @@ class Events:
             yield msgspec.json.encode(self._resync_event(place))
         while not self._feed.stopped:
             news = await self._feed.news(place, PING_S)
+            if not await self._access.is_current(caller):
+                return  # the device was removed, or the person: nothing more for them
             place = news.place
             if news.lost:
                 yield msgspec.json.encode(self._resync_event(place))

@@ -228,6 +228,13 @@ class AccessDesk:
             hub_line=hub_line,
         )
 
+    async def is_current(self, caller: Caller) -> bool:
+        """Whether the device and the person of a caller are still let in; streams ask it as they go on."""
+        known = await self._all()
+        return (not caller.device or caller.device in known.by_id) and (
+            caller.staff is None or caller.staff in known.staff
+        )
+
     async def administrator(self, language: str = "en") -> Caller:
         """The administrator of the machine, who reached the unix socket: the file's permissions let nobody else in."""
         places = (await self._all()).locations

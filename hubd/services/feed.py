@@ -109,8 +109,8 @@ class Feed:
             self._rouse()
 
     async def resume(self, line: str, seq: int) -> Place | None:
-        """The place after the entry `seq` of `line`, or None if it is not in this hub's chain or too far back."""
-        if not 0 <= seq <= self._db.head.seq or self._seq - seq > BEHIND_MAX:
+        """The place after the entry `seq` of `line`, or None if it is not in this hub's chain or was archived."""
+        if not 0 <= seq <= self._db.head.seq:
             return None
         if seq == 0:
             return Place(0, self._notice_number)

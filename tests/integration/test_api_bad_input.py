@@ -249,3 +249,22 @@ async def test_a_body_without_length_is_cut_while_it_streams(hub: ServedHub, til
             headers={"authorization": f"Bearer {till.token}", "content-type": "application/json"},
         )
     assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+
+
+async def test_a_fault_of_ours_is_logged_by_its_place_and_not_by_its_words(
+    hub: ServedHub, till: Credential, logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_anything: object) -> None:
+        raise ValueError(MARK)
+
+    monkeypatch.setattr("local_api.routes.payments.say", fail)
+    context = await asyncio.to_thread(lambda: pinned_context(hub.certificates.ca_file.read_text("ascii")))
+    async with httpx2.AsyncClient(verify=context, base_url=hub.https) as client:
+        answer = await client.put(
+            f"/v1/payments/{new_id()}", json=GOOD, headers={"authorization": f"Bearer {till.token}"}
+        )
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    logged = "\n".join(logs.text)
+    assert "api.failed" in logged
+    assert "payment_out" in logged, "the place must be found"
+    assert MARK not in logged + answer.text

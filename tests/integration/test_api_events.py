@@ -200,6 +200,14 @@ async def test_a_follower_that_leaves_is_forgotten_and_a_fifth_stream_is_refused
         done.set()
 
 
+async def test_a_removed_till_hears_nothing_more(hub: ServedHub, till: Credential) -> None:
+    other = await hub.pair("Till 2")
+    async with following(hub, till.token) as follower, hub.administrator() as administrator:
+        await administrator.delete(f"/v1/pairings/{till.device}")
+        await pay(hub, other)
+        assert (await follower.next())[0] == "end"
+
+
 async def test_a_stop_ends_streams_first_and_cut_requests_hear_it(tmp_path: Path) -> None:
     async with served_hub(tmp_path) as hub:
         credential = await hub.pair()
