@@ -65,6 +65,9 @@ class Held:
     hash: str
     state: str
     amount: Money
+    kind: PaymentKind = PaymentKind.SALE
+    original: str | None = None
+    """Of a refund: the payment it belongs to. Refunds are given in cash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +187,7 @@ class TillLines:
     def _adopt(self, tx: Tx, caller: Caller, one: Held) -> Payment:
         location = people.location(tx.connection, caller.location)
         assert location is not None, "a paired till has a location"
+        refund = one.kind is PaymentKind.REFUND
         body = {
             "amount": one.amount.amount_minor,
             "announced": {"hash": one.hash, "line": one.line, "seq": one.seq, "state": one.state},
@@ -197,19 +201,19 @@ class TillLines:
             "device": caller.device,
             "digest": "",
             "exponent": one.amount.exponent,
-            "kind": PaymentKind.SALE.value,
+            "kind": one.kind.value,
             "location": caller.location,
-            "method": "card",
+            "method": "cash" if refund else "card",
             "mode": "live",
             "order": None,
-            "original": None,
+            "original": one.original,
             "outage": None,
             "policy_version": None,
             "reason": "forgotten_by_restore",
             "rounding": 0,
             "series": None,
             "staff": caller.staff,
-            "tender": "card",
+            "tender": "cash" if refund else "card",
             "terminal": None,
             "tip": 0,
             "zone": location.zone,

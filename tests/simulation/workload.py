@@ -12,7 +12,7 @@ from hubd.errors import HubError, Retry
 from hubd.model.mode import Mode
 from hubd.model.money import Money
 from hubd.model.order import OrderLine
-from hubd.model.payment import ManualStatus, Method, Payment, PaymentState, Tender
+from hubd.model.payment import ManualStatus, Method, Payment, PaymentKind, PaymentState, Tender
 from hubd.model.permissions import ROLE_PERMISSIONS, Permission, Role
 from hubd.model.policy import SHIPPED
 from hubd.services.access import Caller
@@ -187,10 +187,15 @@ class Till:
         """Tell a hub that has forgotten what this till holds, what it does not know the end of included."""
         held = [
             Held(
-                sale.id, *(sale.accepted or ("", 0, "")), sale.told[-1] if sale.told else "", Money(sale.amount, "EUR")
+                sale.id,
+                *(sale.accepted or ("", 0, "")),
+                sale.told[-1] if sale.told else "",
+                Money(sale.amount, "EUR"),
+                PaymentKind.REFUND if sale.kind is Kind.REFUND else PaymentKind.SALE,
+                sale.original or None,
             )
             for sale in self.sales.values()
-            if sale.kind is not Kind.REFUND and not sale.given_up and sale.accepted is not None
+            if not sale.given_up
         ]
 
         async def announce(services: Services, caller: Caller) -> Any:
