@@ -19,7 +19,8 @@ from hubd.errors import HubError, InvalidValueError
 app = typer.Typer(help="Play outage, unplug and sale in the demo store that `hubd demo` runs.", no_args_is_help=True)
 
 DIRECTORY = Path(".demo")
-ANSWER_TIMEOUT_S = 120.0
+ANSWER_TIMEOUT_S = 180.0
+"""Longer than the demo itself waits for its hub to notice an outage."""
 ANSWER_BYTES_MAX = 1024 * 1024
 SALE_WAIT_S = 25
 SALE_ASKS_MAX = 6

@@ -18,8 +18,8 @@ from sync.cloud.link import InProcessCloud
 from sync.link_worker import CloudSync
 
 LINE_BYTES_MAX = 64 * 1024
-NOTICE_TIMEOUT_S = 60.0
-"""Longer than the hysteresis of an outage's begin and end, and than a silent cloud is waited for."""
+NOTICE_TIMEOUT_S = 120.0
+"""Twice what it takes: a silent cloud is waited for (45 s), and then the outage must last (5 s) or be over (10 s)."""
 OUTAGES = {"network": Mode.NETWORK_OUTAGE, "service": Mode.SERVICE_DISRUPTION}
 
 
