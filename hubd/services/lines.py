@@ -68,7 +68,7 @@ def next_number(tx: Tx, owner: str, purpose: str) -> tuple[str, int]:
     entry that carries it in the same transaction; if that entry is not written, the number is not spent.
     """
     line = tx.head.line
-    found = lines.open_series(tx.connection, line, owner, purpose)
+    found = lines.open_series(tx, owner, purpose)
     if found is not None:
         series, last_used = found
         return series, last_used + 1

@@ -30,13 +30,19 @@ def all_lines(connection: sqlite3.Connection) -> list[Line]:
     return [Line(*row) for row in rows]
 
 
-def open_series(connection: sqlite3.Connection, line: bytes, owner: str, purpose: str) -> tuple[str, int] | None:
-    """The open series of a till or of the hub for one purpose in this line, and the last number it has used."""
-    row = connection.execute(
-        "SELECT series, last_used FROM number_series WHERE line = ? AND owner = ? AND purpose = ? AND closed = 0",
-        (line, owner, purpose),
-    ).fetchone()
-    return (str(row[0]), int(row[1])) if row else None
+def open_series(tx: Tx, owner: str, purpose: str) -> tuple[str, int] | None:
+    """The open series of a till or of the hub for one purpose in the present line, and the last number it has used."""
+    known = tx.memo.get(("series", owner, purpose))
+    if known is None:
+        row = tx.execute(
+            "SELECT series, last_used FROM number_series WHERE line = ? AND owner = ? AND purpose = ? AND closed = 0",
+            (tx.head.line, owner, purpose),
+        ).fetchone()
+        if row is None:
+            return None
+        known = tx.memo["series", owner, purpose] = str(row[0])
+        tx.memo["last used", known] = int(row[1])
+    return known, int(tx.memo["last used", known])
 
 
 def series_exists(connection: sqlite3.Connection, series: str) -> bool:
@@ -47,6 +53,8 @@ def series_exists(connection: sqlite3.Connection, series: str) -> bool:
 def use_number(tx: Tx, series: str | None, counter: int | None) -> None:
     """Move a series to `counter`; called by the projections of entries that carry a number."""
     if series is not None and counter is not None:
+        if ("last used", series) in tx.memo:
+            tx.memo["last used", series] = max(counter, tx.memo["last used", series])
         tx.execute("UPDATE number_series SET last_used = max(last_used, ?) WHERE series = ?", (counter, series))
 
 
@@ -63,6 +71,7 @@ def _opened(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
             bytes.fromhex(parent["hash"]) if parent else None,
         ),
     )
+    tx.memo.clear()
     # A series belongs to one line: what an older line may have used beyond our knowledge must never be used again.
     tx.execute("UPDATE number_series SET closed = 1 WHERE closed = 0")
 
@@ -79,6 +88,7 @@ def _numbers_opened(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
 
 
 def _numbers_released(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    tx.memo.clear()
     tx.execute("UPDATE number_series SET closed = 1 WHERE series = ?", (body["series"],))
 
 
