@@ -183,7 +183,7 @@ class CertificateStore:
             key = _new_key()
             certificate = make_ca(names_of(self._hub_id, ()), key, self._now(), self._trusted())
             # The certificate first: a key without one would be taken for a finished CA after a power cut.
-            _write(self.ca_file, certificate.public_bytes(Encoding.PEM), 0o644)
+            _write(self.ca_file, certificate.public_bytes(Encoding.PEM), KEY_FILE_MODE)
             _write(key_file, _pem(key), KEY_FILE_MODE)
         return x509.load_pem_x509_certificate(self.ca_file.read_bytes()), _load_key(key_file)
 
@@ -213,7 +213,7 @@ class CertificateStore:
         leaf = make_leaf(names, key.public_key(), ca, ca_key, self._now(), self._trusted())
         chain = leaf.public_bytes(Encoding.PEM) + ca.public_bytes(Encoding.PEM)
         _write(self._folder / "leaf.key", _pem(key), KEY_FILE_MODE)
-        _write(self._folder / "leaf.pem", chain, 0o644)
+        _write(self._folder / "leaf.pem", chain, KEY_FILE_MODE)
         return True
 
     def _fits(self, names: Names) -> bool:
