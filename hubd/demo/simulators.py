@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from hubd.errors import DeviceError, NotFoundError
 from hubd.runtime import Clock
 
+PR_SET_PDEATHSIG = 1
+"""From <linux/prctl.h>."""
 READY_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0
 CONTROL_TIMEOUT_S = 10.0
@@ -76,6 +81,8 @@ async def run_simulator(terminal: SimulatedTerminal, clock: Clock, ready: asynci
         stdout=asyncio.subprocess.PIPE,
         stderr=errors,
         start_new_session=True,  # Ctrl-C is for the hub, which stops its simulators last
+        # A demo that is killed leaves no simulator behind: the kernel ends them with the thread that started them.
+        preexec_fn=partial(ctypes.CDLL(None).prctl, PR_SET_PDEATHSIG, signal.SIGTERM.value),
         env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )
     assert process.stdout is not None, "asked for above"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -220,6 +221,23 @@ def test_it_stops_in_order_and_goes_on_where_it_stopped(demo: Demo) -> None:
     assert demo.ask("journal", "verify")["verify"]["ok"] is True
     lines = demo.ask("journal", "verify")["verify"]["lines"]
     assert len(lines) == 1
+
+
+def test_a_killed_demo_leaves_no_simulator_behind(tmp_path: Path) -> None:
+    store = Demo(tmp_path)
+    try:
+        store.start()
+        control = store.state / "run/terminal-1.sock"
+        assert answers(control)
+        os.kill(store.child.pid, signal.SIGKILL)
+        wait_for(lambda: not answers(control), 20, "the simulator to end with its demo")
+    finally:
+        store.child.close()
+
+
+def answers(control: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as end:
+        return end.connect_ex(str(control)) == 0
 
 
 def test_hubctl_demo_without_a_demo_says_how_to_start_one(tmp_path: Path, demo: Demo) -> None:
