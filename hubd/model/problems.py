@@ -136,7 +136,9 @@ _KINDS = (
     ProblemKind(
         "device.faulty",
         _W,
-        Text("{name} reports a fault: {reason}", "{name} signale un défaut : {reason}", "{name} meldt een fout: {reason}"),
+        Text(
+            "{name} reports a fault: {reason}", "{name} signale un défaut : {reason}", "{name} meldt een fout: {reason}"
+        ),
         Text(
             "Follow what its own screen says; if the fault stays, call your support with these words.",
             "Suivez ce qu'indique son écran ; si le défaut reste, appelez l'assistance avec ces mots.",
