@@ -12,9 +12,8 @@ from hubd.services.pairing import HubAddress, Pairing, PairingRequest, PairingSt
 from hubd.services.staff import Location, NewPerson, Person, SetUp
 from local_api.call import Call, Reply
 from local_api.gate import SESSION_COOKIE
-from local_api.schemas import (
+from local_api.people_schemas import (
     GrantIn,
-    Items,
     LocationIn,
     LocationOut,
     PairingCodeIn,
@@ -28,6 +27,7 @@ from local_api.schemas import (
     StaffIn,
     StaffOut,
 )
+from local_api.schemas import Items
 from local_api.table import Auth, RouteSpec
 
 COOKIE_FLAGS = "Path=/; Secure; HttpOnly; SameSite=Strict"

@@ -7,7 +7,7 @@ from hubd.model.permissions import Permission
 from hubd.services.backups import BackupDesk, BackupState
 from hubd.services.calendar import rfc3339
 from local_api.call import Call, Reply
-from local_api.schemas import BackupMade, BackupsOut, BackupWhere, EnrolIn, EnrolledOut
+from local_api.people_schemas import BackupMade, BackupsOut, BackupWhere, EnrolIn, EnrolledOut
 from local_api.table import RouteSpec
 
 

@@ -1,0 +1,193 @@
+"""Requests and answers about people and upkeep: pairing, sessions, staff, locations, set-up, enrolment, backups."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from local_api.schemas import Answer, Currency, IdText, Request, ShortText
+
+
+class PairingIn(Request, frozen=True):
+    """A device sends the code that a person gave it. Repeat it unchanged until the answer is 201."""
+
+    id: IdText
+    code: Annotated[str, msgspec.Meta(min_length=8, max_length=12)]
+    name: ShortText
+    kind: Literal["till", "viewer"] = "till"
+    language: Annotated[str, msgspec.Meta(pattern="^[a-z]{2}(-[A-Z]{2})?$")] = "en"
+    origin: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    public_key: Annotated[str, msgspec.Meta(max_length=400)] = ""
+
+
+class PairingOut(Answer, frozen=True):
+    """How far a pairing is. Once confirmed: the device's id and its token, to be kept secret."""
+
+    id: str
+    state: Literal["waiting", "confirmed"]
+    number: str
+    device: str | None = None
+    token: str | None = None
+    location: str | None = None
+    kind: str | None = None
+
+
+class PairingCodeIn(Request, frozen=True):
+    """Open a code for one device."""
+
+    kind: Literal["till", "viewer"] = "till"
+    location: IdText | None = None
+
+
+class PairingCodeOut(Answer, frozen=True):
+    """An open code, or a device that waits with it. Never read the code out on the phone."""
+
+    id: str
+    state: str
+    kind: str
+    location: str
+    seconds_left: int
+    code: str | None
+    qr: str | None
+    name: str | None
+    origin: str | None
+    number: str | None
+    device: str | None
+
+
+class SessionIn(Request, frozen=True):
+    """Sign in with a PIN. On the page the session is a cookie and the token is not told."""
+
+    staff: IdText
+    pin: Annotated[str, msgspec.Meta(pattern="^[0-9]{4,12}$")]
+    location: IdText | None = None
+
+
+class SessionOut(Answer, frozen=True):
+    """A session: send `token` as `Hub-Session` with what the person does. Over after 15 minutes without use."""
+
+    staff: str
+    name: str
+    location: str
+    permissions: list[str]
+    language: str
+    idle_seconds: int
+    token: str | None = None
+
+
+class GrantIn(Request, frozen=True):
+    """A role at a location; `*` means everywhere."""
+
+    role: Literal["cashier", "manager", "owner", "technician", "auditor", "viewer"]
+    location: Annotated[str, msgspec.Meta(max_length=36)] = "*"
+
+
+class StaffIn(Request, frozen=True):
+    """A person to add or change."""
+
+    name: ShortText
+    pin: Annotated[str, msgspec.Meta(pattern="^[0-9]{4,12}$")]
+    language: Annotated[str, msgspec.Meta(pattern="^[a-z]{2}(-[A-Z]{2})?$")] = "en"
+    roles: Annotated[list[GrantIn], msgspec.Meta(max_length=20)] = msgspec.field(default_factory=list)
+
+
+class StaffOut(Answer, frozen=True):
+    """A person."""
+
+    id: str
+    name: str
+    language: str
+    roles: list[dict[str, str]]
+
+
+class LocationIn(Request, frozen=True):
+    """A place where the store sells."""
+
+    name: ShortText
+    zone: Annotated[str, msgspec.Meta(max_length=64, description='IANA zone: "Europe/Paris".')]
+    currency: Currency
+    country: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")]
+
+
+class LocationOut(Answer, frozen=True):
+    """A place where the store sells."""
+
+    id: str
+    name: str
+    zone: str
+    currency: str
+    country: str
+
+
+class OwnerIn(Request, frozen=True):
+    """The store's owner."""
+
+    id: IdText
+    name: ShortText
+    pin: Annotated[str, msgspec.Meta(pattern="^[0-9]{4,12}$")]
+    language: Annotated[str, msgspec.Meta(pattern="^[a-z]{2}(-[A-Z]{2})?$")] = "en"
+
+
+class FirstLocationIn(LocationIn, frozen=True, kw_only=True):
+    """The first location with its id."""
+
+    id: IdText
+
+
+class SetUpIn(Request, frozen=True):
+    """Make a fresh hub usable. `code` is not needed on the machine itself (unix socket)."""
+
+    owner: OwnerIn
+    location: FirstLocationIn
+    code: Annotated[str, msgspec.Meta(max_length=12)] = ""
+
+
+class SetUpOut(Answer, frozen=True):
+    """Whether the hub is set up. The set-up code is for the machine's administrator, the recovery code told once."""
+
+    done: bool
+    code: str | None = None
+    recovery_code: str | None = None
+
+
+class EnrolIn(Request, frozen=True):
+    """Where the cloud is and the one-time code that it gave."""
+
+    cloud: Annotated[str, msgspec.Meta(max_length=200)]
+    code: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+
+class EnrolledOut(Answer, frozen=True):
+    """To whom the hub belongs now."""
+
+    tenant: str
+    store: str
+
+
+class BackupWhere(Answer, frozen=True):
+    """A verified backup on another disk, by the journal's place that it holds."""
+
+    place: str
+    seq: int
+    hash: str
+    made_at: str
+
+
+class BackupsOut(Answer, frozen=True):
+    """How backups stand."""
+
+    elsewhere: BackupWhere | None
+    overdue: bool
+    """Whether the newest one elsewhere is older than 24 hours, or there is none."""
+    last_error: str | None
+
+
+class BackupMade(Answer, frozen=True):
+    """A backup that was made, verified and read back."""
+
+    file: str
+    bytes: int
+    sha256: str
+    seq: int
+    hash: str
