@@ -1,6 +1,7 @@
 """`hubd run` in a process that kills itself at a named step. The product has no switch for it: it is wrapped here.
 
     python -m tests.crash.doomed ORDERS run --config hubd.toml
+    python -m tests.crash.doomed small-disk,never-sync run --config hubd.toml
 
 ORDERS is a file that the test writes while the hub runs: `WHEN:NAME#N`, the N-th time from then on. NAME is the name
 of a `Database.write` (payment.take, payment.started, payment.outcome, payment.reversal, flush.move, …) or a method of
@@ -19,6 +20,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,15 +119,28 @@ def never_sync() -> None:
     db.WRITER_PRAGMAS = pragmas  # type: ignore[assignment]  # a tuple of as many
 
 
+def small_disk() -> None:
+    """Let the hub sell on the few dozen megabytes of the power-cut rig."""
+    from hubd import daemon
+    from hubd.store.space import Limits, SpaceGuard
+
+    limits = Limits(reserve=64 * 1024, low=2 * 1024 * 1024, low_again=3 * 1024 * 1024, critical=1024 * 1024)
+    assert vars(daemon)["SpaceGuard"] is SpaceGuard, "the daemon looks at its disk another way now: teach this wrapper"
+    vars(daemon)["SpaceGuard"] = partial(SpaceGuard, limits=limits)
+
+
+WRAPPERS = {"never-sync": never_sync, "small-disk": small_disk}
+
+
 def main() -> None:
     """Run hubd with the rest of the arguments."""
     from hubd import main as hubd_main
 
-    orders = sys.argv.pop(1)
-    if orders == "never-sync":
-        never_sync()
-    else:
-        doom(Orders(Path(orders)))
+    for wanted in sys.argv.pop(1).split(","):
+        if wanted in WRAPPERS:
+            WRAPPERS[wanted]()
+        else:
+            doom(Orders(Path(wanted)))
     hubd_main.main()
 
 

@@ -534,6 +534,7 @@ async def open_store(
     data: Path | None = None,
     env: Mapping[str, str] | None = None,
     online: bool = True,
+    config: str = "",
 ) -> AsyncIterator[Store]:
     """A store that is open for business: the names of its terminals with their options, and so many tills."""
     folder = Path(tempfile.mkdtemp(prefix="hubd-crash-"))
@@ -547,7 +548,7 @@ async def open_store(
             store.simulators.append(simulator)
         if online:
             store.internet.up()
-        store.write_config()
+        store.write_config(config)
         if nursery is not None:
             store.hub = ForkedHub(nursery, store.config, store.orders)
         else:

@@ -66,7 +66,7 @@ async def refused(store: Store, tender: str) -> None:
     token = {"authorization": f"Bearer {till.credential.token}"}
     async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{store.http_port}") as client:
         answer = await client.put(f"/v1/payments/{sale.payment}", json=body, headers=token)
-    assert (answer.status_code, answer.json()["code"]) == (503, "store.low_space"), answer.text
+    assert (answer.status_code, answer.json()["code"]) == (507, "store.low_space"), answer.text
     assert answer.json()["retry"] == "same_request"
     assert (await store.simulators[0].tell(cmd="ledger"))["authorizations_received"] == before
     with contextlib.suppress(ProblemError):
