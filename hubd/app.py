@@ -146,6 +146,7 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
             jobs.start(f"flush.wake:{runtime.ids.new_id()}", flusher.wake())
 
     outages.listen(mode_changed)
+    _tell_followers(feed, terminals, outages, problems)
     dialogues.stored = flush_what_was_stored
     return Services(
         runtime=runtime,
@@ -169,6 +170,27 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
         outages=outages,
         overview=OverviewDesk(db, runtime, terminals, outages, problems, world.room_for_sales),
     )
+
+
+def _tell_followers(feed: Feed, terminals: Terminals, outages: OutageDesk, problems: Problems) -> None:
+    """What is of this moment and not stored: followers of the events hear it once (docs/reference/events.md)."""
+    shown: dict[str, tuple[str, str, str]] = {}
+
+    def terminal_changed(device_id: str) -> None:
+        attached = terminals.get(device_id)
+        state = attached.terminal.status.state.value if attached else DeviceState.GONE.value
+        prompt = attached.progress.code if attached and attached.progress else ""
+        now = (state, attached.payment_id if attached else "", prompt)
+        before = shown.get(device_id, ("", "", ""))
+        shown[device_id] = now
+        if now[0] != before[0]:
+            feed.tell("device.state", device_id, {"state": state})
+        if now[1:] != before[1:] and now[1]:
+            feed.tell("payment.prompt", now[1], {"device": device_id, "prompt": prompt})
+
+    terminals.watch(terminal_changed)
+    outages.listen(lambda snapshot: feed.tell("mode.changed", "", {"mode": snapshot.mode.value}))
+    problems.listen(lambda: feed.tell("problems.changed", "", {"count": len(problems.visible())}))
 
 
 def _note_terminal(problems: Problems, name: str, device_id: str, status: TerminalStatus) -> None:

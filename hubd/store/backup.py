@@ -249,7 +249,7 @@ def _check_sealed(part: Path, key: bytes) -> None:
             if name == MANIFEST:
                 manifest = json.loads(content.read())
             else:
-                seen[name] = hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
+                seen[name] = hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]  # tarfile gives a binary file
     if seen != manifest:
         raise StoreError("backup.unverified", "The backup read back is not what was written.", remedy="Check the disk.")
 

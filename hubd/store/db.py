@@ -85,7 +85,7 @@ class AioSqliteThread:
     async def run(self, fn: Callable[[sqlite3.Connection], T]) -> T:
         """One hop to the thread, by aiosqlite's own hook: it has no public call for this (pinned by a test)."""
         raw: sqlite3.Connection = self._connection._conn
-        return cast("T", await self._connection._execute(fn, raw))  # type: ignore[no-untyped-call]
+        return cast("T", await self._connection._execute(fn, raw))  # type: ignore[no-untyped-call]  # aiosqlite leaves it untyped
 
     async def close(self) -> None:
         """Close connection and thread; a thread left behind would keep the process alive."""

@@ -32,7 +32,7 @@ from hubd.store.tx import Tx
 
 _FIELDS = tuple(field.name for field in fields(Payment))
 _SELECT = f"SELECT {', '.join(_FIELDS)} FROM payments"  # noqa: S608 (names of our own dataclass)
-_INSERT = f"INSERT INTO payments({', '.join(_FIELDS)}) VALUES ({', '.join('?' * len(_FIELDS))})"  # noqa: S608 (same)
+_INSERT = f"INSERT INTO payments({', '.join(_FIELDS)}) VALUES ({', '.join('?' * len(_FIELDS))})"  # noqa: S608 - names of our own dataclass
 PAGE_MAX = 500
 
 _OPEN = "state IN ('requested', 'in_progress', 'unknown', 'reversal_pending', 'conflict')"

@@ -206,7 +206,7 @@ def load_snapshot(path: Path) -> sqlite3.Connection:
                 raise archive_files.ArchiveDamagedError(path, "it names a table or column that does not exist")
             values = [bytes.fromhex(v["hex"]) if isinstance(v, dict) else v for v in row.values()]
             marks = ", ".join("?" * len(values))
-            connection.execute(f"INSERT INTO {table}({', '.join(row)}) VALUES ({marks})", values)  # noqa: S608 (checked)
+            connection.execute(f"INSERT INTO {table}({', '.join(row)}) VALUES ({marks})", values)  # noqa: S608 - table and columns are our own names
     except (KeyError, TypeError, sqlite3.Error) as exc:
         raise archive_files.ArchiveDamagedError(path, "a line is not a row") from exc
     connection.execute("COMMIT")

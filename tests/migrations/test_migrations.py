@@ -51,7 +51,7 @@ async def test_todays_journal_shows_every_kind_and_fills_every_table(tmp_path: P
     async with open_database(tmp_path / "hub.db", journals.runtime()) as db:
         await make_release.write_journal(db)
         for table in PROJECTED_TABLES:
-            rows = await db.read("rows", lambda c, table=table: list(replay.rows_of(c, table)))  # type: ignore[misc]
+            rows = await db.read("rows", lambda c, table=table: list(replay.rows_of(c, table)))  # type: ignore[misc]  # a default in a lambda
             assert rows, f"nothing in {table}"
         assert (await db.read_apart("replay", replay.check)).ok
 

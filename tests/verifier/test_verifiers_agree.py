@@ -103,14 +103,14 @@ async def build(db: Database, seed: int, folder: Path) -> Path:
     await journals.fill(db, seed, 25)
     ids = await db.read("ids", lambda c: [row[0] for row in c.execute("SELECT id FROM documents ORDER BY id")])
     for id_ in ids[:2]:
-        await db.write("erase", lambda tx, id_=id_: journal.append(tx, documents.erasure(id_, "asked", "hub")))  # type: ignore[misc]
+        await db.write("erase", lambda tx, id_=id_: journal.append(tx, documents.erasure(id_, "asked", "hub")))  # type: ignore[misc]  # a default in a lambda
     for seq in rng.sample(range(1, db.head.seq), 3):
-        entry = await db.read("at", lambda c, seq=seq: journal.entry_at(c, seq))  # type: ignore[misc]
+        entry = await db.read("at", lambda c, seq=seq: journal.entry_at(c, seq))  # type: ignore[misc]  # a default in a lambda
         hash_ = entry.hash if rng.random() < 0.7 else rng.randbytes(32)
         proof = Proof(entry.line, seq, hash_, "k", 1, b"")
-        await db.write("proof", lambda tx, proof=proof: cursors.add_proof(tx, proof))  # type: ignore[misc]
+        await db.write("proof", lambda tx, proof=proof: cursors.add_proof(tx, proof))  # type: ignore[misc]  # a default in a lambda
     if rng.random() < 0.5:
-        journals.runtime().clock.trust()  # type: ignore[attr-defined]
+        journals.runtime().clock.trust()  # type: ignore[attr-defined]  # a clock of the tests
         upto = rng.randrange(5, db.head.seq)
         await db.write("c", lambda tx: cursors.put(tx, cursors.CONFIRMED, Cursor(journals.LINE_1, upto, bytes(32))))
         await archive.archive(db, folder, LaterClock(DAYS_40))
@@ -187,10 +187,10 @@ async def test_they_agree_on_whole_and_on_harmed_journals(store: Database, tmp_p
 
 async def test_they_agree_on_harmed_archives(store: Database, tmp_path: Path) -> None:
     folder, rng = tmp_path / "archive", random.Random(9)
-    journals.runtime().clock.trust()  # type: ignore[attr-defined]
+    journals.runtime().clock.trust()  # type: ignore[attr-defined]  # a clock of the tests
     await journals.fill(store, 9, 30)
     for upto in (15, 30):
-        await store.write("c", lambda tx, upto=upto: cursors.put(tx, cursors.CONFIRMED, Cursor(b"", upto, bytes(32))))  # type: ignore[misc]
+        await store.write("c", lambda tx, upto=upto: cursors.put(tx, cursors.CONFIRMED, Cursor(b"", upto, bytes(32))))  # type: ignore[misc]  # a default in a lambda
         await archive.archive(store, folder, LaterClock(DAYS_40))
     assert archive_ours(folder) == archive_theirs(folder)
     assert archive_ours(folder)["entries"] == 30

@@ -132,7 +132,7 @@ def verify_archive(folder: str, upto: int = 2**63, otherwise: Find = lambda _: N
 
 def verify_database(path: str, archive: str = "") -> dict[str, Any]:
     db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-    find: Find = lambda id_: db.execute("SELECT salt, content, erased FROM documents WHERE id = ?", (id_,)).fetchone()  # noqa: E731
+    find: Find = lambda id_: db.execute("SELECT salt, content, erased FROM documents WHERE id = ?", (id_,)).fetchone()  # noqa: E731 - one line is clearer here
     upto, cut = db.execute("SELECT upto_seq, upto_hash FROM journal_cut").fetchone()
     rows = db.execute("SELECT seq, head, body, hash, kind, subject FROM journal WHERE seq > ? ORDER BY seq", (upto,))
     out = verify(rows, upto, cut, find, db.execute("SELECT line, seq, hash FROM proofs").fetchall())

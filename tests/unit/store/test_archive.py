@@ -49,7 +49,7 @@ async def confirm(db: Database, seq: int) -> None:
 
 @pytest.fixture
 async def filled(db: Database) -> Database:
-    journals.runtime().clock.trust()  # type: ignore[attr-defined]
+    journals.runtime().clock.trust()  # type: ignore[attr-defined]  # a clock of the tests
     await fill(db, seed=5, steps=60)
     return db
 

@@ -39,7 +39,7 @@ def contents(tmp_path: Path) -> Contents:
 async def make_one(tmp_path: Path, *, seed: int = 1) -> tuple[Made, str]:
     """A store that has traded and archived, backed up; returns the backup and the recovery code."""
     (tmp_path / "data").mkdir(exist_ok=True)
-    journals.runtime().clock.trust()  # type: ignore[attr-defined]
+    journals.runtime().clock.trust()  # type: ignore[attr-defined]  # a clock of the tests
     async with open_database(tmp_path / "data" / "hub.db", journals.runtime()) as db:
         await journals.fill(db, seed, 40)
         code = await db.write("set up", lambda tx: backup.set_up_recovery(tx, IDS))
@@ -72,8 +72,8 @@ async def test_what_was_backed_up_comes_back_whole_and_opens_a_new_line(tmp_path
         assert await db.read("why", lambda c: backup.line_reason(c, "m", "d")) == "restored"
 
         def opened(tx: object) -> None:
-            journals.line_opened(tx, bytes(range(32, 48)), "restored")  # type: ignore[arg-type]
-            backup.line_opened(tx, "m", "d")  # type: ignore[arg-type]
+            journals.line_opened(tx, bytes(range(32, 48)), "restored")  # type: ignore[arg-type]  # a transaction of the tests
+            backup.line_opened(tx, "m", "d")  # type: ignore[arg-type]  # a transaction of the tests
 
         await db.write("open", opened)
         assert await db.read("why", lambda c: backup.line_reason(c, "m", "d")) is None
@@ -186,7 +186,7 @@ async def test_what_was_erased_since_the_backup_is_erased_again(tmp_path: Path) 
         )
         in_archive = await db.read_apart("old", lambda _: archived_document(tmp_path / "data" / "archive"))
         for id_ in (in_database, in_archive):
-            await db.write("erase", lambda tx, id_=id_: journal.append(tx, documents.erasure(id_, "asked", "hub")))  # type: ignore[misc]
+            await db.write("erase", lambda tx, id_=id_: journal.append(tx, documents.erasure(id_, "asked", "hub")))  # type: ignore[misc]  # a default in a lambda
         assert await documents.forget_bytes(db, [in_archive], tmp_path / "data" / "archive")
     await confirm_all(tmp_path)
     restored = backup.restore(made.path, TENANT, tmp_path / "data")
@@ -236,7 +236,7 @@ async def test_trading_goes_on_while_a_backup_is_made(open_db: Database, tmp_pat
         rng, sold = random.Random(1), 0
         while not making.done():
             sale = journals.cash_sale(journals.any_id(rng))
-            await open_db.write("sale", lambda tx, sale=sale: journal.append(tx, sale))  # type: ignore[misc]
+            await open_db.write("sale", lambda tx, sale=sale: journal.append(tx, sale))  # type: ignore[misc]  # a default in a lambda
             sold += 1
     made = await making
     assert sold > 0

@@ -353,9 +353,9 @@ async def test_the_hook_of_aiosqlite_that_the_store_rests_on(tmp_path: Path) -> 
         where.append(threading.current_thread())
         return int(raw.execute("SELECT 7").fetchone()[0])
 
-    assert await connection._execute(fn, connection._conn) == 7  # type: ignore[no-untyped-call]
+    assert await connection._execute(fn, connection._conn) == 7  # type: ignore[no-untyped-call]  # aiosqlite leaves it untyped
     with pytest.raises(ZeroDivisionError):
-        await connection._execute(lambda: 1 // 0)  # type: ignore[no-untyped-call]
+        await connection._execute(lambda: 1 // 0)  # type: ignore[no-untyped-call]  # aiosqlite leaves it untyped
     assert where[0] is not threading.main_thread()
     await connection.close()
 
