@@ -37,7 +37,7 @@ from hubd.services.devices import NewDevice
 from hubd.services.pins import ThreadedScrypt
 from hubd.store.backup import Contents
 from hubd.store.space import SpaceGuard
-from hubd.supervisor import FOREVER, RestartPolicy, Supervisor
+from hubd.supervisor import FOREVER, RestartPolicy, Supervisor, WorkerState
 from local_api.announce import Announcement, Announcer, Heard
 from local_api.app import create_api
 from local_api.context import HubFacts
@@ -60,6 +60,10 @@ DIALOGUES_FINISH_S = 20.0
 """How long a stop waits for terminals that are in the middle of a payment; what is left is unknown and asked about."""
 SPACE_CHECK_S = 5.0
 CLOCK_CHECK_S = 10.0
+HEALTH_CHECK_S = 5.0
+SYNC_PROBLEMS = ("sync.proof_mismatch", "sync.too_old", "hub.replaced")
+CERTIFICATE_WARNS_DAYS = 30
+"""A leaf is remade long before; one that is so near its end could not be remade."""
 ADDRESS_CHECK_S = 15.0
 LOOPBACK = "127.0.0.1"
 HUB_KEY = "hub.key"
@@ -271,6 +275,7 @@ class _Parts:
         https_port, http_port = await self._open_doors(sync, enrolment, backups)
         hub.supervisor.start("addresses", partial(self._watch_addresses, https_port), FOREVER)
         hub.supervisor.start("clock", self._watch_clock, FOREVER)
+        hub.supervisor.start("health", partial(self._watch_health, sync), FOREVER)
         if config.discovery.mdns:
             hub.supervisor.start("announce", self._announcer(https_port).run, FOREVER)
         hub.supervisor.start("problems", services.overview.watch, FOREVER)
@@ -335,7 +340,7 @@ class _Parts:
             enrol=partial(_enrol, enrolment, sync) if sync else None,
             backups=backups,
         )
-        api = create_api(services, facts, make_pages(services, facts, self._measure_now))
+        api = create_api(services, facts, make_pages(services, facts, self._measure_now, enrolment.statement_address))
         tls = await asyncio.to_thread(self.certificates.context, addresses)
         self.doors.add(supervisor, Door("https", api.app(Listener.TLS), https, tls))
         self.doors.add(supervisor, Door("loopback", api.app(Listener.LOOPBACK), loopback))
@@ -350,6 +355,20 @@ class _Parts:
     def _measure_now(self) -> None:
         if self.connectivity is not None:
             self.connectivity.measure_now()
+
+    async def _watch_health(self, sync: CloudSync | None) -> None:
+        """What the parts say of themselves becomes problems that people see."""
+        problems = self.hub.services.problems
+        while True:
+            said = {code for code, _ in sync.status.problems} if sync else set[str]()
+            for code in SYNC_PROBLEMS:
+                problems.set(code in said, code)
+            for worker in self.hub.supervisor:
+                failing = worker.state in {WorkerState.WAITING, WorkerState.GAVE_UP} and worker.restarts > 1
+                problems.set(failing, "worker.failing", worker.name, name=worker.name)
+            days = await asyncio.to_thread(self.certificates.days_left)
+            problems.set(days < CERTIFICATE_WARNS_DAYS, "certificate.expires", days=days)
+            await self.runtime.clock.sleep(HEALTH_CHECK_S)
 
     async def _watch_clock(self) -> None:
         """Learn of a witness, and note once that the clock is right from here on (nothing is rewritten)."""

@@ -203,6 +203,11 @@ class CertificateStore:
         """Let a context that is in use show the present leaf in the handshakes to come."""
         context.load_cert_chain(self._folder / "leaf.pem", self._folder / "leaf.key")
 
+    def days_left(self) -> int:
+        """Days until the present leaf ends, by the clock of this moment; never below 0."""
+        leaf = x509.load_pem_x509_certificate((self._folder / "leaf.pem").read_bytes())
+        return max(0, (leaf.not_valid_after_utc - self._now()).days)
+
     def renew(self, addresses: Sequence[str]) -> bool:
         """Make a new leaf if addresses or the clock's trust have changed, or the old one ends soon; True if so."""
         names = names_of(self._hub_id, addresses)

@@ -153,6 +153,10 @@ class Enrolment:
             password=credentials.password,
         )
 
+    def statement_address(self, statement_id: str) -> str:
+        """Where people find the cloud's copy of a statement; empty while the hub is not enrolled."""
+        return f"{self._kept.cloud}/statements/{statement_id}" if self._kept else ""
+
     async def broker(self) -> BrokerPlace | None:
         """Where the broker is, as enrolment told."""
         kept = await self._load()
