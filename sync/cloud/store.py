@@ -160,7 +160,8 @@ class SqliteCloudStorage:
 
     def add_code(self, code_sha256: bytes, code: CodeRow, uses: int, expires_us: int) -> None:
         self._db.execute(
-            "INSERT INTO codes VALUES (?, ?, ?, ?, ?, ?)",
+            # A cloud that is started again with the same code does not fill it up again: a code serves once.
+            "INSERT INTO codes VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT(code_sha256) DO NOTHING",
             (code_sha256, code.tenant, code.store, json.dumps(code.locations), uses, expires_us),
         )
 
