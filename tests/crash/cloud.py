@@ -73,9 +73,16 @@ async def open_cloud(folder: Path) -> AsyncIterator[Cloud]:
     certificate = make_server_certificate(data)
     async with Broker() as broker, LinkProxy(broker.host, broker.port) as link:
         port = free_port()
-        options = ("--data", data, "--broker", f"{broker.host}:{broker.port}", "--http-port", str(port))
+        options: tuple[str | Path, ...] = (
+            "--data",
+            data,
+            "--broker",
+            f"{broker.host}:{broker.port}",
+            "--http-port",
+            str(port),
+        )
         tls = ("--tls-certificate", certificate.certificate, "--tls-key", certificate.key)
-        program = [sys.executable, "-m", "sync.cloud", *options, *tls, "--code", CODE]
+        program: list[str | Path] = [sys.executable, "-m", "sync.cloud", "--data", data, *where, *tls, "--code", CODE]
         process = Child(program, cwd=ROOT)
         try:
             cloud = Cloud(data, link, process, port, certificate)
@@ -101,6 +108,6 @@ async def all_confirmed(store: Store, timeout_s: float = STEP_TIMEOUT_S) -> None
 
     async def confirmed() -> bool:
         shown: dict[str, Any] = await store.ask("GET", "/v1/sync")
-        return bool(shown["enrolled"] and shown["confirmed_seq"] == shown["head_seq"])
+        return bool(shown["link"]["enrolled"] and shown["confirmed_seq"] == shown["head"]["seq"])
 
     await wait_until(confirmed, timeout_s, "the cloud's confirmation")

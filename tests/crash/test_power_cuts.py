@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random  # noqa: TID251 - the seed is printed, and the cut is the only thing it decides
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -24,7 +25,7 @@ from tests.rigs.process import wait_until
 pytestmark = pytest.mark.timeout(14_000 if os.environ.get("HUBD_SOAK") else 170)
 
 CUTS = 60 if os.environ.get("HUBD_SOAK") else 3
-CONTROL_CUTS = 5 if os.environ.get("HUBD_SOAK") else 2
+CONTROL_CUTS = 5
 DISK_BYTES = 96 << 20
 KEPT: Sequence[Keep] = [keep for keep in get_args(Keep) if keep != "all"]
 ACKNOWLEDGED_FIRST = 6
@@ -132,10 +133,16 @@ async def test_a_power_cut_loses_nothing_that_a_till_had_heard() -> None:
 async def lost_answers(disk: PowerCutDisk, store: Store) -> int:
     """How many payments that a till had heard of are gone; all of them if the store cannot be read at all."""
     told = [sale for sale in store.sales.values() if sale.told]
+    copy = store.folder / "after-the-cut"
     try:
         async with powered(disk):
-            entries = read_books(store.database).entries
-    except (AssertionError, sqlite3.DatabaseError, Unmountable):
+            # Read elsewhere: a reader that fails must not keep the disk busy.
+            await asyncio.to_thread(shutil.copytree, store.data, copy)
+    except (shutil.Error, OSError, Unmountable):
+        return len(told)
+    try:
+        entries = read_books(copy / store.database.name).entries
+    except (AssertionError, sqlite3.DatabaseError):
         return len(told)
     return sum(entries.get(sale.told[0].seq, ("", ""))[1] != sale.told[0].hash for sale in told)
 
@@ -159,4 +166,6 @@ async def test_the_control_that_never_syncs_loses_what_tills_had_heard() -> None
             forget_later(store, cut)
             lost += await lost_answers(disk, store)
             await opening.__aexit__(None, None, None)
+        if lost:
+            break  # one loss convicts; a cut right after a flush of the file system may find nothing
     assert lost > 0, "the rig cannot tell a store that never syncs from ours"
