@@ -201,13 +201,19 @@ def _note_terminal(problems: Problems, name: str, device_id: str, status: Termin
     problems.set(status.state is DeviceState.FAULTY, "device.faulty", device_id, name=name, reason=status.problem)
 
 
-async def _go_on_in_the_right_line(world: World, db: Database) -> None:
-    """Open the line that this start needs, before anything else is written, and remember where it was opened."""
+async def _go_on_in_the_right_line(world: World, db: Database) -> bool:
+    """Open the line that this start needs, before anything else is written, and remember where it was opened.
+
+    Returns whether it is a further line: then what this database knows need not be the last that was true.
+    """
     ids = (world.machine_id, world.disk_id)
     found = await db.read("line.reason", lambda connection: backup.line_reason(connection, *ids))
     reason = world.line_reason or (LineReason(found) if found else None)
-    await ensure_line(db, world.signer, world.runtime, reason)
-    await db.write("line.opened_here", lambda tx: backup.line_opened(tx, *ids))
+    opened = await ensure_line(db, world.signer, world.runtime, reason)
+    # Nothing is written that is there already: a hub whose disk is full must come up and say so.
+    if opened is not None or not await db.read("line.of_here", lambda c: backup.is_line_of(c, *ids)):
+        await db.write("line.opened_here", lambda tx: backup.line_opened(tx, *ids))
+    return opened is not None and reason is not None
 
 
 async def _check_store(world: World, services: Services, supervisor: Supervisor) -> None:
@@ -240,7 +246,7 @@ async def trading_hub(world: World) -> AsyncIterator[Hub]:
     cancelled (nothing was sent) or unknown (and asked about), flushes that did not end are held again.
     """
     async with open_database(world.database, world.runtime, world.open_thread) as db:
-        await _go_on_in_the_right_line(world, db)
+        restored = await _go_on_in_the_right_line(world, db)
         async with supervision(world.runtime) as supervisor, Jobs() as jobs:
             services = _compose(world, db, supervisor, jobs)
             supervisor.start("feed", services.feed.run, FOREVER)
@@ -249,7 +255,7 @@ async def trading_hub(world: World) -> AsyncIterator[Hub]:
             await services.outages.load()
             await services.flusher.resume()
             await services.devices.start()
-            await services.dialogues.resume()
+            await services.dialogues.resume(restored=restored)
             try:
                 yield Hub(services, supervisor)
             finally:

@@ -40,6 +40,7 @@ from hubd.services.outcomes import record_outcome, record_reversal, record_start
 from hubd.services.terminals import Attached, Terminals
 from hubd.store import journal, payments
 from hubd.store.db import Database
+from hubd.store.tx import Tx
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,10 @@ class Dialogues:
         self._runtime = runtime
         self._terminals = terminals
         self._jobs = jobs
+        self._reversals_unknown: dict[str, None] = {}
         self.offline_allowed: Callable[[], bool] = lambda: True
+        self.stored: Callable[[], None] = lambda: None
+        """Called when a terminal has taken custody of a payment: it may have to be sent at once."""
 
     def make_document(self, klass: str, content: bytes) -> Document:
         """A document with a fresh id and salt."""
@@ -85,17 +89,29 @@ class Dialogues:
         return self._jobs.start(f"enquiry:{payment.id}", self._resolve(payment))
 
     def start_reversal(self, payment: Payment) -> None:
-        """Begin the reversal of a payment whose request to reverse is on disk."""
+        """Begin the reversal of a payment whose request to reverse has just been written. Once only."""
         self._jobs.start(f"reversal:{payment.id}", self._reverse(payment))
 
-    async def resume(self) -> None:
-        """After a start: what was being done when the hub stopped. Called once, before new payments are taken."""
+    def start_reversal_enquiry(self, payment: Payment) -> bool:
+        """Ask what became of a reversal that may have been sent; it is never sent again by itself."""
+        return self._jobs.start(f"reversal:{payment.id}", self._resolve_reversal(payment))
+
+    async def resume(self, *, restored: bool = False) -> None:
+        """After a start: what was being done when the hub stopped. Called once, before new payments are taken.
+
+        `restored` says that these are not the last moments that this hub has lived: what had not begun then may have
+        happened since.
+        """
         for payment in await self._db.read("dialogue.running", payments.running):
             if payment.state is PaymentState.REQUESTED:
-                # `payment.started` is written before the authorisation leaves, so nothing was sent for this one.
-                await self._record(payment.id, NotStarted("hub_restarted"))
+                # `payment.started` is written before the authorisation leaves, so nothing was sent for this one,
+                # unless the entry that said so is among what a restore has forgotten.
+                outcome = Unknown("hub_restored") if restored else NotStarted("hub_restarted")
+                await self._record(payment.id, outcome)
             elif payment.state is PaymentState.IN_PROGRESS:
                 await self._record(payment.id, Unknown("hub_restarted"))
+            elif payment.state is PaymentState.REVERSAL_PENDING:
+                self.start_reversal_enquiry(payment)
         for payment in await self._db.read("dialogue.unknown", payments.unknown):
             self.start_enquiry(payment)
 
@@ -139,11 +155,17 @@ class Dialogues:
 
     async def _record(self, payment_id: str, outcome: Outcome) -> Payment:
         """Write a verdict, for as long as it takes: it happened, so it must get on disk."""
+        after = await self._write_verdict(
+            payment_id, lambda tx: record_outcome(tx, payment_id, outcome, self.make_document)
+        )
+        if after.state is PaymentState.STORED:
+            self.stored()
+        return after
+
+    async def _write_verdict(self, payment_id: str, record: Callable[[Tx], Payment]) -> Payment:
         while True:
             try:
-                return await self._db.write(
-                    "payment.outcome", lambda tx: record_outcome(tx, payment_id, outcome, self.make_document)
-                )
+                return await self._db.write("payment.outcome", record)
             except StoreError as exc:
                 if exc.code == "store.closed":
                     raise
@@ -156,6 +178,9 @@ class Dialogues:
         for payment in unknown:
             if payment.terminal == attached.id:
                 await self._ask(attached, payment)
+        for payment in await self._db.read("dialogue.running", payments.running):
+            if payment.terminal == attached.id and payment.id in self._reversals_unknown:
+                await self._ask_about_reversal(attached, payment)
 
     async def _ask(self, attached: Attached, payment: Payment) -> Enquiry:
         request = EnquiryRequest(payment.id, payment.money, payment.baseline)
@@ -231,17 +256,62 @@ class Dialogues:
 
     async def _reverse(self, payment: Payment) -> None:
         attached = self._terminals.get(payment.terminal or "")
-        outcome: Outcome = NotStarted("terminal_unreachable")
-        if attached is not None:
-            async with attached.lock:
-                attached.payment_id = payment.id
-                try:
-                    request = ReverseRequest(payment.id, payment.money, str(payment.evidence.get("receipt_number", "")))
-                    outcome = await attached.terminal.reverse(request, lambda progress: self._show(attached, progress))
-                finally:
-                    attached.payment_id, attached.progress = "", None
-                    self._terminals.changed(attached.id)
-        await self._db.write("payment.reversal", lambda tx: record_reversal(tx, payment.id, outcome))
+        if attached is None:
+            await self._record_reversal(payment.id, NotStarted("terminal_unreachable"))
+            return
+        async with attached.lock:
+            attached.payment_id = payment.id
+            try:
+                request = ReverseRequest(payment.id, payment.money, _receipt_of(payment))
+                outcome = await attached.terminal.reverse(request, lambda progress: self._show(attached, progress))
+                await self._record_reversal(payment.id, outcome)
+            finally:
+                attached.payment_id, attached.progress = "", None
+                self._terminals.changed(attached.id)
+        if isinstance(outcome, Unknown):
+            await self._resolve_reversal(payment)
+
+    async def _record_reversal(self, payment_id: str, outcome: Outcome) -> Payment:
+        return await self._write_verdict(payment_id, lambda tx: record_reversal(tx, payment_id, outcome))
+
+    async def _resolve_reversal(self, payment: Payment) -> None:
+        """Ask until the terminal has told whether it has reversed; then a person decides, as with a payment."""
+        self._reversals_unknown[payment.id] = None
+        inconclusive = asked = 0
+        try:
+            while inconclusive < INCONCLUSIVE_MAX:
+                attached = self._terminals.get(payment.terminal or "")
+                if attached is not None:
+                    async with attached.lock:
+                        answer = await self._ask_about_reversal(attached, payment)
+                    if answer is None or isinstance(answer, (Found, NotTaken)):
+                        return
+                    inconclusive += isinstance(answer, Inconclusive) and answer.reason != "silent"
+                pause = ENQUIRY_PAUSES_S[min(asked, len(ENQUIRY_PAUSES_S) - 1)]
+                asked += 1
+                await self._runtime.clock.sleep(pause)
+        finally:
+            self._reversals_unknown.pop(payment.id, None)
+
+    async def _ask_about_reversal(self, attached: Attached, payment: Payment) -> Enquiry | None:
+        """One enquiry, its verdict written; None when there is nothing to ask any more."""
+        now = await self._db.read("dialogue.payment", lambda c: payments.get(c, payment.id))
+        if now is None or now.state is not PaymentState.REVERSAL_PENDING or now.manual is not None:
+            return None
+        request = EnquiryRequest(payment.id, payment.money, "", wanted=_receipt_of(payment))
+        answer = await attached.terminal.enquire(request)
+        match answer:
+            case Found(outcome):
+                await self._record_reversal(payment.id, outcome)
+            case NotTaken():
+                await self._record_reversal(payment.id, NotStarted("not_reversed"))
+            case StillRunning() | Inconclusive():
+                pass
+        return answer
+
+
+def _receipt_of(payment: Payment) -> str:
+    return str(payment.evidence.get("receipt_number", ""))
 
 
 def cash_reversed() -> Outcome:

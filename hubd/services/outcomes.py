@@ -124,6 +124,11 @@ def record_reversal(tx: Tx, payment_id: str, outcome: Outcome) -> Payment:
             _append(
                 tx, payment, PaymentEvent.REVERSED, {"evidence": payment.evidence, "reversal": evidence_body(evidence)}
             )
+        case Declined(evidence, "already_reversed"):
+            # An earlier attempt of ours, or a person at the terminal, has undone it: the money is back.
+            _append(
+                tx, payment, PaymentEvent.REVERSED, {"evidence": payment.evidence, "reversal": evidence_body(evidence)}
+            )
         case Declined(_, reason) | Cancelled(_, reason) | NotStarted(reason):
             _append(tx, payment, PaymentEvent.REVERSAL_FAILED, {"reason": reason})
         case Stored() | Unknown():

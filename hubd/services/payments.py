@@ -188,12 +188,19 @@ class PaymentDesk:
         """Undo a payment in full, before settlement. Cash is reversed at once; a card by its terminal."""
         caller.need(Permission.PAYMENTS_REVERSE)
 
-        def work(tx: Tx) -> Payment:
+        def work(tx: Tx) -> tuple[Payment, bool]:
             payment = payments.get(tx.connection, payment_id)
             if payment is None:
                 raise _unknown_payment()
             if payment.state in {PaymentState.REVERSAL_PENDING, PaymentState.REVERSED}:
-                return payment
+                return payment, False
+            if payments.refunds_of(tx.connection, payment_id):
+                raise PaymentError(
+                    "already_refunded",
+                    "Money of this payment was given back already, so it cannot be undone as a whole.",
+                    remedy="Refund what is left of it.",
+                    retry=Retry.NEVER,
+                )
             if payment.state is PaymentState.STORED and payment.custody != "held":
                 raise PaymentError(
                     "too_late_to_reverse",
@@ -203,14 +210,16 @@ class PaymentDesk:
                 )
             append_event(tx, payment, PaymentEvent.REVERSAL_REQUESTED, caller.actor, {"reason": ""})
             if payment.tender is Tender.CASH:
-                return record_reversal(tx, payment_id, cash_reversed())
+                return record_reversal(tx, payment_id, cash_reversed()), False
             pending = payments.get(tx.connection, payment_id)
             assert pending is not None, "a row never disappears"
-            return pending
+            return pending, True
 
-        payment = await self._db.write("payment.reverse", work)
-        if payment.state is PaymentState.REVERSAL_PENDING:
+        payment, begin = await self._db.write("payment.reverse", work)
+        if begin:
             self._dialogues.start_reversal(payment)
+        elif payment.state is PaymentState.REVERSAL_PENDING and payment.manual is None:
+            self._dialogues.start_reversal_enquiry(payment)
         return payment
 
     async def resolve(self, payment_id: str, manual: ManualStatus, reason: str, caller: Caller) -> Payment:

@@ -200,7 +200,7 @@ def _card_refusal(
 ) -> tuple[str, dict[str, Any]]:
     """Policy first, because it says what would be allowed; then the terminal. Also what an accepted intent carries."""
     more: dict[str, Any] = {}
-    if outage.cards_offline and outage.outage_id is not None:
+    if outage.cards_offline:
         policy, version = policy_in_force(tx.connection, terminal.device_class, caller.location, tx.now_us())
         more["policy_version"] = version
         sale = Sale(request.money, request.method, by_manager=caller.may(Permission.PAYMENTS_OVERRIDE))
@@ -208,8 +208,9 @@ def _card_refusal(
         if isinstance(verdict, Refuse):
             more["refusal"] = {"params": dict(verdict.params), "would_allow": list(verdict.would_allow)}
             return verdict.code, more
-        first = payments.first_offline_us(tx.connection, outage.outage_id, terminal.chosen)
-        more["deadline_us"] = deadline_us(verdict, outage.started_at_us, first, tx.now_us())
+        # An outage that has just begun may not have its row yet (the disk is slow or full): the policy counts already.
+        first = payments.first_offline_us(tx.connection, outage.outage_id, terminal.chosen) if outage.outage_id else None
+        more["deadline_us"] = deadline_us(verdict, outage.started_at_us or tx.now_us(), first, tx.now_us())
     return terminal.refusal, more
 
 

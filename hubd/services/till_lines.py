@@ -103,6 +103,7 @@ class TillLines:
         self._db = db
         self._runtime = runtime
         self._signer = signer
+        self._started_at = db.head.seq
 
     def here(self) -> HubLine:
         """The present place, for the `Hub-Line` of an answer."""
@@ -116,14 +117,16 @@ class TillLines:
         """
         seen = HubLine.parse(header)
         head = self._db.head
-        if seen.line == head.line and seen.seq <= head.seq:
+        # What this start has written cannot have been seen in another one: then two entries have had this place.
+        twice = seen.start != self._runtime.start_id and seen.seq > self._started_at
+        if seen.line == head.line and seen.seq <= head.seq and not twice:
             return  # the present line, not beyond the head: nothing was forgotten (the everyday case)
-        if await self._db.read("till.in_chain", lambda c: rows.in_chain(c, seen.line, seen.seq)):
+        if not twice and await self._db.read("till.in_chain", lambda c: rows.in_chain(c, seen.line, seen.seq)):
             return
         line = self._runtime.ids.token_bytes(LINE_BYTES)
 
         def work(tx: Tx) -> None:
-            if rows.in_chain(tx.connection, seen.line, seen.seq):
+            if not twice and rows.in_chain(tx.connection, seen.line, seen.seq):
                 return
             # One new line is enough for all tills that remember what this hub forgot.
             if not rows.opened_since_restore(tx.connection, seen.line, seen.seq):

@@ -461,6 +461,12 @@ def line_reason(connection: sqlite3.Connection, machine_id: str, disk_id: str) -
     return "replaced" if any(now != then for now, then in known) else None
 
 
+def is_line_of(connection: sqlite3.Connection, machine_id: str, disk_id: str) -> bool:
+    """Whether `line_opened` has noted this place already."""
+    here = meta.get(connection, meta.MACHINE_ID) == machine_id and meta.get(connection, meta.DISK_ID) == disk_id
+    return here and meta.get(connection, meta.RESTORED) is None
+
+
 def line_opened(tx: Tx, machine_id: str, disk_id: str) -> None:
     """Remember where the line was opened, in the transaction that opens it or finds it as it was."""
     meta.put(tx, meta.MACHINE_ID, machine_id)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import traceback
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from os import cpu_count
@@ -54,7 +53,7 @@ def main() -> int:
         )
         if given.verbose:
             for error in result.errors:
-                traceback.print_exception(error)
+                print(error)
         sys.stdout.flush()
 
     if given.seeds == 1 or given.jobs == 1:

@@ -83,7 +83,9 @@ class Link:
         return ReferenceCloud(disk, self._keys, runtime, self.acquirer)
 
     def start(self) -> None:
-        """Serve from now on."""
+        """Serve from now on, if it does not do so."""
+        if self._serving is not None:
+            return
         self._serving = self.store.start(self.broker.run(), "cloud")
 
     async def kill(self, files: dict[str, bytes] | None = None) -> None:
@@ -96,7 +98,7 @@ class Link:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
-        await self.store.clock.sleep(self.dice.expovariate(1 / CLOUD_RESTART_S))
+        self._serving = None
         if files is not None:
             self.forgets = True
             for old in self.path.parent.iterdir():
@@ -104,6 +106,7 @@ class Link:
             for name, content in files.items():
                 (self.path.parent / name).write_bytes(content)
         self.broker.cloud = self._new_cloud()
+        await self.store.clock.sleep(self.dice.expovariate(1 / CLOUD_RESTART_S))
         self.start()
 
     def files(self) -> dict[str, bytes]:
@@ -166,6 +169,7 @@ class Link:
         """All is well and stays so."""
         self.faults = None
         self.come_back()
+        self.start()
 
     def away_for_s(self) -> float:
         """How long the present outage has lasted; of the last one, while it may not have been noticed as over."""

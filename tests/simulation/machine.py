@@ -116,6 +116,8 @@ class HubMachine:
         self.closing = False
         self.money_cut: CutPoint | None = None
         """The power goes when the next command that moves money leaves."""
+        self.forgets_in_silence = False
+        """Nothing told it so: until a till does, it believes that nothing was sent for what had not begun."""
         self._boot = b""
         self._files: dict[str, bytes] | None = None
         self._off_s = 0.0
@@ -383,6 +385,7 @@ class HubMachine:
         self._off_s = off_s
         self.line_reason = reason
         self.forgets = True
+        self.forgets_in_silence = reason is None
 
     async def close(self) -> None:
         """Stop in order."""

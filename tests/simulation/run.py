@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+import traceback
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ class Result:
     steps: int
     digest: str
     violation: Violation | None
-    errors: tuple[BaseException, ...]
+    errors: tuple[str, ...]
     sales: int
 
     def line(self, commit: str, command: str) -> str:
@@ -75,4 +76,5 @@ def simulate(
     store = stores[0]
     trace = store.trace
     sales = sum(len(till.sales) for till in store.tills)
-    return Result(seed, trace.steps, trace.digest, trace.violation, tuple(store.errors), sales)
+    errors = tuple("".join(traceback.format_exception(error)) for error in store.errors)
+    return Result(seed, trace.steps, trace.digest, trace.violation, errors, sales)

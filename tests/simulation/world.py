@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hubd.services.lines import LineReason
-from tests.simulation.checkers import Checks
+from tests.simulation.checkers import Checks, payments_in
 from tests.simulation.devices import TerminalBox
 from tests.simulation.disk import CutPoint
 from tests.simulation.faults import CallFaults, Options
@@ -22,6 +22,7 @@ from tests.simulation.workload import Manager, OrderMade, Sale, Till
 LOOK_EVERY_S = 240.0
 QUIET_S = 60.0
 DRAIN_MAX_S = 2400.0
+MOMENTS_MAX = 800
 
 
 class Store:
@@ -237,12 +238,27 @@ class Store:
             return
         await self.clock.sleep(dice.uniform(0.1, 0.6) * hours * 3600)
         await hub.until_up()
+        if dice.random() < 0.5:
+            await self._until_something_runs(hub)
         saved = hub.disk.files()
         self.trace.note(hub.name, "backup")
         await self.clock.sleep(dice.uniform(0.02, 0.3) * hours * 3600)
         await hub.until_up()
         reason = LineReason.RESTORED if dice.random() < faults.restore_is_announced else None
-        hub.restore(saved, reason, dice.uniform(5, 120))
+        offline = dice.random() < 0.6
+        if offline:
+            self.link.go_down(cloud_alone=False)
+        hub.restore(saved, reason, dice.uniform(5, 60))
+        if offline:
+            await self.clock.sleep(dice.uniform(60, 240))
+            self.link.come_back()
+
+    async def _until_something_runs(self, hub: HubMachine) -> None:
+        """The moment at which a copy is most wrong later: while a payment is on its way to a terminal."""
+        for _ in range(MOMENTS_MAX):
+            await self.clock.sleep(0.25)
+            if hub.is_up and any(row.state == "requested" for row in payments_in(hub.disk.path).values()):
+                return
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
