@@ -215,13 +215,21 @@ class Supervisor:
         try:
             await worker.run()
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if worker.is_stopping() or task is None or task.cancelling():
+            if self._asked_to_end(worker):
                 raise
-            return error  # raised by something inside that was cancelled, not by us: a failure like any other
+            return error  # a stray cancellation, from whatever side, is a failure like any other
         except Exception as error:  # noqa: BLE001 - the one broad except: judged, logged with its traceback, and acted on by the caller
             return error
         return None
+
+    def _asked_to_end(self, worker: Worker) -> bool:
+        """Whether a cancellation that arrived is ours; one that is not is taken back, so that the worker can go on."""
+        if worker.is_stopping() or self._stopping:
+            return True
+        task = asyncio.current_task()
+        while task is not None and task.cancelling():
+            task.uncancel()
+        return False
 
     def _give_up(self, worker: Worker, error: BaseException | None, failures: int) -> None:
         self._set(worker, WorkerState.GAVE_UP, error)
@@ -238,7 +246,11 @@ class Supervisor:
         else:
             log.debug("worker.failed_again", extra=fields)
         self._set(worker, WorkerState.WAITING, error, words=words, delay_s=delay_s, restarted=True)
-        await self._runtime.clock.sleep(delay_s)
+        try:
+            await self._runtime.clock.sleep(delay_s)
+        except asyncio.CancelledError:
+            if self._asked_to_end(worker):
+                raise  # else: the wait is over early, and the worker starts
 
     def _set(
         self,

@@ -164,6 +164,34 @@ def test_work_with_an_end_ends_and_endless_work_that_returns_starts_again() -> N
     assert states == {"once": WorkerState.DONE, "forever": WorkerState.WAITING}
 
 
+def test_a_worker_that_is_cancelled_by_somebody_else_is_logged_and_started_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begun: list[float] = []
+    seen: list[tuple[WorkerState, int]] = []
+
+    async def work() -> None:
+        begun.append(CLOCK.monotonic())
+        await for_ever()
+
+    async def body(supervisor: Supervisor) -> None:
+        worker = supervisor.start("x", work)
+        assert worker.task is not None
+        await CLOCK.sleep(1)
+        for _ in range(2):  # at work, and in the wait for its next start, which is half a second at least
+            worker.task.cancel()
+            await CLOCK.sleep(0.1)
+            seen.append((worker.status.state, worker.status.restarts))
+        assert worker.task.cancelling() == 0
+
+    supervised(body)
+    assert seen == [(WorkerState.WAITING, 1), (WorkerState.RUNNING, 1)]
+    assert len(begun) == 2
+    failed = [record for record in caplog.records if record.message == "worker.failed"]
+    assert failed
+    assert failed[0].__dict__["error"] == "CancelledError"
+
+
 def test_stopping_asks_first_and_cancels_when_the_time_is_over() -> None:
     events: list[str] = []
     asked = asyncio.Event()
