@@ -84,6 +84,10 @@ class Dialogues:
             attached.payment_id = attached.payment_id or payment.id
         self._jobs.start(f"payment:{payment.id}", self._pay(payment))
 
+    def pays(self, payment_id: str) -> bool:
+        """Whether the dialogue of this payment runs, or waits for its terminal."""
+        return self._jobs.is_running(f"payment:{payment_id}")
+
     def start_enquiry(self, payment: Payment) -> bool:
         """Ask about an unknown payment until there is an answer; False if that is running already."""
         return self._jobs.start(f"enquiry:{payment.id}", self._resolve(payment))
@@ -124,6 +128,8 @@ class Dialogues:
             async with attached.lock:
                 attached.payment_id = payment.id
                 outcome = await self._authorize(attached, payment)
+                if outcome is None:
+                    return
                 after = await self._record(payment.id, outcome)
         finally:
             if attached.payment_id == payment.id:
@@ -133,7 +139,8 @@ class Dialogues:
         if after.state is PaymentState.UNKNOWN:
             self.start_enquiry(after)
 
-    async def _authorize(self, attached: Attached, payment: Payment) -> Outcome:
+    async def _authorize(self, attached: Attached, payment: Payment) -> Outcome | None:
+        """The verdict of the terminal; None if the payment had moved on before anything was sent."""
         await self._ask_about_earlier(attached)
         try:
             baseline = await attached.terminal.baseline()
@@ -145,7 +152,7 @@ class Dialogues:
             # Nothing was sent. If the entry is there all the same, the verdict below is written on top of it.
             return NotStarted(exc.code)
         if started is None:
-            return NotStarted("cancelled_before_start")
+            return None
         request = AuthorizeRequest(payment.id, payment.money, self.offline_allowed())
         return await attached.terminal.authorize(request, lambda progress: self._show(attached, progress))
 
@@ -153,10 +160,13 @@ class Dialogues:
         attached.progress = progress
         self._terminals.changed(attached.id)
 
-    async def _record(self, payment_id: str, outcome: Outcome) -> Payment:
-        """Write a verdict, for as long as it takes: it happened, so it must get on disk."""
+    async def _record(self, payment_id: str, outcome: Outcome, terminal: str | None = None) -> Payment:
+        """Write a verdict, for as long as it takes: it happened, so it must get on disk.
+
+        `terminal` is the one that has told it, for a payment of which the terminal was not known.
+        """
         after = await self._write_verdict(
-            payment_id, lambda tx: record_outcome(tx, payment_id, outcome, self.make_document)
+            payment_id, lambda tx: record_outcome(tx, payment_id, outcome, self.make_document, terminal)
         )
         if after.state is PaymentState.STORED:
             self.stored()
@@ -191,7 +201,7 @@ class Dialogues:
             answer = Inconclusive("may_be_another_payment", answer.outcome.evidence)
         match answer:
             case Found(outcome):
-                await self._record(payment.id, outcome)
+                await self._record(payment.id, outcome, attached.id)
             case NotTaken() if payment.terminal:
                 await self._record(payment.id, Cancelled(Evidence(), "not_taken"))
             case NotTaken() | StillRunning() | Inconclusive():

@@ -17,7 +17,7 @@ from hubd.runtime import Runtime
 from hubd.services.jobs import Jobs
 from hubd.services.taking import mode_flags
 from hubd.services.terminals import READY, Attached, Terminals
-from hubd.store import journal, payments
+from hubd.store import journal, outages, payments
 from hubd.store.db import Database
 from hubd.store.tx import Tx
 
@@ -111,7 +111,11 @@ class Flusher:
                     CustodyEvent.FORWARDED: Custody.FORWARDED,
                     CustodyEvent.REQUEUED: Custody.HELD,
                 }[event]
-                body = now.entry_body(custody=custody.value, reason=reason)
+                more: dict[str, str | None] = {"custody": custody.value, "reason": reason}
+                if now.outage is None and (found := outages.covering(tx.connection, now.updated_at_us)):
+                    # The terminal noticed the outage before the hub did: the payment belongs to its statement.
+                    more["outage"] = found.id
+                body = now.entry_body(**more)
                 journal.append(tx, Draft(f"payment.{event}", now.id, "hub", body, flags=mode_flags(now.mode)))
 
         await self._db.write("flush.move", work)

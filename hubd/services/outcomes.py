@@ -7,11 +7,13 @@ from dataclasses import asdict
 from typing import Any
 
 from hubd.model.entry import Document, Draft
-from hubd.model.payment import ManualStatus, Payment, PaymentEvent, PaymentState
+from hubd.model.payment import ManualStatus, Method, Payment, PaymentEvent, PaymentState
+from hubd.model.policy import Accept, Elapsed, Refuse, Sale, deadline_us, decide
 from hubd.ports import Approved, Cancelled, Declined, Evidence, NotStarted, Outcome, Stored, Unknown
 from hubd.services.lines import next_number
+from hubd.services.settings import policy_in_force
 from hubd.services.taking import RECEIPTS, mode_flags, settle_order
-from hubd.store import journal, payments
+from hubd.store import devices, journal, outages, payments
 from hubd.store.tx import Tx
 
 RECEIPT_LAW = "FR LPF L102 B"
@@ -42,14 +44,19 @@ def record_started(tx: Tx, payment_id: str, baseline: str) -> Payment | None:
     return payments.get(tx.connection, payment_id)
 
 
-def record_outcome(tx: Tx, payment_id: str, outcome: Outcome, make_document: MakeDocument) -> Payment:
+def record_outcome(
+    tx: Tx, payment_id: str, outcome: Outcome, make_document: MakeDocument, terminal: str | None = None
+) -> Payment:
     """Append the verdict of a dialogue or an enquiry, and what follows from it for the order.
 
     A verdict on a payment that has one already is not applied twice; one that contradicts it makes a conflict.
+    `terminal` told it; a payment of which no terminal was known belongs to it from then on.
     """
     payment = payments.get(tx.connection, payment_id)
     assert payment is not None, "a verdict belongs to a payment that has a row"
     event, more, evidence = _event_of(tx, payment, outcome)
+    if payment.terminal is None and terminal is not None:
+        more["terminal"] = terminal
     waiting = payment.state in {PaymentState.REQUESTED, PaymentState.IN_PROGRESS, PaymentState.UNKNOWN}
     if not waiting:
         if not _agrees(payment.state, event):
@@ -75,7 +82,7 @@ def _event_of(tx: Tx, payment: Payment, outcome: Outcome) -> tuple[PaymentEvent,
             return PaymentEvent.APPROVED, _with_number(tx, payment, evidence), evidence
         case Stored(evidence):
             more = _with_number(tx, payment, evidence)
-            return PaymentEvent.STORED, more | {"custody": "held", "deadline_us": payment.deadline_us}, evidence
+            return PaymentEvent.STORED, more | _in_custody(tx, payment, evidence, more["evidence"]), evidence
         case Declined(evidence, reason):
             return PaymentEvent.DECLINED, {"evidence": evidence_body(evidence), "reason": reason}, evidence
         case Cancelled(evidence, reason):
@@ -91,6 +98,32 @@ def _with_number(tx: Tx, payment: Payment, evidence: Evidence) -> dict[str, Any]
     more: dict[str, Any] = {"evidence": evidence_body(evidence), "reason": ""}
     if payment.counter is None:
         more["series"], more["counter"] = next_number(tx, payment.till or "hub", RECEIPTS)
+    return more
+
+
+def _in_custody(tx: Tx, payment: Payment, evidence: Evidence, told: dict[str, Any]) -> dict[str, Any]:
+    """Outage, deadline and policy of a stored payment, judged when the terminal says that it keeps it.
+
+    The decision before the terminal was touched knew of no outage if the line broke in that very moment: the terminal
+    notices first. What the policy would have refused is marked, because the money is in the terminal all the same.
+    """
+    device = devices.get(tx.connection, payment.terminal or "")
+    device_class = (device.device_class if device else "") or "terminal"
+    policy, version = policy_in_force(tx.connection, device_class, payment.location, tx.now_us())
+    outage = outages.get(tx.connection, payment.outage) if payment.outage else outages.current(tx.connection)
+    more: dict[str, Any] = {"custody": "held", "outage": outage.id if outage else payment.outage}
+    more["deadline_us"] = payment.deadline_us
+    if payment.deadline_us is None:
+        rule = Accept(policy.upload_anchor, policy.upload_within_s)
+        first = payments.first_offline_us(tx.connection, outage.id, payment.terminal) if outage else None
+        started = outage.started_at_us if outage else payment.requested_at_us
+        more["deadline_us"] = deadline_us(rule, started, first, tx.now_us())
+    if payment.policy_version is None:
+        more["policy_version"] = version
+        method = Method.CONTACTLESS if evidence.technology == "contactless" else payment.method
+        verdict = decide(policy, Sale(payment.money, method, by_manager=False), Elapsed(0, 0))
+        if isinstance(verdict, Refuse):
+            told["outside_policy"] = verdict.code
     return more
 
 

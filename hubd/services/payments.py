@@ -92,7 +92,11 @@ class PaymentDesk:
         caller.need(Permission.PAYMENTS_TAKE)
         outage = self._outage()
         card = request.tender is Tender.CARD
-        terminal = self._terminals.choose(caller.device, caller.location, request.terminal if card else None)
+        wanted = request.terminal if card else None
+        terminal = self._terminals.choose(caller.device, caller.location, wanted, request.id)
+        if card and terminal.chosen is not None and not terminal.refusal:
+            # Before anything is awaited, so that a sale at the same moment sees it busy and takes another one.
+            self._terminals.reserve(terminal.chosen, request.id)
         reason = None
         if request.override_reason is not None:
             reason = self._dialogues.make_document("override_reason", request.override_reason.encode("utf-8"))
@@ -109,12 +113,16 @@ class PaymentDesk:
             self._tills.remember(tx, caller)
             return taken
 
-        taken = await self._db.write("payment.take", work)
-        if taken.created:
+        try:
+            taken = await self._db.write("payment.take", work)
             if taken.payment.state is PaymentState.REQUESTED:
+                # Also for a repeat: the commit that created it may have looked failed, and nobody began the dialogue.
                 self._dialogues.start_payment(taken.payment)
-            elif taken.payment.state is PaymentState.UNKNOWN:
+            elif taken.created and taken.payment.state is PaymentState.UNKNOWN:
                 self._dialogues.start_enquiry(taken.payment)
+        finally:
+            if not self._dialogues.pays(request.id):
+                self._terminals.release(request.id)
         return taken
 
     async def get(self, payment_id: str) -> Payment:
@@ -160,7 +168,8 @@ class PaymentDesk:
         payment = await self._db.write("payment.cancel", work)
         if payment.state is PaymentState.IN_PROGRESS:
             attached = self._terminals.get(payment.terminal or "")
-            if attached is None or not await attached.terminal.abort():
+            # Only its own dialogue: the terminal may be working on the next customer's payment by now.
+            if attached is None or attached.payment_id != payment_id or not await attached.terminal.abort():
                 raise PaymentError(
                     "cancel_not_possible",
                     "The terminal cannot be told to stop now.",
@@ -265,6 +274,8 @@ class PaymentDesk:
         """Give cash back for a payment, as a payment of its own that points to the original."""
         caller.need(Permission.PAYMENTS_REFUND)
         room = self._room_for_sales()
+        said = request.reason.strip().encode("utf-8")
+        reasons = (self._dialogues.make_document("refund_reason", said),) if said else ()
 
         def work(tx: Tx) -> Taken:
             existing = payments.get(tx.connection, request.id)
@@ -300,8 +311,10 @@ class PaymentDesk:
                 terminal=None,
                 tip=0,
             )
-            draft = Draft("payment.recorded", request.id, caller.actor, body, flags=mode_flags(original.mode))
-            journal.append(tx, draft)
+            flags = mode_flags(original.mode)
+            journal.append(
+                tx, Draft("payment.recorded", request.id, caller.actor, body, flags=flags, documents=reasons)
+            )
             payment = payments.get(tx.connection, request.id)
             assert payment is not None, "the projection has just written it"
             return Taken(payment, payment.accepted, created=True)

@@ -209,13 +209,19 @@ def _card_refusal(
             more["refusal"] = {"params": dict(verdict.params), "would_allow": list(verdict.would_allow)}
             return verdict.code, more
         # An outage that has just begun may not have its row yet (the disk is slow or full): the policy counts already.
-        first = payments.first_offline_us(tx.connection, outage.outage_id, terminal.chosen) if outage.outage_id else None
+        first = (
+            payments.first_offline_us(tx.connection, outage.outage_id, terminal.chosen) if outage.outage_id else None
+        )
         more["deadline_us"] = deadline_us(verdict, outage.started_at_us or tx.now_us(), first, tx.now_us())
     return terminal.refusal, more
 
 
 def _body(tx: Tx, request: TakePayment, caller: Caller, terminal: TerminalView, outage: OutageView) -> dict[str, Any]:
-    zone, day = _calendar(tx, caller.location)
+    zone, day, currency = _calendar(tx, caller.location)
+    if request.amount.currency != currency:
+        raise InvalidValueError(
+            "currency_not_here", f"This shop sells in {currency}.", remedy="Send amounts in the shop's currency."
+        )
     return {
         "amount": request.amount.amount_minor,
         "attempt": caller.attempt,
@@ -247,17 +253,18 @@ def _body(tx: Tx, request: TakePayment, caller: Caller, terminal: TerminalView, 
     }
 
 
-def _calendar(tx: Tx, location_id: str) -> tuple[str, str]:
-    """Zone and business date of a location at this moment; read once for all sales of a group."""
+def _calendar(tx: Tx, location_id: str) -> tuple[str, str, str]:
+    """Zone, business date and currency of a location at this moment; read once for all sales of a group."""
     known = tx.memo.get(("calendar", location_id))
     if known is None:
         location = people.location(tx.connection, location_id)
         if location is None:
             raise NotFoundError("location_unknown", "The location is not known.", remedy="Set the hub up first.")
-        known = location.zone, effective(tx.connection, "day.starts_at_minute", tx.now_us()).value
+        starts = effective(tx.connection, "day.starts_at_minute", tx.now_us()).value
+        known = location.zone, starts, location.currency
         tx.memo["calendar", location_id] = known
-    zone, starts = known
-    return zone, business_date(tx.now_us(), zone, starts)
+    zone, starts, currency = known
+    return zone, business_date(tx.now_us(), zone, starts), currency
 
 
 def _append(tx: Tx, kind: str, request: TakePayment, caller: Caller, body: Mapping[str, Any]) -> Taken:

@@ -69,24 +69,36 @@ class Terminals:
         for watcher in self._watchers:
             watcher(terminal_id)
 
-    def choose(self, till: str, location: str, wanted: str | None) -> TerminalView:
+    def reserve(self, terminal_id: str, payment_id: str) -> None:
+        """Keep a free terminal for a payment that is about to be written; nothing happens if it is taken."""
+        attached = self._attached.get(terminal_id)
+        if attached is not None and not attached.payment_id:
+            attached.payment_id = payment_id
+
+    def release(self, payment_id: str) -> None:
+        """Give back what was kept for a payment that has not become a dialogue."""
+        for attached in self._attached.values():
+            if attached.payment_id == payment_id:
+                attached.payment_id = ""
+
+    def choose(self, till: str, location: str, wanted: str | None, payment_id: str = "") -> TerminalView:
         """The terminal for a payment: the one asked for, else the till's own, else a free one of the location."""
         if wanted is not None:
             chosen = self._attached.get(wanted)
-            return self._view(chosen) if chosen else TerminalView(wanted, "no_terminal")
+            return self._view(chosen, payment_id) if chosen else TerminalView(wanted, "no_terminal")
         here = [one for one in self.all() if one.location == location]
         own = [one for one in here if one.role == f"till:{till}"]
         shared = [one for one in here if not one.role]
         candidates = own or shared
         if not candidates:
             return TerminalView(None, "no_terminal")
-        usable = [one for one in candidates if not self._view(one).refusal]
-        return self._view((usable or candidates)[0])
+        usable = [one for one in candidates if not self._view(one, payment_id).refusal]
+        return self._view((usable or candidates)[0], payment_id)
 
-    def _view(self, one: Attached) -> TerminalView:
+    def _view(self, one: Attached, payment_id: str) -> TerminalView:
         refusal = ""
         if one.terminal.status.state not in READY:
             refusal = "terminal_unreachable"
-        elif one.payment_id:
+        elif one.payment_id not in {"", payment_id}:
             refusal = "terminal_busy"
         return TerminalView(one.id, refusal, one.device_class)

@@ -58,6 +58,16 @@ def current(connection: sqlite3.Connection) -> Outage | None:
     return Outage(*row) if row else None
 
 
+def covering(connection: sqlite3.Connection, at_us: int) -> Outage | None:
+    """The newest outage that had begun by this moment and had not ended."""
+    row = connection.execute(
+        f"{_SELECT} WHERE started_at_us <= ? AND (ended_at_us IS NULL OR ended_at_us >= ?)"
+        " ORDER BY opened_seq DESC LIMIT 1",
+        (at_us, at_us),
+    ).fetchone()
+    return Outage(*row) if row else None
+
+
 def page(connection: sqlite3.Connection, before_seq: int | None = None, limit: int = 50) -> list[Outage]:
     """Newest first, opened below `before_seq`."""
     rows = connection.execute(

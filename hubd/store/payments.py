@@ -358,6 +358,7 @@ def _moved(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
         state=state,
         reason=body.get("reason", ""),
         outage=body.get("outage", before.outage),
+        policy_version=body.get("policy_version", before.policy_version),
         terminal=body.get("terminal", before.terminal),
         series=body.get("series", before.series),
         counter=body.get("counter", before.counter),
@@ -382,7 +383,12 @@ def _custody_moved(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
     assert before.custody is not None, f"{entry.kind} of a payment that nobody holds"
     custody = next_custody(before.custody, CustodyEvent(entry.kind.partition(".")[2]))
     after = replace(
-        before, last_seq=entry.seq, updated_at_us=entry.head.at_us, custody=custody, reason=body.get("reason", "")
+        before,
+        last_seq=entry.seq,
+        updated_at_us=entry.head.at_us,
+        custody=custody,
+        reason=body.get("reason", ""),
+        outage=body.get("outage") or before.outage,
     )
     _update(tx, before, after)
 

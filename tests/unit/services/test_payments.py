@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -155,3 +156,41 @@ async def test_an_unreachable_terminal_refuses_and_charges_nothing(tmp_path: Pat
     async with shop(tmp_path) as opened:
         nobody = await opened.take(1000)
         assert (nobody.payment.state, nobody.payment.reason) == (PaymentState.REFUSED, "no_terminal")
+
+
+async def test_sales_at_the_same_moment_take_different_terminals(tmp_path: Path) -> None:
+    counter = Terminals(shop_runtime())
+    simulators = [counter.add(f"tcp://terminal-{number}", SimulatorOptions(think_s=0.2)) for number in (1, 2)]
+    async with shop(tmp_path, counter) as opened:
+        for number in (1, 2):
+            await opened.add_terminal(f"tcp://terminal-{number}")
+        taken = await asyncio.gather(*(opened.take(1000 + 100 * number) for number in range(4)))
+        states = sorted((one.payment.state, one.payment.reason) for one in taken)
+        assert states == [("refused", "terminal_busy")] * 2 + [("requested", "")] * 2
+        for one in taken:
+            if one.payment.state is PaymentState.REQUESTED:
+                await opened.until(one.payment.id, "approved")
+        assert [len(simulator.ledger.transactions) for simulator in simulators] == [1, 1]
+        again = await opened.take(1500)
+        assert again.payment.state is PaymentState.REQUESTED, "a reservation ends with its payment"
+        await opened.until(again.payment.id, "approved")
+
+
+async def test_another_currency_than_the_shops_is_refused(tmp_path: Path) -> None:
+    async with shop(tmp_path) as opened:
+        request = replace(opened.request(100, tender=Tender.CASH), amount=Money(100, "JPY"))
+        with pytest.raises(HubError, match="currency_not_here"):
+            await opened.services.payments.take(request, till())
+
+
+async def test_what_a_terminal_stores_before_the_hub_notices_has_a_deadline_and_is_marked(tmp_path: Path) -> None:
+    counter = Terminals(shop_runtime())
+    simulator = counter.add(URL)
+    simulator.host_up = False
+    async with shop(tmp_path, counter) as opened:
+        await opened.add_terminal(URL)
+        taken = await opened.take(4200)
+        payment = await opened.until(taken.payment.id, "stored")
+        assert payment.deadline_us is not None
+        assert payment.policy_version == 0
+        assert payment.evidence["outside_policy"] == "offline_not_enabled"
