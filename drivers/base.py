@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hubd.model.device import Capability, DeviceKind, Endpoint
@@ -182,4 +182,9 @@ class TerminalDriver(abc.ABC):
         """See `hubd.ports.Terminal.diagnose`."""
 
 
-DriverFactory = Callable[[Runtime], TerminalDriver]
+DriverOptions = Mapping[str, str]
+"""What the configuration says of one terminal, by name. A driver takes what it knows and notes none of it."""
+PASSWORD = "password"
+"""Of the terminal's cash register function; absent: the driver's own default."""
+
+DriverFactory = Callable[[Runtime, DriverOptions], TerminalDriver]

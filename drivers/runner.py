@@ -11,8 +11,9 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from types import MappingProxyType
 
-from drivers.base import DriverFactory, Identity
+from drivers.base import DriverFactory, DriverOptions, Identity
 from hubd.errors import DeviceError, HubError, Retry
 from hubd.model.device import Capability, DeviceState
 from hubd.ports import (
@@ -50,6 +51,7 @@ CHECK_WAIT_S = 12.0
 """How long a dialogue waits for a sign of life that is just being asked for."""
 
 OnChange = Callable[[str, TerminalStatus], None]
+NO_OPTIONS: DriverOptions = MappingProxyType({})
 
 _REMEDIES = {
     "unreachable": "Check the terminal's power and its cable or network; the hub reconnects by itself.",
@@ -72,13 +74,14 @@ class Runner:
         open_transport: OpenTransport,
         runtime: Runtime,
         on_change: OnChange,
+        options: DriverOptions = NO_OPTIONS,
     ) -> None:
         self._device_id = device_id
         self._url = url
         self._open_transport = open_transport
         self._clock, self._rng = runtime.clock, runtime.rng
         self._on_change = on_change
-        self.driver = factory(runtime)
+        self.driver = factory(runtime, options)
         self._status = TerminalStatus(DeviceState.CONNECTING, None)
         self._ready = asyncio.Event()
         self._wake = asyncio.Event()

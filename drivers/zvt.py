@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from drivers.base import Identity, Manifest, Mdns, Serial, Tcp, TerminalDriver
+from drivers.base import PASSWORD, DriverOptions, Identity, Manifest, Mdns, Serial, Tcp, TerminalDriver
 from drivers.zvt_codec import Apdu
 from drivers.zvt_link import LineLostError, ZvtLink
 from drivers.zvt_messages import (
@@ -118,9 +119,9 @@ _CARD_IN_PLAY = frozenset({_BUSY, 0xDC, 0xE1})
 
 @dataclass(frozen=True, slots=True)
 class ZvtOptions:
-    """What differs between installations; the password is the terminal's own setting, not a secret of ours."""
+    """What differs between installations."""
 
-    password: str = "000000"
+    password: str = field(default="000000", repr=False)
     currency: str = "EUR"
     send_reference: bool = True
     """Whether the payment's id goes along as additional text (field 3C); some terminals print it."""
@@ -133,6 +134,20 @@ class _Lost:
     reason: str
 
 
+def _options_of(configured: DriverOptions) -> ZvtOptions:
+    """Raises DeviceError `device.password_invalid`: what is wrong is said where the terminal is listed."""
+    password = configured.get(PASSWORD)
+    if password is None:
+        return ZvtOptions()
+    if re.fullmatch(r"[0-9]{6}", password) is None:
+        raise DeviceError(
+            "device.password_invalid",
+            "The password of a ZVT terminal has six digits.",
+            remedy="Correct terminals.password in the configuration; the terminal's menu shows the right one.",
+        )
+    return ZvtOptions(password=password)
+
+
 def _ignore(_: Progress) -> None:
     """Nobody is looking."""
 
@@ -142,9 +157,9 @@ class ZvtTerminal(TerminalDriver):
 
     capabilities = MANIFEST.capabilities
 
-    def __init__(self, runtime: Runtime, options: ZvtOptions | None = None) -> None:
+    def __init__(self, runtime: Runtime, options: ZvtOptions | DriverOptions | None = None) -> None:
         self._clock = runtime.clock
-        self._options = options or ZvtOptions()
+        self._options = options if isinstance(options, ZvtOptions) else _options_of(options or {})
         self._link: ZvtLink | None = None
         self._serial = False
         self._clean = False

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from drivers.base import DriverOptions
 from drivers.registry import Registry
 from drivers.runner import Runner
 from hubd.health import Problems
@@ -70,6 +71,8 @@ class World:
     """Where the archive files lie; None: there are none to check."""
     line_reason: LineReason | None = None
     """Why this start opens a new line whatever the store says; None: the store decides (restored, replaced)."""
+    driver_options: Callable[[Device], DriverOptions] = field(default=lambda _: {})
+    """What a driver needs that is not in the journal: its terminal's password. Asked at every start of a driver."""
     machine_id: str = ""
     disk_id: str = ""
     """On what this hub runs; a journal that finds itself elsewhere opens a new line. Empty where nobody can tell."""
@@ -105,7 +108,8 @@ class _DriverWorkers:
 
 def _make_driver(world: World, changed: Callable[[str, TerminalStatus], None], device: Device) -> Runner:
     factory = world.registry.factory(device.driver)
-    return Runner(device.id, factory, device.address, world.open_transport, world.runtime, changed)
+    options = world.driver_options(device)
+    return Runner(device.id, factory, device.address, world.open_transport, world.runtime, changed, options)
 
 
 def _outage_view(outages: OutageDesk) -> OutageView:

@@ -21,6 +21,7 @@ import ifaddr
 
 import hubd
 from drivers import registry
+from drivers.base import PASSWORD, DriverOptions
 from drivers.transport import open_transport
 from hubd.app import Hub, World, trading_hub
 from hubd.config import Config, TerminalConfig
@@ -36,6 +37,7 @@ from hubd.services.clock import note_clock_corrected
 from hubd.services.devices import NewDevice
 from hubd.services.pins import ThreadedScrypt
 from hubd.store.backup import Contents
+from hubd.store.devices import Device
 from hubd.store.space import SpaceGuard
 from hubd.supervisor import FOREVER, RestartPolicy, Supervisor, WorkerState
 from local_api.announce import Announcement, Announcer, Heard
@@ -174,6 +176,12 @@ def _prepare_files(config: Config, runtime: Runtime) -> tuple[KeySigner, Certifi
     return signer, certificates, certificates.fingerprint()
 
 
+def configured_options(terminals: Iterable[TerminalConfig], device: Device) -> DriverOptions:
+    """What the configuration says of this terminal and the journal does not keep."""
+    found = next((one for one in terminals if one.address == device.address), None)
+    return {PASSWORD: found.password} if found else {}
+
+
 async def claim_configured(services: Services, terminals: Iterable[TerminalConfig]) -> None:
     """Propose the terminals that the configuration names, once there is a location; a person activates them."""
     places = await services.staff.locations()
@@ -217,6 +225,7 @@ async def running_hub(
         fingerprint=fingerprint,
         room_for_sales=lambda: room.for_sales,
         archives=config.paths.archive,
+        driver_options=partial(configured_options, config.terminals),
         machine_id=await asyncio.to_thread(_machine_id),
         disk_id=await asyncio.to_thread(_disk_id, config.paths.data),
     )

@@ -42,7 +42,7 @@ def test_transcript(path: Path) -> None:
     async def main() -> Outcome:
         clock = VirtualClock()
         runtime = Runtime(clock, SystemIds(), random.Random(1), b"t" * 16)
-        driver = REGISTRY.factory(path.parent.name)(runtime)
+        driver = REGISTRY.factory(path.parent.name)(runtime, {})
         hub, device = memory_pipe()
         driver.attach(hub, f"{transcript['scheme']}://terminal:1")
         async with asyncio.TaskGroup() as group:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random as SeededRandom  # noqa: TID251 - the seed itself, made in one place
 
 from drivers.registry import load
 from drivers.sim.zvt import SimulatorOptions, ZvtSimulator
 from hubd.app import Hub, World, trading_hub
+from hubd.config import TerminalConfig
+from hubd.daemon import configured_options
 from hubd.identity import KeySigner
 from hubd.model.entry import Draft
 from hubd.model.money import Money
@@ -138,6 +141,7 @@ async def shop(
     runtime: Runtime | None = None,
     reason: LineReason | None = None,
     fingerprint: str = "00" * 32,
+    configured: Sequence[TerminalConfig] = (),
 ) -> AsyncIterator[Shop]:
     """Open the shop on the database in `folder`; the second time it goes on with what it has."""
     runtime = runtime or shop_runtime()
@@ -160,6 +164,7 @@ async def shop(
         pins=ThreadedScrypt(runtime.ids.token_bytes),
         fingerprint=fingerprint,
         line_reason=reason,
+        driver_options=partial(configured_options, configured),
     )
     async with asyncio.TaskGroup() as wires, trading_hub(world) as hub:
         await hub.services.db.write("location", _set_location)
