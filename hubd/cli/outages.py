@@ -103,8 +103,10 @@ def _document(file: Path) -> dict[str, Any]:
         raise InvalidValueError("statement.unreadable", f"{file} is not a statement: {exc}.") from exc
     if not isinstance(document, dict):
         raise InvalidValueError("statement.unreadable", f"{file} is not a statement.", remedy="Use the JSON form.")
-    inner = document.get("statement")
-    return inner if isinstance(inner, dict) else document
+    # The API wraps the signed document once, `outages statement --json` a second time.
+    while "format" not in document and isinstance(inner := document.get("statement"), dict):
+        document = inner
+    return document
 
 
 def _key(context: typer.Context, given: str, document: dict[str, Any]) -> bytes:

@@ -1,0 +1,77 @@
+"""`hubctl outages statement --json > file`, then `hubctl outages verify file`: the one takes what the other prints."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from hubd.model.entry import Draft
+from hubd.model.statement import canonical_bytes
+from hubd.store import journal
+from sync.cloud.keys import SigningKey
+from tests.rigs.api import ServedHub, served_hub
+from tests.tidy.tree import ROOT
+
+KEY = SigningKey.of_seed(bytes(range(32)))
+OUTAGE = "01890000-0000-7000-8000-0000000000c1"
+STATEMENT = "01890000-0000-7000-8000-0000000000c2"
+
+
+def signed() -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "id": STATEMENT,
+        "outage": OUTAGE,
+        "finality": "final",
+        "replaces": None,
+        "format": 1,
+        "key_id": KEY.key_id,
+        "ranges": [{"line": "ab" * 16, "from_seq": 1, "upto_seq": 1, "hash": "cd" * 32}],
+        "payments": {"count": 3, "ids_sha256": "ef" * 32},
+        "totals": [],
+        "open": 0,
+        "lost": 0,
+        "doubled": 0,
+    }
+    return {**document, "signature": KEY.sign(canonical_bytes(document)).hex()}
+
+
+async def hubctl(hub: ServedHub, *args: str) -> tuple[int, str]:
+    folder = str(hub.socket.parent)
+    places = {"HUBD_PATHS_DATA": folder, "HUBD_PATHS_RUNTIME": folder, "HUBD_CONFIG": f"{folder}/none.toml"}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HUBD_")}
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", "from hubd.cli import main; main()", *args],
+        env={**kept, **places, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+async def test_verify_takes_what_statement_prints_and_the_signed_document_alone(tmp_path: Path) -> None:
+    body = {"agrees": True, "cause": {}, "reasons": [], "statement": signed()}
+    kept, bare, changed = (tmp_path / name for name in ("kept.json", "bare.json", "changed.json"))
+    key = ("--cloud-key", KEY.public_key.hex())
+    async with served_hub(tmp_path) as hub:
+        draft = Draft("statement.received", STATEMENT, "hub", body)
+        await hub.shop.services.db.write("statement", lambda tx: journal.append(tx, draft))
+        code, printed = await hubctl(hub, "outages", "statement", OUTAGE, "--json")
+        assert code == 0, printed
+        document = json.loads(printed)["statement"]
+        await asyncio.to_thread(kept.write_text, printed, "utf-8")
+        await asyncio.to_thread(bare.write_text, json.dumps(document["statement"]), "utf-8")
+        document["statement"]["payments"]["count"] = 4
+        await asyncio.to_thread(changed.write_text, json.dumps(document), "utf-8")
+        for file in (kept, bare):
+            code, printed = await hubctl(hub, "outages", "verify", str(file), *key)
+            assert (code, "over 3 payments is right" in printed) == (0, True), printed
+        code, printed = await hubctl(hub, "outages", "verify", str(changed), *key)
+        assert (code, printed.startswith("WRONG: The signature")) == (1, True), printed
