@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from local_api.gate import DEVICE_COOKIE, SESSION_COOKIE
 from local_api.page.render import qr_svg
 from local_api.page.screen import Answer, Screen, fact_lines, redirect, safe_target
 from local_api.routes.people import COOKIE_FLAGS
+
+log = logging.getLogger(__name__)
 
 YEAR_S = 31_536_000
 JOIN_COOKIE = "hubd_join"
@@ -102,7 +105,7 @@ async def set_up_form(screen: Screen, error: str = "", typed: dict[str, str] | N
 
 
 async def set_up(screen: Screen) -> Answer:
-    """Make the owner and the first location, name the shop, and sign the owner in."""
+    """Make the owner and the first location, name the shop, sign the owner in, and show the recovery code once."""
     form, services = screen.form(), screen.services
     country = next((one for one in COUNTRIES if one.code == form.get("country")), COUNTRIES[0])
     ids = services.runtime.ids
@@ -115,9 +118,18 @@ async def set_up(screen: Screen) -> Answer:
     except HubError as error:
         typed = {name: form.get(name, "") for name in ("code", "store", "country", "name")}
         return await set_up_form(screen, sentence(screen, error), typed)
-    await services.settings.put(f"staff:{person.id}", "store.name", place.name.strip())
-    session = await services.access.sign_in(person.id, form["pin"], device=None)
-    return redirect("/", f"{SESSION_COOKIE}={session.token}; {COOKIE_FLAGS}")
+    cookies: tuple[str, ...] = ()
+    try:
+        await services.settings.put(f"staff:{person.id}", "store.name", place.name.strip())
+        session = await services.access.sign_in(person.id, form["pin"], device=None)
+        cookies = (f"{SESSION_COOKIE}={session.token}; {COOKIE_FLAGS}",)
+    except HubError as error:
+        # The name can be set and the owner can sign in later; the code can be read on this answer alone.
+        log.warning("setup.unfinished", extra={"code": error.code})
+    # In the answer itself: a redirect would need a place that keeps the code, and an address must never hold it.
+    shop = await screen.tools.overview.shop()
+    shown = screen.show("recovery_code.html", shop, code=person.recovery_code)
+    return Answer(shown.body, cookies=cookies)
 
 
 async def devices(screen: Screen) -> Answer:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 import playwright.async_api as playwright
 import pytest
 
 from hubd.model.payment import ManualStatus
+from hubd.store.sealed import read_recovery_code
 from tests.browser.conftest import look
 from tests.browser.stage import OWNER, PIN, Stage
 from tests.rigs.browser import (
@@ -216,8 +219,13 @@ async def test_viewer_s_phone_joins_by_code_and_sees_totals_without_names(shop: 
         assert "/sign-in" in phone.url, "the list has names and cards: it asks for the PIN"
 
 
-async def test_set_up_needs_the_code_that_stands_at_the_hub(shop: Stage, browser: Browser) -> None:
+async def test_set_up_needs_the_code_at_the_hub_and_shows_the_recovery_code_once(
+    shop: Stage, browser: Browser, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
     async with browser.page(PHONE, language="fr-FR", trust_any_certificate=True) as page:
+        answers: list[playwright.Response] = []
+        page.on("response", answers.append)
         await page.goto(shop.url + "/")
         await page.click(".primary")
         for code in ("AAAAAAAA", shop.shop.services.staff.setup_code):
@@ -226,8 +234,21 @@ async def test_set_up_needs_the_code_that_stands_at_the_hub(shop: Stage, browser
             await page.fill("#name", OWNER)
             await page.fill("#pin", PIN)
             await page.click(".primary")
+        await page.wait_for_selector("h1:has-text('Notez ce code')")
+        posted = [answer for answer in answers if answer.request.method == "POST"]
+        assert [(await answer.all_headers())["cache-control"] for answer in posted] == ["no-store"] * 2
+        code = await page.inner_text("#recovery-code")
+        assert read_recovery_code(code)
+        assert code.lower() not in page.url.lower()
+        assert await accessibility_violations(page) == []
+        assert await overflowing_elements(page) == []
+        assert await page.locator("main a, header a").count() == 1, "nothing but the button leads away from the code"
+        await page.click("text=Je l'ai noté")
         await page.wait_for_selector("#risk")
         assert "Épicerie Lambert" in await page.inner_text("header")
+        await page.goto(shop.url + "/set-up")
+        assert code not in await page.content(), "it is shown once"
+    assert code not in "".join(f"{record.getMessage()} {record.__dict__}" for record in caplog.records)
     assert [one.name for one in await shop.shop.services.staff.everybody()] == [OWNER]
 
 
