@@ -26,6 +26,8 @@ SHOP_NAME = "Demo store"
 TILL_NAME = "Demo till"
 ZONE, CURRENCY, COUNTRY = "Europe/Paris", "EUR", "FR"
 TILL_FILE = "till.json"
+RECOVERY_FILE = "recovery.json"
+"""The code that opens the backups. A shop keeps it on paper, away from the hub; a demo has nobody to write it down."""
 DEVICE_CLASS = "terminal"
 
 
@@ -49,7 +51,8 @@ async def set_up(daemon: Daemon, terminals: tuple[TerminalConfig, ...], state: P
     if not await services.staff.is_set_up():
         place = Location(new_id(), SHOP_NAME, ZONE, CURRENCY, COUNTRY)
         owner = NewPerson(new_id(), OWNER_NAME, OWNER_PIN)
-        await services.staff.set_up(SetUp(owner, place), administrator(place.id))
+        made = await services.staff.set_up(SetUp(owner, place), administrator(place.id))
+        _write_private(state / RECOVERY_FILE, {"recovery_code": made.recovery_code})
         roles = ((place.id, "cashier"),)
         cashier = NewPerson(new_id(), CASHIER_NAME, CASHIER_PIN, roles=roles)
         await services.staff.add(cashier, administrator(place.id))

@@ -164,6 +164,7 @@ def welcome(settings: DemoSettings, daemon: Daemon) -> list[str]:
         f"  Sign in    {shop.OWNER_NAME} (owner), PIN {shop.OWNER_PIN};"
         f" {shop.CASHIER_NAME} (cashier), PIN {shop.CASHIER_PIN}",
         f"  Till       paired; its token is in {settings.directory / shop.TILL_FILE}",
+        f"  Backups    opened by the recovery code in {settings.directory / shop.RECOVERY_FILE}",
         "  Play       in another terminal:",
         f"               hubctl demo{elsewhere} sale 12.00         (ending 05 declines; 11 is stored)",
         f"               hubctl demo{elsewhere} outage network     then sell on, then",

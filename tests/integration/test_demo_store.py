@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from hubd.store.sealed import read_recovery_code
 from tests.rigs.process import Child, wait_for
 from tests.tidy.tree import ROOT
 
@@ -103,7 +104,13 @@ def test_it_says_where_everything_is_and_keeps_its_files_private(demo: Demo) -> 
     printed = demo.child.stdout()
     for word in ("Page", "/docs", "PIN 2580", str(demo.state / "till.json"), "hubctl demo outage network"):
         assert word in printed
-    assert (demo.state / "till.json").stat().st_mode & 0o077 == 0
+    assert str(demo.state / "recovery.json") in printed
+    code = json.loads((demo.state / "recovery.json").read_text("utf-8"))["recovery_code"]
+    assert read_recovery_code(code)
+    assert code not in printed
+    assert code not in (demo.state / "hubd.log").read_text("utf-8")
+    for private in ("till.json", "recovery.json"):
+        assert (demo.state / private).stat().st_mode & 0o077 == 0
     assert demo.state.stat().st_mode & 0o077 == 0
 
 
