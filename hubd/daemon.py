@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
@@ -268,10 +269,14 @@ class _Parts:
     outside: Outside
     doors: _Doors = field(default_factory=_Doors)
     connectivity: Connectivity | None = None
+    https_port: int = 0
+    """Known before the first hello to the cloud, which names it."""
 
     async def assemble(self) -> Daemon:
         config, hub, services = self.config, self.hub, self.hub.services
         await claim_configured(services, config.terminals)
+        https = tcp_sockets(config.api.addresses, config.api.https_port)
+        self.https_port = int(https[0].getsockname()[1])
         enrolment = Enrolment(services.db, self.runtime, self.signer, config.cloud, config.paths.keys)
         sync = self._sync(enrolment)
         probes = self.outside.probes or network_probes(self.runtime, config.probes)
@@ -281,7 +286,7 @@ class _Parts:
         hub.supervisor.start("connectivity", connectivity.run, FOREVER)
         hub.supervisor.start("space", self._watch_space, FOREVER)
         backups = self._backups()
-        https_port, http_port = await self._open_doors(sync, enrolment, backups)
+        https_port, http_port = await self._open_doors(https, sync, enrolment, backups)
         hub.supervisor.start("addresses", partial(self._watch_addresses, https_port), FOREVER)
         hub.supervisor.start("clock", self._watch_clock, FOREVER)
         hub.supervisor.start("health", partial(self._watch_health, sync), FOREVER)
@@ -314,13 +319,34 @@ class _Parts:
     def _sync(self, enrolment: Enrolment) -> CloudSync | None:
         if self.outside.link is not None:
             address = self.outside.address or enrolment.address
-            return CloudSync(self.hub.services.db, self.runtime, self.signer, self.outside.link, address)
+            return self._conversation(self.outside.link, address, None)
         if not self.config.cloud.enabled:
             return None
         configured = broker_place(self.config.cloud.address) if self.config.cloud.address else None
         link = EnrolledLink(enrolment, configured)
         archive = FileArchive(self.config.paths.archive)
-        return CloudSync(self.hub.services.db, self.runtime, self.signer, link, enrolment.address, archive=archive)
+        return self._conversation(link, enrolment.address, archive)
+
+    def _conversation(self, link: CloudLink, address: AddressSource, archive: FileArchive | None) -> CloudSync:
+        clock = self.runtime.clock
+        return CloudSync(
+            self.hub.services.db,
+            self.runtime,
+            self.signer,
+            link,
+            address,
+            archive=archive,
+            reach=self._reach,
+            witness=clock.trust if isinstance(clock, SystemClock) else None,
+        )
+
+    def _reach(self) -> dict[str, list[str]]:
+        """Where tills in browsers find this hub and what they may trust there: told in every hello to the cloud."""
+        return {
+            "names": [own_name(self.signer.hub_id.hex())],
+            "addresses": [f"https://{one}:{self.https_port}" for one in own_addresses(self.config.api.addresses)],
+            "fingerprints": [self.fingerprint],
+        }
 
     def _backups(self) -> BackupDesk:
         paths, services = self.config.paths, self.hub.services
@@ -330,11 +356,12 @@ class _Parts:
         interval_s = self.config.backup.interval_h * 3600.0
         return BackupDesk(services.db, self.runtime, services.problems, places, contents, interval_s)
 
-    async def _open_doors(self, sync: CloudSync | None, enrolment: Enrolment, backups: BackupDesk) -> tuple[int, int]:
+    async def _open_doors(
+        self, https: Sequence[socket.socket], sync: CloudSync | None, enrolment: Enrolment, backups: BackupDesk
+    ) -> tuple[int, int]:
         config, services, supervisor = self.config.api, self.hub.services, self.hub.supervisor
         addresses = own_addresses(config.addresses)
-        https = tcp_sockets(config.addresses, config.https_port)
-        https_port = int(https[0].getsockname()[1])
+        https_port = self.https_port
         loopback = tcp_sockets([LOOPBACK], config.http_port)
         http_port = int(loopback[0].getsockname()[1])
         ca_pem = await asyncio.to_thread(self.certificates.ca_file.read_bytes)
@@ -357,8 +384,8 @@ class _Parts:
         if lan:
             lamp = make_lamp(services, facts)
             self.doors.add(supervisor, Door("lamp", lamp, tcp_sockets(lan, http_port)))
-        socket = unix_socket(self.config.paths.socket)
-        self.doors.add(supervisor, Door("socket", api.app(Listener.SOCKET), [socket]))
+        operators = unix_socket(self.config.paths.socket)
+        self.doors.add(supervisor, Door("socket", api.app(Listener.SOCKET), [operators]))
         return https_port, http_port
 
     def _measure_now(self) -> None:

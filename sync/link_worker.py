@@ -56,6 +56,8 @@ PING_EVERY_S = 10.0
 ANSWER_TIMEOUT_S = 25.0
 """A cloud that says nothing for so long, pings included, is gone: the connection is made anew."""
 HELLO_TIMEOUT_S = 15.0
+WITNESS_DIFFERS_MAX_US = 60_000_000
+"""A cloud whose clock differs from ours by less than this confirms ours, the way of its message included."""
 
 AddressSource = Callable[[], Awaitable[LinkAddress | None]]
 """Where the hub's topics are and with which credentials; None while it is not enrolled."""
@@ -97,6 +99,7 @@ class CloudSync:
         *,
         archive: Archive | None = None,
         reach: Callable[[], Mapping[str, list[str]]] = dict,
+        witness: Callable[[], None] | None = None,
         limits: Limits | None = None,
     ) -> None:
         self._db = db
@@ -106,6 +109,7 @@ class CloudSync:
         self._link = link
         self._address = address
         self._reach = reach
+        self._witness = witness
         self._limits = limits or Limits()
         self._sender = Sender(db, archive)
         self._receiver = Receiver(db)
@@ -244,6 +248,8 @@ class CloudSync:
                 self._problems.pop(code, None)
         if isinstance(message, Hello | Pong):
             self._providers = dict(message.providers)
+            if self._witness is not None and abs(message.time_us - self._clock.now_us()) < WITNESS_DIFFERS_MAX_US:
+                self._witness()  # further apart: one of the two is wrong, and ours is never corrected by the cloud
         if isinstance(message, Confirm):
             self._uninterpreted = message.uninterpreted
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random  # noqa: TID251 - a seeded source for the wire, as Runtime has one
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ from sync.codec import (
 )
 from tests.rigs.process import wait_until
 from tests.unit.sync.shop import LOST, ScriptedWire, forwarded, new_id, stored
-from tests.unit.sync.world import TENANT, Hub, World, copy_of
+from tests.unit.sync.world import TENANT, FastClock, Hub, World, copy_of
 
 
 async def forked_copy(world: World, hub: Hub, name: str = "copy") -> Hub:
@@ -54,6 +55,22 @@ async def test_everything_goes_up_and_is_confirmed_with_proof(world: World) -> N
         assert sync.last_cloud_answer_monotonic is not None
     assert await world.holds(hub)
     assert sync.status.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("wrong_s", "witnessed"), [(0, True), (50, True), (-50, True), (75, False), (-75, False), (-1_000_000_000, False)]
+)
+async def test_a_cloud_whose_clock_agrees_is_a_witness_and_no_other(
+    world: World, wrong_s: int, witnessed: bool
+) -> None:
+    agreed: list[None] = []
+    hub = await world.hub(witness=lambda: agreed.append(None))
+    hub.runtime = replace(hub.runtime, clock=FastClock(wrong_s * 1_000_000))
+    async with hub.online() as sync:
+        await hub.drained()
+        first = sync.last_cloud_answer_monotonic
+        await wait_until(lambda: sync.last_cloud_answer_monotonic != first, 10, "the answer to a ping")
+    assert bool(agreed) is witnessed
 
 
 async def test_s01_same_place_with_other_hash_is_kept_and_alarmed(world: World) -> None:

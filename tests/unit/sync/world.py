@@ -44,11 +44,12 @@ TENANT = "t1"
 class FastClock:
     """The system's clock, running twenty times as fast, so that time limits of minutes end within a test."""
 
-    def __init__(self) -> None:
+    def __init__(self, wrong_us: int = 0) -> None:
         self._real = SystemClock()
+        self._wrong_us = wrong_us
 
     def now_us(self) -> int:
-        return self._real.now_us()
+        return self._real.now_us() + self._wrong_us
 
     def trusted(self) -> bool:
         return True
@@ -81,6 +82,7 @@ class Hub:
     limits: Limits | None = None
     archive: Any = None
     own_address: LinkAddress | None = None
+    witness: Callable[[], None] | None = None
     sync: CloudSync = field(init=False)
 
     def __post_init__(self) -> None:
@@ -100,6 +102,7 @@ class Hub:
             self.own_address or self.address,
             limits=self.limits,
             archive=self.archive,
+            witness=self.witness,
         )
         return self.sync
 
