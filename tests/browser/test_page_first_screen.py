@@ -225,7 +225,11 @@ async def test_set_up_needs_the_code_at_the_hub_and_shows_the_recovery_code_once
     caplog.set_level(logging.DEBUG)
     async with browser.page(PHONE, language="fr-FR", trust_any_certificate=True) as page:
         answers: list[playwright.Response] = []
-        page.on("response", answers.append)
+
+        def heard(answer: playwright.Response) -> None:
+            answers.append(answer)
+
+        page.on("response", heard)
         await page.goto(shop.url + "/")
         await page.click(".primary")
         for code in ("AAAAAAAA", shop.shop.services.staff.setup_code):
