@@ -73,14 +73,7 @@ async def open_cloud(folder: Path) -> AsyncIterator[Cloud]:
     certificate = make_server_certificate(data)
     async with Broker() as broker, LinkProxy(broker.host, broker.port) as link:
         port = free_port()
-        options: tuple[str | Path, ...] = (
-            "--data",
-            data,
-            "--broker",
-            f"{broker.host}:{broker.port}",
-            "--http-port",
-            str(port),
-        )
+        where = ("--broker", f"{broker.host}:{broker.port}", "--http-port", str(port))
         tls = ("--tls-certificate", certificate.certificate, "--tls-key", certificate.key)
         program: list[str | Path] = [sys.executable, "-m", "sync.cloud", "--data", data, *where, *tls, "--code", CODE]
         process = Child(program, cwd=ROOT)

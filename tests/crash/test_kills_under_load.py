@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from tests.crash.books import NOBODY_KNOWS, Books, check_books
@@ -38,7 +39,7 @@ class Plan:
     patience_s: float
 
 
-PLAN = Plan(8, 1_000, 20, 5, 1_200) if SOAK else Plan(4, 80, 3, 2, 120)
+PLAN = Plan(8, 1_000, 20, 5, 1_200) if SOAK else Plan(4, 80, 3, 2, 100)
 CARD_EVERY = 2
 """Every second payment is by card."""
 AMOUNT_ENDINGS = (0, 0, 0, 11, 0, 5, 13, 0)
@@ -68,12 +69,15 @@ class Day:
         self.dice = random.Random(seed)
         self.answered = 0
         self.moments: list[str] = []
+        self.shop_is_open = asyncio.Event()
+        self.shop_is_open.set()
 
     async def shopping(self, till: Till, terminal: str, count: int) -> None:
         """One till: cash and cards in turn, each until there is a verdict or nobody knows it."""
         for number in range(count):
             ending = AMOUNT_ENDINGS[number // CARD_EVERY % len(AMOUNT_ENDINGS)]
             amount = 1_000 + 100 * number
+            await self.shop_is_open.wait()
             if number % CARD_EVERY:
                 await self.ready(terminal)
                 sale = till.plan(amount + ending, terminal=terminal)
@@ -89,7 +93,7 @@ class Day:
         async def usable() -> bool:
             try:
                 devices = (await self.store.ask("GET", "/v1/devices"))["items"]
-            except OSError:
+            except httpx2.TransportError:
                 return False
             return any(one["id"] == terminal and one["state"] == "ready" for one in devices)
 
@@ -128,11 +132,27 @@ class Day:
         await self.cloud.link.cut()
         for simulator in self.store.simulators:
             await simulator.tell(cmd="host", up=False)
+        # The hub believes an outage after some seconds; sales before that would not be sales of the outage.
+        self.shop_is_open.clear()
+        await self.mode("network_outage")
+        self.shop_is_open.set()
         await self.reach(ends)
         self.store.internet.up()
         await self.cloud.link.restore()
         for simulator in self.store.simulators:
             await simulator.tell(cmd="host", up=True)
+
+    async def mode(self, wanted: str) -> None:
+        """Wait until the hub is of this mind, whatever is killed meanwhile."""
+
+        async def reached() -> bool:
+            try:
+                shown: dict[str, Any] = await self.store.ask("GET", "/v1/hub")
+            except httpx2.TransportError:
+                return False
+            return bool(shown["mode"] == wanted)
+
+        await wait_until(reached, PLAN.patience_s, f"the mode {wanted}", interval_s=0.1)
 
     async def trade(self) -> None:
         """Everything at once."""
@@ -164,7 +184,7 @@ async def decide_the_rest(store: Store) -> int:
     return decided
 
 
-async def final_statement(store: Store) -> dict[str, Any]:
+async def final_statement(store: Store, cloud: Cloud) -> dict[str, Any]:
     """The one outage's final statement, as the cloud signed it."""
     found: dict[str, Any] = {}
 
@@ -176,7 +196,15 @@ async def final_statement(store: Store) -> dict[str, Any]:
         found.update(await store.ask("GET", f"/v1/outages/{outages[0]['id']}/statement"))
         return True
 
-    await wait_until(final, PLAN.patience_s, "the final statement", interval_s=0.5)
+    try:
+        await wait_until(final, PLAN.patience_s, "the final statement", interval_s=0.5)
+    except AssertionError:
+        print(json.dumps(await store.ask("GET", "/v1/outages"), indent=1))
+        print(json.dumps(await store.ask("GET", "/v1/sync"), indent=1))
+        print(cloud.rows("SELECT state, custody, manual, count(*) FROM payments GROUP BY 1, 2, 3"))
+        print(cloud.rows("SELECT kind, detail FROM incidents"))
+        print(store.process.tail())
+        raise
     return found
 
 
@@ -203,7 +231,7 @@ async def test_an_outage_with_kills_of_hub_and_cloud_is_reconciled(tmp_path: Pat
             group.create_task(day.kills_of_cloud(0, PLAN.cloud_kills - PLAN.cloud_kills // 2))
         print(*day.moments, sep="\n")
         decided = await decide_the_rest(store)
-        shown = await final_statement(store)
+        shown = await final_statement(store, cloud)
         statement = shown["statement"]
         await all_confirmed(store, PLAN.patience_s)
         for sale in store.sales.values():
