@@ -1,4 +1,4 @@
-"""The commands of the README and of docs/start.md, run as they stand, in a clean directory beside a fresh demo store."""
+"""The commands of the README and of docs/start.md, run as they stand, in a clean directory beside a new demo store."""
 
 from __future__ import annotations
 
