@@ -190,6 +190,9 @@ def judge_enquiry(transcript: Transcript, request: EnquiryRequest, trace: str) -
         return NotTaken(evidence)
     if status.original_trace:
         return Inconclusive("last_is_a_reversal", evidence)
+    if not follows(status.receipt_number, request.baseline.removesuffix(_REVERSAL_MARK)):
+        # Something else has happened there since: an equal amount is then no proof that it is this payment.
+        return Inconclusive("others_since", evidence)
     return _found(transcript, evidence, request.amount)
 
 

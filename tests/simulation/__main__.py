@@ -46,11 +46,8 @@ def main() -> int:
         failed.append(result)
         plant = f" --plant {given.plant}" if given.plant else ""
         hours = "" if given.hours == DEFAULT_HOURS else f" --hours {given.hours:g}"
-        print(
-            result.line(
-                _commit(), f"{sys.executable} -m tests.simulation --first {result.seed} --seeds 1{hours}{plant}"
-            )
-        )
+        command = f".venv/bin/python -m tests.simulation --first {result.seed} --seeds 1{hours}{plant}"
+        print(result.line(_commit(), command))
         if given.verbose:
             for error in result.errors:
                 print(error)

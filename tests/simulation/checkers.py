@@ -127,7 +127,8 @@ class Checks:
                 for policy in self._policies[hub.name]
             ),
             "policy limits hold",
-            f"{sale.id}: {sale.amount} by {sale.request.method} after {lasted_s:.0f} s under {self._policies[hub.name]}",
+            f"{sale.id}: {sale.amount} by {sale.request.method} after {lasted_s:.0f} s,"
+            f" under {self._policies[hub.name]}",
         )
 
     # -- once in a while, and after every restart ----------------------------------------------------------------------
@@ -292,7 +293,8 @@ class Checks:
         self.trace.need(
             not (missing or more or wrong),
             "sums agree",
-            f"{what}: {len(theirs)} for {sum(theirs.values())} there, {len(ours)} for {sum(ours.values())} in {hub.name};"
+            f"{what}: {len(theirs)} for {sum(theirs.values())} there,"
+            f" {len(ours)} for {sum(ours.values())} in {hub.name};"
             f" missing {missing}, more {more}, wrong {wrong}",
         )
 
@@ -331,7 +333,7 @@ class Checks:
             )
 
     def _chain(self, hub: HubMachine) -> None:
-        report = verify_database(hub.disk.path)
+        report = verify_database(str(hub.disk.path))
         good = report["first_bad_seq"] is None and not report["documents"]["wrong"] and not report["proofs_mismatched"]
         self.trace.need(good and report["entries"] > 0, "the chain is unbroken", json.dumps(report))
 

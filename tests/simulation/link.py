@@ -86,7 +86,7 @@ class Link:
         """Serve from now on, if it does not do so."""
         if self._serving is not None:
             return
-        self._serving = self.store.start(self.broker.run(), "cloud")
+        self._serving = self.store.serve(self.broker.run(), "cloud")
 
     async def kill(self, files: dict[str, bytes] | None = None) -> None:
         """End the cloud's process at this moment and start it again, perhaps on an earlier state of its disk."""

@@ -162,12 +162,15 @@ class HubMachine:
             async with asyncio.TaskGroup() as group:
                 self._life = life
                 self._task = group.create_task(self._one_life(life), name=f"{self.name}:life:{life.number}")
-            if self.closing:
+            if self._is_closing():
                 return
             await self.store.clock.sleep(self._off_s)
             files = self.disk.files() if self._files is None else self._files
             self._files = None
             self.disk.switch_on(files)
+
+    def _is_closing(self) -> bool:
+        return self.closing
 
     def _next_life(self) -> _Life:
         self.starts += 1

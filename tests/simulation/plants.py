@@ -16,7 +16,8 @@ from hubd.services.outcomes import record_started
 from hubd.services.terminals import Attached
 from hubd.store import cursors
 from hubd.store.cursors import Cursor
-from hubd.store.db import Database, _Work
+from hubd.store.db import Database, _run_together, _Work
+from hubd.store.tx import Tx
 from sync.cloud.hashing import CloudEntry
 from sync.cloud.storage import CloudStorage, HubRow
 from sync.cloud.store import InlineRunner, SqliteCloudStorage
@@ -45,7 +46,7 @@ def retry_after_unknown() -> Iterator[None]:
     """A lost answer is answered by sending the authorisation again."""
     right = Dialogues._authorize
 
-    async def authorize(self: Dialogues, attached: Attached, payment: Payment) -> Outcome:
+    async def authorize(self: Dialogues, attached: Attached, payment: Payment) -> Outcome | None:
         outcome = await right(self, attached, payment)
         if isinstance(outcome, Unknown):
             await self._runtime.clock.sleep(5.0)
@@ -92,7 +93,7 @@ def duplicates_by_seq() -> Iterator[None]:
 def charge_before_intent() -> Iterator[None]:
     """The authorisation leaves first, and `payment.started` is written with its verdict."""
 
-    async def authorize(self: Dialogues, attached: Attached, payment: Payment) -> Outcome:
+    async def authorize(self: Dialogues, attached: Attached, payment: Payment) -> Outcome | None:
         await self._ask_about_earlier(attached)
         baseline = await attached.terminal.baseline()
         request = AuthorizeRequest(payment.id, payment.money, offline_allowed=True)
@@ -114,10 +115,8 @@ def answer_before_commit() -> Iterator[None]:
         head, clock, boot = self.head, self._runtime.clock, self._runtime.boot
 
         def rehearse(connection: Any) -> Any:
-            from hubd.store import db
-
-            tx = db.Tx(connection, head, clock, boot)
-            failed = db._run_together(tx, group)
+            tx = Tx(connection, head, clock, boot)
+            failed = _run_together(tx, group)
             found = [work.result for work in group] if failed is None else None
             tx.rollback()
             return found

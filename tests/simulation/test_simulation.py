@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.simulation.faults import Options
 from tests.simulation.plants import PLANTS
 from tests.simulation.run import simulate
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hubd.errors import HubError, Retry
@@ -193,6 +194,7 @@ class Till:
                 Money(sale.amount, "EUR"),
                 PaymentKind.REFUND if sale.kind is Kind.REFUND else PaymentKind.SALE,
                 sale.original or None,
+                Tender.CARD if sale.kind is Kind.CARD else Tender.CASH,
             )
             for sale in self.sales.values()
             if not sale.given_up
@@ -268,9 +270,9 @@ class Till:
     async def work(self) -> None:
         """Serve customers until the shop closes."""
         store, dice = self.store, self.dice
-        while store.is_open:
+        while store.trades():
             await store.clock.sleep(dice.expovariate(1 / store.options.sale_every_s))
-            if not store.is_open:
+            if not store.trades():
                 break
             self.idle = False
             kind = dice.random()
@@ -425,9 +427,9 @@ class Manager:
     async def work(self) -> None:
         """Once in a while."""
         store = self.store
-        while store.is_open:
+        while store.trades():
             await store.clock.sleep(self.dice.expovariate(1 / 700))
-            if not store.is_open:
+            if not store.trades():
                 return
             if not self.policy_on or self.dice.random() < 0.2:
                 await self.set_policy(not self.policy_on)
@@ -448,23 +450,20 @@ class Manager:
 
     async def reconnect(self) -> None:
         """Ask again about what is unknown."""
-        found = await self._ask(lambda s: s.payments.page(_unknown_only(), None, 50))
+        found = await self._ask(partial(_in_state, PaymentState.UNKNOWN))
         for payment in found or ():
-            await self._ask(lambda s, p=payment: s.payments.ask_terminal(p.id, administrator(Role.MANAGER)))
+            await self._ask(partial(_ask_terminal, payment))
 
     async def decide(self) -> int:
         """Say of each payment that nobody can speak for what the terminal's books say; returns how many."""
         decided = 0
         for state in (PaymentState.UNKNOWN, PaymentState.REVERSAL_PENDING, PaymentState.CONFLICT):
-            found = await self._ask(lambda s, st=state: s.payments.page(_only(st), None, 500))
+            found = await self._ask(partial(_in_state, state))
             for payment in found or ():
                 if payment.manual is None:
                     success = self.store.checks.money_moved(payment.id, payment.tender)
-                    status = ManualStatus.SUCCESS if success else ManualStatus.FAILURE
                     await self._ask(
-                        lambda s, p=payment, m=status: s.payments.resolve(
-                            p.id, m, "seen on the terminal's own list", administrator(Role.MANAGER)
-                        )
+                        partial(_resolve, payment, ManualStatus.SUCCESS if success else ManualStatus.FAILURE)
                     )
                     decided += 1
         return decided
@@ -477,9 +476,14 @@ class Manager:
         return None if isinstance(answer, (HubError, LostError)) else answer
 
 
-def _only(state: PaymentState) -> PaymentFilter:
-    return PaymentFilter(state=state)
+async def _in_state(state: PaymentState, services: Services) -> list[Payment]:
+    return await services.payments.page(PaymentFilter(state=state), None, 500)
 
 
-def _unknown_only() -> PaymentFilter:
-    return _only(PaymentState.UNKNOWN)
+async def _ask_terminal(payment: Payment, services: Services) -> Payment:
+    return await services.payments.ask_terminal(payment.id, administrator(Role.MANAGER))
+
+
+async def _resolve(payment: Payment, status: ManualStatus, services: Services) -> Payment:
+    reason = "seen on the terminal's own list"
+    return await services.payments.resolve(payment.id, status, reason, administrator(Role.MANAGER))

@@ -35,7 +35,7 @@ class Store:
         self.trace = trace
         self.clock = VirtualClock()
         self.dice = stream(seed, "store")
-        self.is_open = True
+        self._open = True
         self.errors: list[BaseException] = []
         self.checks = Checks(self)
         self.link = Link(self, folder / "cloud")
@@ -68,12 +68,20 @@ class Store:
         """A hub answers again: whatever it was told before must still be there."""
         self.checks.look(hub)
 
+    def trades(self) -> bool:
+        """Whether the shop is open."""
+        return self._open
+
     def keep_error(self, error: BaseException) -> None:
         """For the report of a run that failed."""
         self.errors.append(error)
 
-    def start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run something beside everything else."""
+        self._group.create_task(work, name=name)
+
+    def serve(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """The same, for who will end it."""
         return self._group.create_task(work, name=name)
 
     def later(self, seconds: float, what: Callable[[], None]) -> None:
@@ -81,7 +89,7 @@ class Store:
 
         async def wait() -> None:
             await self.clock.sleep(seconds)
-            if self.is_open:
+            if self.trades():
                 what()
 
         self.start(wait(), "later")
@@ -126,10 +134,10 @@ class Store:
             for till in self.tills:
                 trading.create_task(till.work(), name=till.name)
             trading.create_task(self.managers[0].work(), name="manager")
-            faults = [trading.create_task(work, name=work.__name__) for work in self._faults(hub)]
+            faults = [trading.create_task(work, name="fault") for work in self._faults(hub)]
             await self.clock.sleep(self.options.hours * 3600)
             self.trace.note("store", "closes")
-            self.is_open = False
+            self._open = False
             for fault in faults:
                 fault.cancel()
             await self._heal()
