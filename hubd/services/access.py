@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hubd.errors import AccessError, Retry
+from hubd.errors import AccessError, HubError, Retry
 from hubd.model.device import DeviceKind
 from hubd.model.permissions import ADMINISTRATOR_PERMISSIONS, Permission, device_permissions, permissions_of
 from hubd.runtime import Runtime
@@ -242,12 +242,17 @@ class AccessDesk:
 
     async def sign_in(self, staff: str, pin: str, *, device: Device | None, location: str | None = None) -> Session:
         """Open a session for a person who knows the PIN. Raises `pin_wrong`, `pin_locked`, `access.no_role_here`."""
-        guarded = f"{staff}@{device.id if device else 'page'}"
-        self.guard.check(guarded)
         known = await self._all()
         person = known.staff.get(staff)
-        verifier, name = await self._db.read("sign_in", lambda connection: _secrets_of(connection, person))
-        matches = await self._hasher.matches(pin, verifier or _NOBODY)
+        # Ids that nobody has share one count: made-up ids could fill the guard's memory.
+        guarded = f"{staff if person else 'nobody'}@{device.id if device else 'page'}"
+        self.guard.reserve(guarded)
+        try:
+            verifier, name = await self._db.read("sign_in", lambda connection: _secrets_of(connection, person))
+            matches = await self._hasher.matches(pin, verifier or _NOBODY)
+        except HubError:
+            self.guard.give_back(guarded)
+            raise
         if person is None or not verifier or not matches:
             await self.guard.failed(guarded)
             raise AccessError("pin_wrong", "The PIN is wrong, or the person is not known.", remedy="Type it again.")

@@ -164,8 +164,11 @@ class PinGuard:
         for staff, failures in kept.items():
             self._guarded[staff] = _Guarded(failures, now + lock_seconds(failures))
 
-    def check(self, staff: str) -> None:
-        """Raise `pin_locked` while this person's PIN is locked."""
+    def reserve(self, staff: str) -> None:
+        """Count a try as wrong before it is verified: tries at the same moment share the five. Raises `pin_locked`.
+
+        Then call `failed`, `passed`, or `give_back` when nothing was verified.
+        """
         guarded = self._guarded.get(staff)
         left = (guarded.locked_until - self._clock.monotonic()) if guarded else 0
         if left > 0:
@@ -176,19 +179,33 @@ class PinGuard:
                 retry=Retry.SAME_REQUEST,
                 retry_after_s=int(left) + 1,
             )
-
-    async def failed(self, staff: str) -> None:
-        """Count a wrong PIN; durable once this returns."""
-        if staff not in self._guarded and len(self._guarded) >= GUARDED_MAX:
-            return
+        if guarded is None and len(self._guarded) >= GUARDED_MAX:
+            raise AccessError(
+                "access.busy",
+                "Too many PINs are being guessed.",
+                retry=Retry.SAME_REQUEST,
+                retry_after_s=LOCK_FIRST_S,
+                remedy="Let somebody who can sign in set the PIN anew.",
+            )
         guarded = self._guarded.setdefault(staff, _Guarded())
         guarded.failures += 1
         guarded.locked_until = self._clock.monotonic() + lock_seconds(guarded.failures)
+
+    def give_back(self, staff: str) -> None:
+        """Take back a reserved try of which nobody has learnt anything. No lock stood when it was reserved."""
+        guarded = self._guarded.get(staff)
+        if guarded is not None and guarded.failures > 0:
+            guarded.failures -= 1
+            guarded.locked_until = 0.0
+
+    async def failed(self, staff: str) -> None:
+        """The reserved try was wrong: its count is durable once this returns."""
         await self._keep()
 
     async def passed(self, staff: str) -> None:
-        """Forget the wrong ones after a right one."""
-        if self._guarded.pop(staff, None) is not None:
+        """The reserved try was right: forget the wrong ones before it."""
+        guarded = self._guarded.pop(staff, None)
+        if guarded is not None and guarded.failures > 1:
             await self._keep()
 
     async def forgive(self, staff: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 from pathlib import Path
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from hubd.errors import AccessError, HubError
 from hubd.services.pairing import TRIES_PER_CODE, comparison_number
 from hubd.services.pins import TRIES_BEFORE_LOCK, lock_seconds
 from local_api.gate import Listener
@@ -105,6 +107,42 @@ async def test_a_wrong_pin_locks_the_person_at_that_device_even_over_a_restart(t
         till = shop.client(authorization=token)
         assert code_of(await till.post("/v1/sessions", json=right)) == (429, "pin_locked")
     assert [lock_seconds(count) for count in (4, 5, 6, 7, 40)] == [0, 60, 120, 240, 3600]
+
+
+async def test_wrong_pins_at_the_same_moment_share_the_five_tries(tmp_path: Path) -> None:
+    async with counter(tmp_path) as shop:
+        owner, access = await shop.owner(), shop.shop.services.access
+
+        async def guess(staff: str, pin: str) -> str:
+            try:
+                await access.sign_in(staff, pin, device=None)
+            except HubError as error:
+                return error.code
+            return "in"
+
+        found = await asyncio.gather(*(guess(owner, f"13{number:02}") for number in range(50)))
+        assert (found.count("pin_wrong"), found.count("pin_locked")) == (TRIES_BEFORE_LOCK, 50 - TRIES_BEFORE_LOCK)
+        assert await guess(owner, OWNER_PIN) == "pin_locked"
+        await access.guard.forgive(owner)
+        for _ in range(2):  # four wrong ones and a right one lock nobody, and leave no count behind
+            assert [await guess(owner, pin) for pin in ("1357", "1358", "1359", "1360", OWNER_PIN)] == [
+                *["pin_wrong"] * 4,
+                "in",
+            ]
+        made_up = [await guess(shop.new_id(), "1357") for _ in range(TRIES_BEFORE_LOCK + 1)]
+        assert made_up == [*["pin_wrong"] * TRIES_BEFORE_LOCK, "pin_locked"], "ids that nobody has share one count"
+
+
+async def test_a_try_that_was_not_verified_is_given_back(tmp_path: Path) -> None:
+    async with counter(tmp_path) as shop:
+        guard = shop.shop.services.access.guard
+        for _ in range(TRIES_BEFORE_LOCK * 2):
+            guard.reserve("somebody@page")
+            guard.give_back("somebody@page")
+        for _ in range(TRIES_BEFORE_LOCK):
+            guard.reserve("somebody@page")
+        with pytest.raises(AccessError, match="too often"):
+            guard.reserve("somebody@page")
 
 
 async def test_a_session_belongs_to_its_device_and_ends_when_idle(
