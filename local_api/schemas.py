@@ -299,10 +299,16 @@ class HeldIn(Request, frozen=True):
     hash: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     state: PaymentState
     amount: MoneyIn
+    tender: Tender = Tender.CARD
+    kind: PaymentKind = PaymentKind.SALE
+    original: str | None = None
+    """Of a refund: the payment it belongs to."""
 
     def __post_init__(self) -> None:
-        """Check the id."""
+        """Check the ids."""
         parse_id(self.id)
+        if self.original is not None:
+            parse_id(self.original, "original")
 
 
 class AnnouncementIn(Request, frozen=True):

@@ -12,15 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hubd.errors import InvalidValueError, PaymentError, Retry
-from hubd.model.entry import Draft
+from hubd.model.entry import Document, Draft
 from hubd.model.ids import parse_id
 from hubd.model.money import Money
-from hubd.model.payment import Payment, PaymentEvent, PaymentKind, PaymentState
-from hubd.ports import Signer
+from hubd.model.payment import Payment, PaymentEvent, PaymentKind, PaymentState, Tender
+from hubd.ports import Approved, Evidence, NotStarted, Signer
 from hubd.runtime import Runtime
 from hubd.services.access import Caller
 from hubd.services.calendar import business_date
 from hubd.services.lines import LINE_BYTES, LineReason, open_new_line
+from hubd.services.outcomes import record_outcome
 from hubd.services.taking import mode_flags
 from hubd.store import journal, payments, people
 from hubd.store import till_lines as rows
@@ -30,6 +31,21 @@ from hubd.store.tx import Tx
 ANNOUNCED_MAX = 5_000
 """What a till may hold of its last seven days."""
 HUB_LINE = re.compile(r"([0-9a-f]{32}):(\d{1,18}):([0-9a-f]{1,32})")
+
+
+def _settle_cash(tx: Tx, payment: Payment, told: str) -> Payment:
+    """Cash has no terminal to ask: the till was there, and its own word, which the hub once gave it, settles it."""
+    if payment.tender is not Tender.CASH:
+        return payment
+    if told == PaymentState.APPROVED:
+        return record_outcome(tx, payment.id, Approved(Evidence()), _no_document)
+    if told in {PaymentState.REFUSED, PaymentState.CANCELLED, PaymentState.DECLINED}:
+        return record_outcome(tx, payment.id, NotStarted("announced_by_till"), _no_document)
+    return payment
+
+
+def _no_document(klass: str, content: bytes) -> Document:
+    raise AssertionError(f"cash has no print lines of a terminal to keep as {klass} ({len(content)} bytes)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +84,7 @@ class Held:
     kind: PaymentKind = PaymentKind.SALE
     original: str | None = None
     """Of a refund: the payment it belongs to. Refunds are given in cash."""
+    tender: Tender = Tender.CARD
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,21 +193,22 @@ class TillLines:
             for one in held:
                 known = payments.get(tx.connection, one.id)
                 if known is None:
-                    forgotten.append(self._adopt(tx, caller, one))
+                    forgotten.append(_settle_cash(tx, self._adopt(tx, caller, one), one.state))
                 elif _was_further(known, one.state):
                     # A restore has brought back an earlier state: neither it nor the till's word is the truth alone.
                     body = known.entry_body(reason="forgotten_by_restore", verdict=one.state)
                     event = f"payment.{PaymentEvent.CONFLICTED}"
                     journal.append(tx, Draft(event, known.id, caller.actor, body, flags=mode_flags(known.mode)))
             rows.release(tx, caller.device, self._runtime.start_id, tx.head.line, tx.head.seq)
-            return Announced(len(held) - len(forgotten), tuple(payment.id for payment in forgotten)), forgotten
+            announced = Announced(len(held) - len(forgotten), tuple(payment.id for payment in forgotten))
+            return announced, [payment for payment in forgotten if payment.state is PaymentState.UNKNOWN]
 
         return await self._db.write("till.announce", work)
 
     def _adopt(self, tx: Tx, caller: Caller, one: Held) -> Payment:
         location = people.location(tx.connection, caller.location)
         assert location is not None, "a paired till has a location"
-        refund = one.kind is PaymentKind.REFUND
+        cash = one.kind is PaymentKind.REFUND or one.tender is Tender.CASH
         body = {
             "amount": one.amount.amount_minor,
             "announced": {"hash": one.hash, "line": one.line, "seq": one.seq, "state": one.state},
@@ -206,7 +224,7 @@ class TillLines:
             "exponent": one.amount.exponent,
             "kind": one.kind.value,
             "location": caller.location,
-            "method": "cash" if refund else "card",
+            "method": "cash" if cash else "card",
             "mode": "live",
             "order": None,
             "original": one.original,
@@ -216,7 +234,7 @@ class TillLines:
             "rounding": 0,
             "series": None,
             "staff": caller.staff,
-            "tender": "cash" if refund else "card",
+            "tender": "cash" if cash else "card",
             "terminal": None,
             "tip": 0,
             "zone": location.zone,

@@ -49,6 +49,9 @@ class Memory:
             **payment["accepted"],
             "state": payment["state"],
             "amount": payment["total"],
+            "tender": payment["tender"],
+            "kind": payment["kind"],
+            **({"original": payment["original"]} if payment.get("original") else {}),
         }
         while len(self.held) > KEPT_MAX:
             del self.held[next(iter(self.held))]

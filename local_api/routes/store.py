@@ -151,7 +151,20 @@ async def post_announcement(call: Call) -> Reply:
     """A till tells what it holds of its last seven days, after the hub was restored."""
     wanted = call.body
     assert isinstance(wanted, AnnouncementIn), "the table names the type of the body"
-    held = [Held(one.id, one.line, one.seq, one.hash, one.state.value, one.amount.money()) for one in wanted.payments]
+    held = [
+        Held(
+            one.id,
+            one.line,
+            one.seq,
+            one.hash,
+            one.state.value,
+            one.amount.money(),
+            kind=one.kind,
+            original=one.original,
+            tender=one.tender,
+        )
+        for one in wanted.payments
+    ]
     services = call.context.services
     answer, unknown = await services.tills.announce(call.caller, held)
     for payment in unknown:

@@ -102,3 +102,31 @@ async def test_an_attempt_from_before_the_restart_is_unknown_not_charged(tmp_pat
         in_step = till(attempt=2, hub_line=opened.services.feed.hub_line)
         new = await opened.services.payments.take(opened.request(2100), in_step)
         assert (await opened.until(new.payment.id, "approved")).state is PaymentState.APPROVED
+
+
+@pytest.mark.blocking_allowed("the test copies the database as a backup would")
+async def test_forgotten_cash_is_cash_again_and_not_a_card_nobody_can_ask_about(tmp_path: Path) -> None:
+    backup = tmp_path / "backup.db"
+    async with shop(tmp_path) as opened:
+        await opened.take(500, tender=Tender.CASH)
+        copy_database(tmp_path / "hub.db", backup)
+        forgotten = await opened.take(700, tender=Tender.CASH)
+    for name in ("hub.db", "hub.db-wal", "hub.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    shutil.copy(backup, tmp_path / "hub.db")
+    async with shop(tmp_path, runtime=shop_runtime(b"2-process"), reason=LineReason.RESTORED) as opened:
+        place = forgotten.accepted
+        held = Held(
+            forgotten.payment.id,
+            place.line.hex(),
+            place.seq,
+            place.hash.hex(),
+            "approved",
+            Money(700, "EUR"),
+            tender=Tender.CASH,
+        )
+        announced, unknown = await opened.services.tills.announce(till(), [held])
+        assert (announced.forgotten, unknown) == ((forgotten.payment.id,), [])
+        payment = await opened.services.payments.get(forgotten.payment.id)
+        assert (payment.tender, payment.state) == (Tender.CASH, PaymentState.APPROVED)
+        assert payment.counter == 1, "a new line has new numbers"
