@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -114,7 +115,29 @@ def decode_body(raw: bytes, wanted: type[T], content_type: str) -> T:
     except HubError:
         _check_unknown_shape(raw)
         raise
+    _check_names_once(raw)
     return value
+
+
+def _check_names_once(raw: bytes) -> None:
+    """Raise for an object that names a field twice: readers differ in which of the two they take.
+
+    msgspec takes the last and says nothing, so the body is read a second time; it has the wanted shape already.
+    """
+    try:
+        _NAMES_ONCE.decode(raw.decode("utf-8"))
+    except RecursionError:
+        raise problems.malformed_json() from None
+
+
+def _pairs_once(pairs: list[tuple[str, object]]) -> None:
+    names = {name for name, _ in pairs}
+    if len(names) != len(pairs):
+        raise InvalidValueError("malformed_request", "The body names a field twice.", remedy="Send each field once.")
+
+
+_NAMES_ONCE = json.JSONDecoder(object_pairs_hook=_pairs_once, parse_int=str, parse_float=str)
+"""Made once: to make it takes longer than to read a payment's body. Numbers stay text, whatever their length."""
 
 
 def _check_unknown_shape(raw: bytes) -> None:
