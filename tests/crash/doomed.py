@@ -132,15 +132,20 @@ def small_disk() -> None:
 WRAPPERS = {"never-sync": never_sync, "small-disk": small_disk}
 
 
+def wrap(wanted: str) -> None:
+    """Apply wrappers by name, separated by commas; anything else is a file with orders."""
+    for one in wanted.split(","):
+        if one in WRAPPERS:
+            WRAPPERS[one]()
+        else:
+            doom(Orders(Path(one)))
+
+
 def main() -> None:
     """Run hubd with the rest of the arguments."""
     from hubd import main as hubd_main
 
-    for wanted in sys.argv.pop(1).split(","):
-        if wanted in WRAPPERS:
-            WRAPPERS[wanted]()
-        else:
-            doom(Orders(Path(wanted)))
+    wrap(sys.argv.pop(1))
     hubd_main.main()
 
 

@@ -3,7 +3,7 @@
 A fork is a process like any other (own memory, files, locks, pid) that was spared a second of imports; dozens of
 starts in a test run are what this is for. Tests with few starts run `hubd` itself.
 
-The protocol on the unix socket, one connection a child: `{"program", "argv", "orders", "output"}` in one line; back
+The protocol on the unix socket, one connection a child: `{"program", "argv", "wrappers", "output"}` in one line; back
 come `{"pid"}` and, when the child has ended, `{"code"}`.
 """
 
@@ -52,9 +52,9 @@ def _become(wanted: dict[str, Any]) -> None:
             from hubd.cli import main as run
         else:
             from hubd.main import main as run
-            from tests.crash.doomed import Orders, doom
+            from tests.crash.doomed import wrap
 
-            doom(Orders(Path(wanted["orders"])))
+            wrap(wanted["wrappers"])
         run()
         code = 0
     except SystemExit as exc:

@@ -45,6 +45,11 @@ class HubProcess(Protocol):
         ...
 
     @property
+    def pid(self) -> int:
+        """Of its present life."""
+        ...
+
+    @property
     def returncode(self) -> int | None:
         """Exit code, negative for a signal; None while it runs."""
         ...
@@ -67,11 +72,11 @@ class HubProcess(Protocol):
 
 
 class RealHub(Child):
-    """`hubd run`, or a wrapper of it in its place."""
+    """`hubd run`."""
 
-    def __init__(self, config: Path, wrapper: Sequence[str] = (), env: Mapping[str, str] | None = None) -> None:
-        program = [sys.executable, "-m", *(wrapper or ("hubd",))]
-        super().__init__([*program, "run", "--config", config], cwd=ROOT, env=env, stop_timeout_s=30.0)
+    def __init__(self, config: Path, env: Mapping[str, str] | None = None) -> None:
+        program: list[str | Path] = [sys.executable, "-m", "hubd", "run", "--config", config]
+        super().__init__(program, cwd=ROOT, env=env, stop_timeout_s=30.0)
 
     def output(self) -> str:
         """All that it printed."""
@@ -104,13 +109,13 @@ class Nursery:
             raise RigError(f"the nursery ended\n{self._child.tail()}")
         return (self._place / "socket").exists()
 
-    def fork(self, program: str, argv: Sequence[str | Path], orders: Path | None = None) -> Forked:
+    def fork(self, program: str, argv: Sequence[str | Path], wrappers: str = "") -> Forked:
         """A process of this program."""
         self._count += 1
         output = self._place / f"{self._count}.out"
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(str(self._place / "socket"))
-        wanted = {"program": program, "argv": [str(one) for one in argv], "orders": str(orders), "output": str(output)}
+        wanted = {"program": program, "argv": [str(one) for one in argv], "wrappers": wrappers, "output": str(output)}
         connection.sendall(json.dumps(wanted).encode() + b"\n")
         return Forked(connection, output)
 
@@ -125,10 +130,12 @@ class Forked:
     """A child of the nursery."""
 
     def __init__(self, connection: socket.socket, output: Path) -> None:
-        self._file = connection.makefile()
         self._connection = connection
         self._output = output
-        self.pid = int(json.loads(self._file.readline())["pid"])
+        told = b""
+        while not told.endswith(b"\n"):  # byte by byte: the next line, about its end, is for later
+            told += connection.recv(1)
+        self.pid = int(json.loads(told)["pid"])
         self._code: int | None = None
 
     @property
@@ -142,7 +149,6 @@ class Forked:
                 return None
             assert told, "the nursery is gone"
             self._code = int(json.loads(told)["code"])
-            self._file.close()
             self._connection.close()
         return self._code
 
@@ -164,8 +170,8 @@ class Forked:
 class ForkedHub:
     """`hubd run` from the nursery: every start is a new process that a step may kill."""
 
-    def __init__(self, nursery: Nursery, config: Path, orders: Path) -> None:
-        self._nursery, self._config, self._orders = nursery, config, orders
+    def __init__(self, nursery: Nursery, config: Path, wrappers: str) -> None:
+        self._nursery, self._config, self._wrappers = nursery, config, wrappers
         self._life: Forked | None = None
 
     @property
@@ -174,13 +180,18 @@ class ForkedHub:
         return self._life
 
     @property
+    def pid(self) -> int:
+        """See `HubProcess`."""
+        return self._now.pid
+
+    @property
     def returncode(self) -> int | None:
         """See `HubProcess`."""
         return self._now.returncode
 
     def start(self) -> None:
         """See `HubProcess`."""
-        self._life = self._nursery.fork("hubd", ["run", "--config", self._config], self._orders)
+        self._life = self._nursery.fork("hubd", ["run", "--config", self._config], self._wrappers)
 
     def kill(self) -> None:
         """See `HubProcess`."""
@@ -463,6 +474,8 @@ class Store:
         await self.ask("PUT", "/v1/policies/terminal", {"value": value}, if_match=f'"{policy["version"]}"')
         for number in range(tills):
             self.tills.append(await self.pair(f"Till {number + 1}"))
+        if not self.simulators:
+            return
         # The terminals of the configuration are proposed at a start, once there is a location.
         self.process.kill()
         await self.start_hub()
@@ -530,7 +543,7 @@ async def open_store(
     tills: int,
     *,
     nursery: Nursery | None = None,
-    wrapper: Sequence[str] = (),
+    wrappers: str = "",
     data: Path | None = None,
     env: Mapping[str, str] | None = None,
     online: bool = True,
@@ -550,9 +563,9 @@ async def open_store(
             store.internet.up()
         store.write_config(config)
         if nursery is not None:
-            store.hub = ForkedHub(nursery, store.config, store.orders)
+            store.hub = ForkedHub(nursery, store.config, wrappers or str(store.orders))
         else:
-            store.hub = RealHub(store.config, wrapper, env)
+            store.hub = RealHub(store.config, env)
         await store.start_hub()
         await store.set_up(tills)
         yield store

@@ -16,7 +16,7 @@ import pytest
 
 from local_api.client import ProblemError
 from tests.crash.books import check_books
-from tests.crash.store import STEP_TIMEOUT_S, Store, open_store
+from tests.crash.store import STEP_TIMEOUT_S, Nursery, Store, open_store
 from tests.rigs.process import run, wait_until
 
 pytestmark = pytest.mark.timeout(180)
@@ -75,10 +75,10 @@ async def refused(store: Store, tender: str) -> None:
     del till.sales[sale.payment]
 
 
-async def test_a_full_disk_refuses_sales_finishes_what_runs_and_recovers() -> None:
+async def test_a_full_disk_refuses_sales_finishes_what_runs_and_recovers(nursery: Nursery) -> None:
     async with small_disk() as disk:
         terminals = {"terminal": ("--think-s", "8")}  # long enough for the disk to fill up while the customer thinks
-        async with open_store(terminals, tills=1, data=disk / "data") as store:
+        async with open_store(terminals, tills=1, nursery=nursery, data=disk / "data") as store:
             till = store.tills[0]
             earlier = await till.pay(till.plan(1250, "cash"))
             running = till.plan(4200, terminal=store.terminals["terminal"])
@@ -100,11 +100,11 @@ async def test_a_full_disk_refuses_sales_finishes_what_runs_and_recovers() -> No
             check_books(store.database, store.sales, store.simulators)
 
 
-async def test_a_disk_without_a_byte_loses_nothing_and_the_verdict_waits_for_room() -> None:
+async def test_a_disk_without_a_byte_loses_nothing_and_the_verdict_waits_for_room(nursery: Nursery) -> None:
     """The disk fills up to the last byte between the authorisation and its verdict, faster than the hub looks."""
     async with small_disk() as disk:
         terminals = {"terminal": ("--think-s", "1")}
-        async with open_store(terminals, tills=1, data=disk / "data") as store:
+        async with open_store(terminals, tills=1, nursery=nursery, data=disk / "data") as store:
             till = store.tills[0]
             await till.pay(till.plan(1250, "cash"))
             running = till.plan(4200, terminal=store.terminals["terminal"])
@@ -139,8 +139,8 @@ async def still_answers(store: Store) -> None:
     assert shown.stdout.startswith("{")
 
 
-async def test_a_read_only_disk_stops_the_daemon_with_a_sentence_and_hubctl_works() -> None:
-    async with small_disk() as disk, open_store({}, tills=1, data=disk / "data") as store:
+async def test_a_read_only_disk_stops_the_daemon_with_a_sentence_and_hubctl_works(nursery: Nursery) -> None:
+    async with small_disk() as disk, open_store({}, tills=1, nursery=nursery, data=disk / "data") as store:
         till = store.tills[0]
         await till.pay(till.plan(1250, "cash"))
         store.process.kill()

@@ -97,12 +97,6 @@ OTHER_ANSWERS = (
 )
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as started:
-        yield started
-
-
 @pytest.fixture
 async def store(nursery: Nursery) -> AsyncIterator[Store]:
     terminals = {KEEPS_GOING: ("--keeps-going",), POLITE: ()}

@@ -18,7 +18,7 @@ from typing import get_args
 import pytest
 
 from tests.crash.books import check_books, check_nothing_acknowledged_is_lost, read_books
-from tests.crash.store import Sale, Store, Till, open_store
+from tests.crash.store import Nursery, Sale, Store, Till, open_store
 from tests.rigs.powercut import Cut, Keep, PowerCutDisk, Unmountable
 from tests.rigs.process import wait_until
 
@@ -93,14 +93,13 @@ async def repeat_all(store: Store) -> None:
 
 
 @pytest.mark.blocking_allowed("powering a rig down waits for its file system; nothing else runs then")
-async def test_a_power_cut_loses_nothing_that_a_till_had_heard() -> None:
+async def test_a_power_cut_loses_nothing_that_a_till_had_heard(nursery: Nursery) -> None:
     seed = int(os.environ.get("HUBD_SEED", "20261121"))
     dice = random.Random(seed)
     print(f"HUBD_SEED={seed}")  # shown with a failure
     with PowerCutDisk(size_bytes=DISK_BYTES) as disk:
         async with powered(disk) as mount:
-            wrapper = ("tests.crash.doomed", "small-disk")
-            opening = open_store({}, tills=2, wrapper=wrapper, data=mount / "data")
+            opening = open_store({}, tills=2, nursery=nursery, wrappers="small-disk", data=mount / "data")
             store = await opening.__aenter__()
             store.process.kill()
         try:
@@ -148,13 +147,13 @@ async def lost_answers(disk: PowerCutDisk, store: Store) -> int:
 
 
 @pytest.mark.blocking_allowed("powering a rig down waits for its file system; nothing else runs then")
-async def test_the_control_that_never_syncs_loses_what_tills_had_heard() -> None:
+async def test_the_control_that_never_syncs_loses_what_tills_had_heard(nursery: Nursery) -> None:
     lost = 0
     for number in range(CONTROL_CUTS):
         with PowerCutDisk(size_bytes=DISK_BYTES) as disk:
             async with powered(disk) as mount:
-                wrapper = ("tests.crash.doomed", "small-disk,never-sync")
-                opening = open_store({}, tills=2, wrapper=wrapper, data=mount / "data")
+                wrappers = "small-disk,never-sync"
+                opening = open_store({}, tills=2, nursery=nursery, wrappers=wrappers, data=mount / "data")
                 store = await opening.__aenter__()
                 paying = [asyncio.get_running_loop().create_task(keep_paying(till)) for till in store.tills]
                 await heard_at_least(store, 30)

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from local_api.client import new_id
-from tests.crash.store import STEP_TIMEOUT_S, RealHub, Store, open_store
+from tests.crash.store import STEP_TIMEOUT_S, Nursery, Store, open_store
 from tests.rigs.process import Child, require_tool, wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -80,9 +80,8 @@ async def pay_once(store: Store) -> str:
 
 async def traced_payment(store: Store, trace: Path) -> tuple[list[Call], str]:
     """Attach strace to the running hub, take one payment, and return what it did."""
-    assert isinstance(store.hub, RealHub)
     command = [require_tool("strace", "strace"), "-f", "-ttt", "-y", "-s", "65536", "-e", f"trace={CALLS}"]
-    with Child([*command, "-o", trace, "-p", str(store.hub.pid)], stop_signal=signal.SIGINT) as strace:
+    with Child([*command, "-o", trace, "-p", str(store.process.pid)], stop_signal=signal.SIGINT) as strace:
         await asyncio.to_thread(strace.wait_for_text, "attached", STEP_TIMEOUT_S)
         payment = await pay_once(store)
         await wait_until(lambda: "HTTP/1.1 201" in trace.read_text("utf-8", "replace"), STEP_TIMEOUT_S, "the trace")
@@ -91,16 +90,16 @@ async def traced_payment(store: Store, trace: Path) -> tuple[list[Call], str]:
     return read_calls(await asyncio.to_thread(trace.read_text, "utf-8", "replace")), payment
 
 
-async def test_the_journal_is_synced_before_the_answer_leaves(tmp_path: Path) -> None:
-    async with open_store({}, tills=1) as store:
+async def test_the_journal_is_synced_before_the_answer_leaves(tmp_path: Path, nursery: Nursery) -> None:
+    async with open_store({}, tills=1, nursery=nursery) as store:
         calls, payment = await traced_payment(store, tmp_path / "trace")
         written, synced, answered = places(calls, payment)
         assert written < synced < answered
 
 
-async def test_the_control_that_never_syncs_is_caught(tmp_path: Path) -> None:
+async def test_the_control_that_never_syncs_is_caught(tmp_path: Path, nursery: Nursery) -> None:
     """The same trace of a hub whose SQLite flushes nothing: the assertion above would have failed."""
-    async with open_store({}, tills=1, wrapper=("tests.crash.doomed", "never-sync")) as store:
+    async with open_store({}, tills=1, nursery=nursery, wrappers="never-sync") as store:
         calls, payment = await traced_payment(store, tmp_path / "trace")
         with pytest.raises(StopIteration):
             places(calls, payment)
