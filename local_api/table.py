@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 BODY_BYTES_MAX = 64 * 1024
 BODY_SECONDS_MAX = 10
-CALLS_AT_ONCE_MAX = 16
+CALLS_AT_ONCE_MAX = 64
+"""Of one device or person, without streams: a till that repeats everything it holds after a break stays below it."""
 STREAMS_AT_ONCE_MAX = 4
 
 Handler = Callable[["Call"], Awaitable["Reply"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hubd.errors import NotFoundError, OrderError, Retry
+from hubd.errors import InvalidValueError, NotFoundError, OrderError, Retry
 from hubd.model.entry import Accepted, Draft
 from hubd.model.money import Money
 from hubd.model.order import Order, OrderLine, OrderState, check_lines
@@ -134,6 +134,12 @@ def _placed_body(tx: Tx, request: PlaceOrder, caller: Caller) -> dict[str, objec
     location = people.location(tx.connection, caller.location)
     if location is None:
         raise NotFoundError("location_unknown", "The caller's location is not known.", remedy="Set the hub up first.")
+    if request.total.currency != location.currency:
+        raise InvalidValueError(
+            "currency_not_here",
+            f"This shop sells in {location.currency}.",
+            remedy="Send amounts in the shop's currency.",
+        )
     starts = effective(tx.connection, "day.starts_at_minute", tx.now_us()).value
     series, counter = next_number(tx, caller.device or "hub", ORDER_NUMBERS)
     return {
