@@ -12,7 +12,7 @@ SEEDS ?= 200
 
 # The layers of tests, in this order; and those that are repeated on the newest Python.
 LAYERS := tidy unit contract migrations verifier simulation integration crash browser service
-LAYERS_313 := unit contract migrations verifier
+LAYERS_313 := unit contract simulation
 
 INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes --requirement
 PROJECT := -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
