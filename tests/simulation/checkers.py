@@ -83,6 +83,8 @@ class Checks:
         self.trace = store.trace
         self._by_reference: dict[str, set[tuple[str, int]]] = defaultdict(set)
         self._policies: dict[str, list[OutagePolicy]] = defaultdict(lambda: [SHIPPED["terminal"]])
+        self._policies_ever = [SHIPPED["terminal"]]
+        """A hub that was restored may follow any of them again, until it is told anew."""
         self.ran = 0
 
     # -- after every step ----------------------------------------------------------------------------------------------
@@ -106,6 +108,7 @@ class Checks:
     def policy_changes(self, hub: HubMachine, policy: OutagePolicy) -> None:
         """From now on the hub may follow this policy too."""
         self._policies[hub.name].append(policy)
+        self._policies_ever.append(policy)
 
     def policy_changed(self, hub: HubMachine, policy: OutagePolicy) -> None:
         """From now on the hub follows this policy and no other."""
@@ -124,7 +127,7 @@ class Checks:
                 and sale.request.method not in policy.excluded_methods
                 and sale.amount <= policy.limit_per_payment["EUR"]
                 and lasted_s <= policy.accept_for_s + WINDOW_SLACK_S
-                for policy in self._policies[hub.name]
+                for policy in (self._policies_ever if hub.forgets else self._policies[hub.name])
             ),
             "policy limits hold",
             f"{sale.id}: {sale.amount} by {sale.request.method} after {lasted_s:.0f} s,"
