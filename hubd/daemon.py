@@ -37,6 +37,7 @@ from hubd.services.bundle import Services
 from hubd.services.clock import note_clock_corrected
 from hubd.services.devices import NewDevice
 from hubd.services.pins import ThreadedScrypt
+from hubd.store import devices, mirror
 from hubd.store.backup import Contents
 from hubd.store.devices import Device
 from hubd.store.space import SpaceGuard
@@ -374,6 +375,7 @@ class _Parts:
             sync=(lambda: asdict(sync.status)) if sync else None,
             ca_pem=ca_pem,
             enrol=partial(_enrol, enrolment, sync) if sync else None,
+            retry_sync=sync.retry if sync else None,
             backups=backups,
         )
         api = create_api(services, facts, make_pages(services, facts, self._measure_now, enrolment.statement_address))
@@ -394,7 +396,7 @@ class _Parts:
 
     async def _watch_health(self, sync: CloudSync | None) -> None:
         """What the parts say of themselves becomes problems that people see."""
-        problems = self.hub.services.problems
+        problems, waiting = self.hub.services.problems, set[str]()
         while True:
             said = {code for code, _ in sync.status.problems} if sync else set[str]()
             for code in SYNC_PROBLEMS:
@@ -402,6 +404,15 @@ class _Parts:
             for worker in self.hub.supervisor:
                 failing = worker.state in {WorkerState.WAITING, WorkerState.GAVE_UP} and worker.restarts > 1
                 problems.set(failing, "worker.failing", worker.name, name=worker.name)
+            new, letters = await self.hub.services.db.read(
+                "health", lambda c: (devices.never_activated(c), mirror.dead_letter_count(c))
+            )
+            problems.set(letters > 0, "sync.dead_letters", count=letters)
+            for device_id in waiting - {device.id for device in new}:
+                problems.clear("device.not_activated", device_id)
+            waiting = {device.id for device in new}
+            for device in new:
+                problems.raise_("device.not_activated", device.id, name=device.name)
             days = await asyncio.to_thread(self.certificates.days_left)
             problems.set(days < CERTIFICATE_WARNS_DAYS, "certificate.expires", days=days)
             await self.runtime.clock.sleep(HEALTH_CHECK_S)

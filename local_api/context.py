@@ -51,6 +51,8 @@ class HubFacts:
     """What the sender and receiver say of themselves."""
     enrol: Enrol | None = None
     """Binds the hub to a cloud; None where it talks to none."""
+    retry_sync: Callable[[], Awaitable[int]] | None = None
+    """Applies again what the cloud sent and could not be used, and says how many were; None: it talks to none."""
     backups: BackupDesk | None = None
     ready: Callable[[], list[str]] = field(default=list)
     """Codes of what keeps the hub from being ready; empty when it is."""

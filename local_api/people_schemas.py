@@ -165,6 +165,13 @@ class EnrolledOut(Answer, frozen=True):
     store: str
 
 
+class SyncRetried(Answer, frozen=True):
+    """What a retry has brought."""
+
+    applied: int
+    """Messages of the cloud that could not be used before and are applied now."""
+
+
 class BackupWhere(Answer, frozen=True):
     """A verified backup on another disk, by the journal's place that it holds."""
 

@@ -45,7 +45,6 @@ for command in (
     lists.devices,
     lists.payments,
     lists.orders,
-    lists.sync,
     enrol.enrol,
     logs.logs,
     doctor.doctor,
@@ -54,6 +53,7 @@ for command in (
 ):
     app.command()(command)
 for name, group in (
+    ("sync", lists.sync),
     ("outages", outages.app),
     ("journal", journal.app),
     ("backup", backup.app),

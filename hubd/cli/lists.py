@@ -10,6 +10,9 @@ from hubd.cli.common import JsonFlag, all_items, client_of, items_of
 from hubd.cli.output import moment_text, money_text, print_facts, print_json, print_line, print_table
 
 LIMIT_MAX = 10_000
+sync = typer.Typer(
+    help="What the cloud has confirmed, what waits, and how the line to it is.", invoke_without_command=True
+)
 Limit = Annotated[int, typer.Option(min=1, max=LIMIT_MAX, help="How many, newest first.")]
 
 
@@ -94,13 +97,27 @@ def orders(
     print_table(("placed", "number", "total", "state", "lines", "id"), rows, empty="There are no such orders.")
 
 
-def sync(context: typer.Context, as_json: JsonFlag = False) -> None:
+@sync.callback()
+def sync_status(context: typer.Context, as_json: JsonFlag = False) -> None:
     """What the cloud has confirmed, what waits, and how the line to it is."""
+    if context.invoked_subcommand is not None:
+        return
     answer = client_of(context).get("/v1/sync")
     if as_json:
         print_json(sync=answer)
         return
     print_facts(flat(answer))
+
+
+@sync.command("retry")
+def sync_retry(context: typer.Context, as_json: JsonFlag = False) -> None:
+    """Apply again what the cloud sent and the hub could not use, in order; what fails again is kept."""
+    answer = client_of(context).call("POST", "/v1/sync/retry")
+    assert isinstance(answer, dict), "the route answers with an object"
+    if as_json:
+        print_json(**answer)
+        return
+    print_line(f"{answer['applied']} of the cloud's messages could be used now.")
 
 
 def flat(value: Any, name: str = "") -> list[tuple[str, object]]:  # any JSON value

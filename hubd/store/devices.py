@@ -68,6 +68,16 @@ def all_devices(connection: sqlite3.Connection, kind: DeviceKind | None = None) 
     return [_device(row) for row in rows]
 
 
+def never_activated(connection: sqlite3.Connection) -> list[Device]:
+    """Terminals that were claimed and that nobody has let take payments yet; one taken out of use is not among them."""
+    rows = connection.execute(
+        f"{_SELECT} WHERE removed = 0 AND active = 0 AND kind = ? AND NOT EXISTS"  # noqa: S608 (see _SELECT)
+        " (SELECT 1 FROM journal WHERE subject = devices.id AND kind = 'device.activated') ORDER BY devices.seq",
+        (DeviceKind.TERMINAL,),
+    )
+    return [_device(row) for row in rows]
+
+
 def _paired(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
     """A till or a viewer, let in by a person."""
     tx.execute(

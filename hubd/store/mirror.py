@@ -130,6 +130,11 @@ def dead_letters(connection: sqlite3.Connection, limit: int = 1_000) -> list[Dea
     return [DeadLetter(*row) for row in rows]
 
 
+def dead_letter_count(connection: sqlite3.Connection) -> int:
+    """How many wait for a person."""
+    return int(connection.execute("SELECT count(*) FROM dead_letters WHERE done = 0").fetchone()[0])
+
+
 def finish_dead_letter(tx: Tx, letter_id: int) -> None:
     """The retry worked."""
     tx.execute("UPDATE dead_letters SET done = 1 WHERE id = ?", (letter_id,))

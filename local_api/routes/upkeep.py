@@ -7,7 +7,7 @@ from hubd.model.permissions import Permission
 from hubd.services.backups import BackupDesk, BackupState
 from hubd.services.calendar import rfc3339
 from local_api.call import Call, Reply
-from local_api.people_schemas import BackupMade, BackupsOut, BackupWhere, EnrolIn, EnrolledOut
+from local_api.people_schemas import BackupMade, BackupsOut, BackupWhere, EnrolIn, EnrolledOut, SyncRetried
 from local_api.table import RouteSpec
 
 
@@ -19,6 +19,14 @@ async def post_enrolment(call: Call) -> Reply:
         raise HubError("enrolment.switched_off", "This hub talks to no cloud.", remedy="Set cloud.enabled.")
     tenant, store = await enrol(wanted.cloud, wanted.code, call.caller)
     return Reply(EnrolledOut(tenant, store))
+
+
+async def post_sync_retry(call: Call) -> Reply:
+    """Apply again, in order, what the cloud sent and this hub could not use; durable when this answers."""
+    retry = call.context.facts.retry_sync
+    if retry is None:
+        raise HubError("sync.switched_off", "This hub talks to no cloud.", remedy="Set cloud.enabled.")
+    return Reply(SyncRetried(await retry()))
 
 
 def _desk(call: Call) -> BackupDesk:
@@ -55,6 +63,15 @@ ROUTES: tuple[RouteSpec, ...] = (
         "Bind the hub to its cloud",
         body=EnrolIn,
         reply=EnrolledOut,
+        tag="hub",
+    ),
+    RouteSpec(
+        "POST",
+        "/v1/sync/retry",
+        _P.MAINTENANCE,
+        post_sync_retry,
+        "Apply again what the cloud sent and could not be used",
+        reply=SyncRetried,
         tag="hub",
     ),
     RouteSpec("GET", "/v1/backups", _P.BACKUPS_READ, get_backups, "How backups stand", reply=BackupsOut, tag="hub"),

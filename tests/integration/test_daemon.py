@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import hubd.daemon
 import hubd.runtime
-from hubd.config import Config, PathsConfig, parse_config
-from hubd.daemon import HUB_KEY, Daemon, Outside, running_hub
+from hubd.config import Config, PathsConfig, TerminalConfig, parse_config
+from hubd.daemon import HUB_KEY, Daemon, Outside, claim_configured, running_hub
 from hubd.demo.cloud import DemoAddress, demo_cloud, enrol
 from hubd.identity import load_or_create_key
+from hubd.model.entry import Draft
 from hubd.runtime import Runtime
+from hubd.store import journal, payments
 from local_api.tls import certificate_fingerprint
+from sync.cloud.cloud import ReferenceCloud
 from sync.codec import Hello
 from tests.rigs.process import wait_until
-from tests.unit.services.shop import shop_runtime
-from tests.unit.sync.shop import ScriptedWire
+from tests.tidy.tree import ROOT
+from tests.unit.services.shop import LOCATION, MANAGER, shop_runtime
+from tests.unit.sync.shop import ScriptedWire, new_id, stored
 
 WAIT_S = 30.0
 pytestmark = pytest.mark.blocking_allowed("a daemon makes its sockets at its start, before it trades")
@@ -51,6 +60,36 @@ class Running:
     daemon: Daemon
     hub_id: str
     wire: ScriptedWire
+    cloud: ReferenceCloud
+
+    def problems(self) -> list[tuple[str, str]]:
+        """What people see, with the device that it is about."""
+        return [(problem.code, problem.subject) for problem in self.daemon.services.problems.present()]
+
+    async def until_raised(self, code: str, subject: str = "") -> None:
+        """Wait until a problem is there."""
+        await wait_until(lambda: (code, subject) in self.problems(), WAIT_S, f"{code} to be raised")
+
+    async def until_cleared(self, code: str, subject: str = "") -> None:
+        """Wait until a problem is over."""
+        await wait_until(lambda: (code, subject) not in self.problems(), WAIT_S, f"{code} to be cleared")
+
+    async def hubctl(self, *words: str) -> dict[str, Any]:
+        """What hubctl prints as JSON when it asks this daemon."""
+        paths = self.daemon.config.paths
+        places = {"HUBD_PATHS_DATA": str(paths.data), "HUBD_PATHS_RUNTIME": str(paths.runtime)}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("HUBD_")}
+        asking = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", "from hubd.cli import main; main()", *words, "--json"),
+            env={**kept, **places, "PYTHONPATH": str(ROOT), "HUBD_CONFIG": str(paths.data / "none.toml")},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with self.daemon.services.runtime.clock.timeout(WAIT_S):
+            said, errors = await asking.communicate()
+        assert asking.returncode == 0, errors.decode()
+        answer: dict[str, Any] = json.loads(said)
+        return answer
 
     def hellos(self) -> list[Hello]:
         """What the hub has said of itself."""
@@ -71,7 +110,7 @@ async def daemon(place: Path, runtime: Runtime, config: Config | None = None) ->
             address.known(signer.hub_id.hex())
             assert running.sync is not None
             running.sync.wake()
-            yield Running(running, signer.hub_id.hex(), wire)
+            yield Running(running, signer.hub_id.hex(), wire, cloud.cloud)
         serving.cancel()
 
 
@@ -93,3 +132,47 @@ async def test_the_cloud_is_a_witness_of_the_clock(tmp_path: Path, monkeypatch: 
     assert not runtime.clock.trusted()
     async with daemon(tmp_path, runtime):
         await wait_until(runtime.clock.trusted, WAIT_S, "the clock to be trusted")
+
+
+async def test_what_the_cloud_sent_in_vain_is_a_problem_until_a_retry_brings_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hubd.daemon, "HEALTH_CHECK_S", 0.05)
+    payment = new_id()
+    async with daemon(tmp_path, shop_runtime()) as running:
+        db = running.daemon.services.db
+        await wait_until(running.hellos, WAIT_S, "the first hello")
+        verdict = {"payment": payment, "attempt": 1, "verdict": "captured", "code": "00"}
+        await running.cloud.say(bytes.fromhex(running.hub_id), "payment.verdict", payment, verdict)
+        await running.until_raised("sync.dead_letters")
+        assert (await running.hubctl("sync", "retry"))["applied"] == 0
+        drafts = stored(payment, 700)
+        await db.write("test.stored", lambda tx: [journal.append(tx, draft) for draft in drafts])
+        assert (await running.hubctl("sync", "retry"))["applied"] == 1
+        await running.until_cleared("sync.dead_letters")
+        row = await db.read("test.payment", lambda connection: payments.get(connection, payment))
+        assert row is not None
+        assert row.custody == "captured"
+        assert (await running.hubctl("sync"))["sync"]["confirmed_seq"] > 0
+
+
+async def test_a_terminal_that_nobody_has_activated_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hubd.daemon, "HEALTH_CHECK_S", 0.05)
+    config = configured(tmp_path, '[[terminals]]\naddress = "tcp://127.0.0.1:1"\nname = "Counter"\n')
+    place = {"name": "Lille", "zone": "Europe/Paris", "currency": "EUR", "country": "FR"}
+    async with daemon(tmp_path, shop_runtime(), config) as running:
+        services = running.daemon.services
+        draft = Draft("location.set", LOCATION, "hub", place)
+        await services.db.write("test.place", lambda tx: journal.append(tx, draft))
+        await claim_configured(services, config.terminals)
+        (terminal,) = [view.device.id for view in await services.devices.all()]
+        await running.until_raised("device.not_activated", terminal)
+        await services.devices.activate(terminal, MANAGER)
+        await running.until_cleared("device.not_activated", terminal)
+        await services.devices.deactivate(terminal, MANAGER)
+        await claim_configured(services, [TerminalConfig("tcp://127.0.0.1:2")])
+        (other,) = {view.device.id for view in await services.devices.all()} - {terminal}
+        await running.until_raised("device.not_activated", other)
+        assert ("device.not_activated", terminal) not in running.problems()
