@@ -62,6 +62,12 @@ ALLOWED = (
 )
 
 
+def sender_of(scope: Scope) -> str:
+    """The address that a request came from, for counting alone; empty at the unix socket."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
 class Listener(StrEnum):
     """Through which door a request came; each has an application of its own, none looks at the caller's address."""
 

@@ -53,6 +53,7 @@ STATUS_BY_CODE: dict[str, int] = {
     "setup.done": 409,
     "last_owner": 409,
     "pairing.code_used": 409,
+    "pairing.too_many_tries": 429,
     "pairing.not_waiting": 409,
     "pairing.other_kind": 409,
     "internal": 500,

@@ -1,8 +1,9 @@
 """Pairing: a till, a kiosk or a manager's phone becomes known to the hub, and a person in the store says so.
 
 A manager opens a code on the page or with hubctl; the device sends it; the same manager sees the device's name, its
-origin and a number that must stand on the device too, and confirms. Codes live in memory: 8 characters, 10 minutes,
-5 tries. Only the confirmed device is an entry; of its token the hub keeps the SHA-256.
+origin and a number that must stand on the device too, and confirms. Codes live in memory: 8 characters, 10 minutes.
+Wrong ones are held against their sender, never against the open codes: else a stranger could keep every till out.
+Only the confirmed device is an entry; of its token the hub keeps the SHA-256.
 
 The number is computed from the hub's key as the device sees it. Somebody between device and hub shows another key,
 and with it another number: a key that fits cannot be made before the code is known, and then it is too late.
@@ -37,7 +38,12 @@ from hubd.store.tx import Tx
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 CODE_CHARS = 8
 CODE_LIFE_S = 600
-TRIES_PER_CODE = 5
+WRONG_CODES_MAX = 5
+WRONG_CODE_COUNTS_S = 60
+"""For this long a wrong code is held against its sender. At a thousand tries a second from ever new addresses, with
+all twenty codes open for ten minutes, a guess of 40 bits still succeeds once in a hundred thousand times."""
+SENDERS_MAX = 1_000
+"""Senders of wrong codes that are remembered; of more, the one that was heard longest ago is forgotten."""
 CODES_OPEN_MAX = 20
 NAME_CHARS_MAX = 60
 PAIRABLE = (DeviceKind.TILL, DeviceKind.VIEWER)
@@ -82,7 +88,6 @@ class Pairing:
     opened_by: str
     ends: float
     state: PairingState = PairingState.OPEN
-    tries_left: int = TRIES_PER_CODE
     request: PairingRequest | None = None
     number: str = ""
     """Six digits that the person compares with the device's screen."""
@@ -141,6 +146,38 @@ def check_origin(origin: str) -> str:
     return origin
 
 
+class WrongCodes:
+    """Wrong codes of the last minute, by the address that sent them."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._clock = runtime.clock
+        self._wrong: dict[str, list[float]] = {}
+
+    def check(self, sender: str) -> None:
+        """Raise `pairing.too_many_tries` for a sender of five in a minute."""
+        recent = self._recent(sender)
+        if len(recent) >= WRONG_CODES_MAX:
+            raise AccessError(
+                "pairing.too_many_tries",
+                "Too many wrong codes came from this device.",
+                remedy="Wait a minute, then send the code that stands on the hub's page now.",
+                retry=Retry.SAME_REQUEST,
+                retry_after_s=max(1, int(recent[0] + WRONG_CODE_COUNTS_S - self._clock.monotonic()) + 1),
+            )
+
+    def count(self, sender: str) -> None:
+        """Hold a wrong code against its sender."""
+        recent = [*self._recent(sender), self._clock.monotonic()]
+        self._wrong.pop(sender, None)
+        if len(self._wrong) >= SENDERS_MAX:
+            del self._wrong[next(iter(self._wrong))]
+        self._wrong[sender] = recent
+
+    def _recent(self, sender: str) -> list[float]:
+        since = self._clock.monotonic() - WRONG_CODE_COUNTS_S
+        return [at for at in self._wrong.get(sender, ()) if at > since]
+
+
 class PairingDesk:
     """Opens codes, takes devices' requests, lets a person confirm them, and removes devices again."""
 
@@ -151,6 +188,7 @@ class PairingDesk:
         self._feed = feed
         self._fingerprint = fingerprint
         self._pairings: dict[str, Pairing] = {}
+        self._wrong = WrongCodes(runtime)
 
     async def open(self, caller: Caller, kind: DeviceKind, location: str | None = None) -> Pairing:
         """Open a code for one device. Raises `location_unknown`, `too_many_pairings`."""
@@ -184,10 +222,11 @@ class PairingDesk:
         """How long the code is still good."""
         return max(0, int(pairing.ends - self._runtime.clock.monotonic()))
 
-    def request(self, request: PairingRequest) -> Pairing:
+    def request(self, request: PairingRequest, sender: str = "") -> Pairing:
         """Take a device's request, or repeat it; the answer's state says whether a person has confirmed it.
 
-        Raises `pairing.code_wrong` and counts the try against every open code, since nobody knows which was meant.
+        Raises `pairing.code_wrong`, and `pairing.too_many_tries` for a sender (an address) of five wrong codes in a
+        minute. A repetition is no guess: a device that waits already is always answered.
         """
         parse_id(request.id, "pairing id")
         check_free_text(request.name, "name")
@@ -200,7 +239,7 @@ class PairingDesk:
         if request.public_key:
             parse_public_key(request.public_key)
         self._drop_old()
-        pairing = self._with_code(request.code)
+        pairing = self._with_code(request, sender)
         if request.kind is not pairing.kind:
             raise InvalidValueError(
                 "pairing.other_kind", f"The code is for a {pairing.kind}.", remedy="Ask for a code for this device."
@@ -300,19 +339,20 @@ class PairingDesk:
             raise NotFoundError("pairing.unknown", "The code is over or was never open.", remedy="Open a new code.")
         return pairing
 
-    def _with_code(self, code: str) -> Pairing:
-        typed = normal_code(code).encode()
+    def _with_code(self, request: PairingRequest, sender: str) -> Pairing:
+        for pairing in self._pairings.values():
+            if pairing.request == request:
+                return pairing
+        self._wrong.check(sender)
+        typed = normal_code(request.code).encode()
         for pairing in self._pairings.values():
             if hmac.compare_digest(pairing.code.encode(), typed):
                 return pairing
-        for pairing in self._pairings.values():
-            if pairing.state is PairingState.OPEN:
-                pairing.tries_left -= 1
-        self._pairings = {key: kept for key, kept in self._pairings.items() if kept.tries_left > 0}
+        self._wrong.count(sender)
         raise AccessError(
             "pairing.code_wrong",
             "The code is wrong, used or over.",
-            remedy="Compare it with the hub's page; after five wrong ones, open a new code there.",
+            remedy="Compare it with the hub's page, or open a new code there.",
         )
 
     def _settle(self, pairing: Pairing) -> None:

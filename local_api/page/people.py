@@ -14,7 +14,7 @@ from hubd.model.permissions import Permission
 from hubd.services.access import Caller
 from hubd.services.pairing import HubAddress, Pairing, PairingRequest, PairingState, qr_text
 from hubd.services.staff import Location, NewPerson, SetUp
-from local_api.gate import DEVICE_COOKIE, SESSION_COOKIE
+from local_api.gate import DEVICE_COOKIE, SESSION_COOKIE, sender_of
 from local_api.page.render import qr_svg
 from local_api.page.screen import Answer, Screen, fact_lines, redirect, safe_target
 from local_api.routes.people import COOKIE_FLAGS
@@ -197,7 +197,7 @@ async def join_form(screen: Screen, error: str = "", typed: dict[str, str] | Non
     waiting = _join_request(screen)
     if waiting is not None and not error:
         try:
-            found = screen.services.pairing.request(waiting)
+            found = screen.services.pairing.request(waiting, sender_of(screen.scope))
         except HubError as refused:
             answer = await join_form(screen, sentence(screen, refused), {"name": waiting.name})
             return Answer(answer.body, answer.status, cookies=(f"{JOIN_COOKIE}=; Max-Age=0; {COOKIE_FLAGS}",))
@@ -219,7 +219,7 @@ async def join(screen: Screen) -> Answer:
         screen.language,
     )
     try:
-        screen.services.pairing.request(request)
+        screen.services.pairing.request(request, sender_of(screen.scope))
     except HubError as error:
         return await join_form(screen, sentence(screen, error), {"name": request.name})
     kept = "|".join((request.id, request.code, request.language, request.name.encode().hex()))
@@ -267,6 +267,7 @@ def sentence(screen: Screen, error: HubError) -> str:
         "access.not_allowed": words("Your role does not allow this."),
         "access.busy": words("The hub is busy. Try again in a moment."),
         "pairing.code_wrong": words("The code is wrong, used or over. Ask for a new one."),
+        "pairing.too_many_tries": words("Too many wrong codes. Wait a minute."),
         "pairing.code_used": words("Another device has used this code. Ask for a new one."),
         "pairing.refused": words("The manager has refused."),
         "pairing.other_kind": words("This code is for another kind of device."),

@@ -11,7 +11,7 @@ from hubd.services.access import Caller
 from hubd.services.pairing import HubAddress, Pairing, PairingRequest, PairingState, qr_text
 from hubd.services.staff import Location, NewPerson, Person, SetUp
 from local_api.call import Call, Reply
-from local_api.gate import SESSION_COOKIE
+from local_api.gate import SESSION_COOKIE, sender_of
 from local_api.people_schemas import (
     GrantIn,
     LocationIn,
@@ -74,9 +74,9 @@ async def post_pairing(call: Call) -> Reply:
             "The origin in the request is not the one of the page that sends it.",
             remedy="A browser sends location.origin; a native till sends none.",
         )
-    pairing = desk.request(request)
+    pairing = desk.request(request, sender_of(call.scope))
     await desk.settled(pairing, call.wait_s)
-    desk.request(request)  # raises if it was refused meanwhile
+    desk.request(request, sender_of(call.scope))  # raises if it was refused meanwhile
     if pairing.state is PairingState.CONFIRMED and pairing.device is not None:
         device = pairing.device
         answer = PairingOut(
@@ -93,7 +93,7 @@ async def delete_pairing(call: Call) -> Reply:
 
 
 async def post_code(call: Call) -> Reply:
-    """Open a code for one device, for ten minutes and five tries."""
+    """Open a code for one device and ten minutes."""
     wanted, desk = call.body, call.context.services.pairing
     assert isinstance(wanted, PairingCodeIn), "the table names the type of the body"
     return Reply(code_out(call, await desk.open(call.caller, DeviceKind(wanted.kind), wanted.location)), 201)

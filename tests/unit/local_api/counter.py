@@ -32,9 +32,12 @@ class Counter:
     api: Api
     clients: list[httpx2.AsyncClient] = field(default_factory=list)
 
-    def client(self, listener: Listener = Listener.TLS, **headers: str) -> httpx2.AsyncClient:
+    def client(
+        self, listener: Listener = Listener.TLS, address: str = "127.0.0.1", **headers: str
+    ) -> httpx2.AsyncClient:
         """A client that comes through this door and sends these headers (`hub_line` is sent as Hub-Line)."""
-        transport = httpx2.ASGITransport(app=self.api.app(listener), raise_app_exceptions=False)
+        app = self.api.app(listener)
+        transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False, client=(address, 40_000))
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         client = httpx2.AsyncClient(transport=transport, base_url=f"https://{NAME}", headers=named)
         self.clients.append(client)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hubd.errors import AccessError, HubError
-from hubd.services.pairing import TRIES_PER_CODE, comparison_number
+from hubd.services.pairing import WRONG_CODES_MAX, comparison_number
 from hubd.services.pins import TRIES_BEFORE_LOCK, lock_seconds
 from local_api.gate import Listener
 from local_api.tickets import TICKET_LIFE_S
@@ -59,15 +59,32 @@ async def test_a_person_confirms_what_stands_on_both_screens(tmp_path: Path) -> 
         assert "token_sha256" not in paired[0]["body"]
 
 
-async def test_codes_end_after_five_tries_and_after_ten_minutes(tmp_path: Path) -> None:
+async def test_wrong_codes_stop_who_sends_them_and_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with counter(tmp_path) as shop:
+        administrator = shop.administrator()
+        waiting, device, stranger = (shop.client(address=f"192.168.1.{last}") for last in (21, 22, 66))
+        codes = [(await administrator.post("/v1/pairing-codes", json={})).json()["code"] for _ in range(3)]
+        known = {"id": shop.new_id(), "code": codes[0], "name": "Till 1"}
+        assert (await waiting.post("/v1/pairings", json=known)).status_code == 202
+        for _ in range(WRONG_CODES_MAX):
+            body = {"id": shop.new_id(), "code": "00000000", "name": "Thief"}
+            assert code_of(await stranger.post("/v1/pairings", json=body)) == (403, "pairing.code_wrong")
+        body = {"id": shop.new_id(), "code": codes[1], "name": "Thief"}
+        locked = await stranger.post("/v1/pairings", json=body)
+        assert code_of(locked) == (429, "pairing.too_many_tries"), "a right guess is not told from a wrong one now"
+        assert 0 < int(locked.headers["retry-after"]) <= 61
+        assert (await stranger.post("/v1/pairings", json=known)).status_code == 202, "a repetition is no guess"
+        good = {"id": shop.new_id(), "code": codes[1], "name": "Till 2"}
+        assert (await device.post("/v1/pairings", json=good)).status_code == 202, "the open codes are still good"
+        monkeypatch.setattr("hubd.services.pairing.WRONG_CODE_COUNTS_S", 0)
+        later = {"id": shop.new_id(), "code": codes[2], "name": "Till 3"}
+        assert (await stranger.post("/v1/pairings", json=later)).status_code == 202, "after a minute it may try again"
+
+
+async def test_codes_end_after_ten_minutes(tmp_path: Path) -> None:
     async with counter(tmp_path) as shop:
         administrator, device = shop.administrator(), shop.client()
-        opened = (await administrator.post("/v1/pairing-codes", json={})).json()
-        for _ in range(TRIES_PER_CODE):
-            body = {"id": shop.new_id(), "code": "00000000", "name": "Thief"}
-            assert code_of(await device.post("/v1/pairings", json=body)) == (403, "pairing.code_wrong")
-        body = {"id": shop.new_id(), "code": opened["code"], "name": "Till"}
-        assert code_of(await device.post("/v1/pairings", json=body)) == (403, "pairing.code_wrong")
+        body = {"id": shop.new_id(), "code": "", "name": "Till"}
         opened = (await administrator.post("/v1/pairing-codes", json={})).json()
         desk = shop.shop.services.pairing
         desk._pairings[opened["id"]].ends = shop.shop.services.runtime.clock.monotonic()
