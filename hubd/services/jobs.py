@@ -18,6 +18,7 @@ class Jobs:
     def __init__(self) -> None:
         self._group = asyncio.TaskGroup()
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._stopping = False
 
     async def __aenter__(self) -> Jobs:
         """Start accepting jobs."""
@@ -28,6 +29,7 @@ class Jobs:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop: every job is cancelled; what it was doing is told by the journal at the next start."""
+        self._stopping = True
         for task in self._running.values():
             task.cancel()
         try:
@@ -39,8 +41,8 @@ class Jobs:
             raise
 
     def start(self, name: str, job: Coroutine[Any, Any, None]) -> bool:
-        """Run `job` unless one of this name is running already (then it is closed unstarted); True if it runs."""
-        if name in self._running:
+        """Run `job` and return True. While stopping, or when one of this name runs already, it is closed unstarted."""
+        if self._stopping or name in self._running:
             job.close()
             return False
         task = self._group.create_task(job, name=name)
