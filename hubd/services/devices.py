@@ -169,13 +169,19 @@ class DeviceDesk:
         return await self.get(device_id)
 
     async def assign(self, device_id: str, name: str, role: str, address: str | None, caller: Caller) -> DeviceView:
-        """Give a device its name, its role (`till:ID` or none) and, after a move, its new address."""
+        """Give a device its name, its role (`till:ID` or none) and, after a move, its new address.
+
+        Raises `pending_offline_payments` for a new address while the terminal holds money or works on a payment:
+        another terminal may stand there, and the hub would ask it what became of them.
+        """
         caller.need(Permission.DEVICES_MANAGE)
         if not 1 <= len(name) <= NAME_MAX:
             raise InvalidValueError("invalid_name", f"A name has 1 to {NAME_MAX} characters.", remedy="Shorten it.")
 
         def work(tx: Tx) -> tuple[Device, Device]:
             device = _get(tx, device_id)
+            if address and address != device.address:
+                refuse_while_pending(pending_on(tx, device_id))
             body = {"address": address or device.address, "name": name, "role": role}
             journal.append(tx, Draft("device.assigned", device_id, caller.actor, body))
             return device, _get(tx, device_id)
@@ -290,6 +296,13 @@ def pending_on(tx: Tx, device_id: str) -> list[Payment]:
     held = payments.in_custody(tx.connection, *CUSTODY_OPEN)
     open_ones = [*payments.running(tx.connection), *payments.unknown(tx.connection), *held]
     return [payment for payment in open_ones if payment.terminal == device_id]
+
+
+def pending_of_till(tx: Tx, device_id: str) -> list[Payment]:
+    """Payments that this till asked for and that have no outcome yet: only it knows what stands on its screen."""
+    return [
+        one for one in [*payments.running(tx.connection), *payments.unknown(tx.connection)] if one.till == device_id
+    ]
 
 
 def refuse_while_pending(pending: list[Payment]) -> None:

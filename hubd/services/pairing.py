@@ -28,6 +28,7 @@ from hubd.model.ids import parse_id
 from hubd.model.permissions import Permission
 from hubd.runtime import Runtime
 from hubd.services.access import AccessDesk, Caller, make_token, token_digest
+from hubd.services.devices import pending_of_till, refuse_while_pending
 from hubd.services.feed import Feed
 from hubd.services.signatures import parse_public_key
 from hubd.store import devices, journal, people
@@ -318,7 +319,10 @@ class PairingDesk:
             self._settle(pairing)
 
     async def remove(self, device_id: str, caller: Caller) -> None:
-        """Take a till or viewer out; its token is worthless when this returns. Repeating it changes nothing."""
+        """Take a till or viewer out; its token is worthless when this returns. Repeating it changes nothing.
+
+        Raises `pending_offline_payments` while a payment of this till has no outcome.
+        """
         if caller.device != device_id:
             caller.need(Permission.PAIRINGS_MANAGE)
 
@@ -327,6 +331,7 @@ class PairingDesk:
             if device is None or device.kind not in PAIRABLE:
                 raise NotFoundError("device_unknown", "There is no paired device with this id.", remedy="List them.")
             if not device.removed:
+                refuse_while_pending(pending_of_till(tx, device_id))
                 journal.append(tx, Draft("device.removed", device_id, caller.actor, {"reason": "unpaired"}))
 
         await self._db.write("unpair", work)

@@ -11,9 +11,13 @@ from drivers.sim.zvt import SimulatorOptions
 from drivers.zvt import ZvtOptions, ZvtTerminal
 from hubd.config import TerminalConfig
 from hubd.errors import DeviceError
-from tests.unit.services.shop import Terminals, shop, shop_runtime
+from hubd.model.device import DeviceKind
+from hubd.model.payment import ManualStatus
+from hubd.services.pairing import PairingRequest
+from tests.unit.services.shop import MANAGER, Shop, Terminals, shop, shop_runtime, till
 
 URL = "tcp://terminal-1"
+ELSEWHERE = "tcp://terminal-2"
 
 
 def everything_in(folder: Path) -> bytes:
@@ -43,3 +47,52 @@ def test_a_password_that_no_terminal_has_is_refused_without_being_shown(password
         ZvtTerminal(shop_runtime(), {PASSWORD: password})
     assert caught.value.code == "device.password_invalid"
     assert "918273" not in repr(ZvtOptions(password="918273"))
+
+
+async def paired_till(opened: Shop) -> str:
+    pairing = opened.services.pairing
+    code = await pairing.open(MANAGER, DeviceKind.TILL)
+    pairing.request(PairingRequest(opened.services.runtime.ids.new_id(), code.code, "Till", DeviceKind.TILL))
+    confirmed = await pairing.confirm(code.id, MANAGER)
+    assert confirmed.device is not None
+    return confirmed.device.id
+
+
+async def test_a_till_with_a_payment_without_outcome_stays_until_it_has_one(tmp_path: Path) -> None:
+    counter = Terminals(shop_runtime())
+    counter.add(URL)
+    async with shop(tmp_path, counter) as opened:
+        await opened.add_terminal(URL)
+        device, other = await paired_till(opened), await paired_till(opened)
+        taken = await opened.take(1014, till(device))
+        for state in ("in_progress", "unknown"):
+            await opened.until(taken.payment.id, state, "unknown")
+            with pytest.raises(DeviceError, match="not confirmed") as caught:
+                await opened.services.pairing.remove(device, MANAGER)
+            assert caught.value.code == "pending_offline_payments", state
+            assert caught.value.params == {"count": 1, "total": 1014, "currency": "EUR"}
+        await opened.services.pairing.remove(other, MANAGER)
+        assert [view.device.id for view in await opened.services.devices.all() if view.device.id == other] == []
+        way, text = ManualStatus.FAILURE, "terminal shows no payment"
+        await opened.services.payments.resolve(taken.payment.id, way, text, MANAGER)
+        await opened.services.pairing.remove(device, MANAGER)
+
+
+@pytest.mark.parametrize(("amount", "state"), [(1011, "stored"), (1014, "unknown")])
+async def test_a_terminal_with_money_is_not_moved_to_another_address(tmp_path: Path, amount: int, state: str) -> None:
+    counter = Terminals(shop_runtime())
+    counter.add(URL)
+    counter.add(ELSEWHERE)
+    async with shop(tmp_path, counter) as opened:
+        terminal = await opened.add_terminal(URL)
+        devices = opened.services.devices
+        moved = await devices.assign(terminal, "Terminal", "", ELSEWHERE, MANAGER)
+        assert moved.device.address == ELSEWHERE
+        await opened.ready(terminal)
+        taken = await opened.take(amount)
+        await opened.until(taken.payment.id, state)
+        with pytest.raises(DeviceError, match="not confirmed") as caught:
+            await devices.assign(terminal, "Terminal", "", URL, MANAGER)
+        assert caught.value.code == "pending_offline_payments"
+        renamed = await devices.assign(terminal, "Counter", "", ELSEWHERE, MANAGER)
+        assert (renamed.device.name, renamed.device.address) == ("Counter", ELSEWHERE)
