@@ -119,10 +119,11 @@ class HubClient:
     async def _put(self, path: str, payment: str, body: dict[str, Any]) -> dict[str, Any]:
         pause = PAUSE_FIRST_S
         for number in range(TRIES_MAX):
-            attempt = await self.memory.attempt(payment)
+            attempt = await self.memory.attempt(payment, body)
             try:
                 answer = await self._wire.send("PUT", path, json=body, headers=self._headers({"attempt": str(attempt)}))
             except ProblemError as problem:
+                await self.memory.refused(payment)
                 if problem.code == "hub_line_changed":
                     await self.announce()
                 elif problem.retry != "same_request" or number == TRIES_MAX - 1:
@@ -153,7 +154,7 @@ class HubClient:
         answer = await self._wire.send(
             "POST",
             "/v1/announcements",
-            json={"payments": list(self.memory.held.values())},
+            json={"payments": self.memory.announcement()},
             headers=self._headers(),
         )
         told: dict[str, Any] = answer.json()

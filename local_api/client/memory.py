@@ -25,6 +25,9 @@ class Memory:
     """Payment id -> how often it was sent without an answer."""
     held: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Payment id -> what the hub accepted, in the form of an announcement."""
+    unanswered: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Payment id -> a request whose answer may have been lost, in the same form: a restored hub must hear of it too,
+    or it would take the repeat for a first attempt."""
 
     @classmethod
     def load(cls, path: Path) -> Memory:
@@ -32,17 +35,43 @@ class Memory:
         if not path.exists():
             return cls(path)
         kept = json.loads(path.read_text("utf-8"))
-        return cls(path, kept["hub_line"], kept["attempts"], kept["held"])
+        return cls(path, kept["hub_line"], kept["attempts"], kept["held"], kept.get("unanswered", {}))
 
-    async def attempt(self, payment: str) -> int:
-        """Count one more try of this payment, and return its number."""
+    async def attempt(self, payment: str, body: dict[str, Any]) -> int:
+        """Count one more try of this payment, note what it asks for, and return its number; on disk before it is sent."""
         self.attempts[payment] = self.attempts.get(payment, 0) + 1
+        money = body["amount"]
+        asked = {
+            "amount": money["amount"] + body.get("tip", 0) + body.get("rounding", 0),
+            "currency": money["currency"],
+        }
+        self.unanswered[payment] = {
+            "id": payment,
+            "line": "0" * 32,
+            "seq": 0,
+            "hash": "0" * 64,
+            "state": "requested",
+            "amount": {"amount": minor, "currency": money["currency"]},
+            "tender": body.get("tender", "card"),
+        }
         await asyncio.to_thread(self.save)
         return self.attempts[payment]
+
+    async def refused(self, payment: str) -> None:
+        """The hub has answered that it took nothing. An earlier try may still have been lost; then the note stays."""
+        self.attempts[payment] -= 1
+        if not self.attempts[payment]:
+            del self.attempts[payment], self.unanswered[payment]
+        await asyncio.to_thread(self.save)
+
+    def announcement(self) -> list[dict[str, Any]]:
+        """What a restored hub has to hear: what was accepted, and what may have been."""
+        return [*self.held.values(), *self.unanswered.values()]
 
     async def answered(self, payment: dict[str, Any]) -> None:
         """Keep what the hub accepted."""
         self.attempts.pop(payment["id"], None)
+        self.unanswered.pop(payment["id"], None)
         self.held.pop(payment["id"], None)
         self.held[payment["id"]] = {
             "id": payment["id"],
@@ -63,7 +92,8 @@ class Memory:
             return
         temporary = self.path.with_suffix(".new")
         with temporary.open("w", encoding="utf-8") as file:
-            json.dump({"hub_line": self.hub_line, "attempts": self.attempts, "held": self.held}, file)
+            notes = {"hub_line": self.hub_line, "attempts": self.attempts, "held": self.held}
+            json.dump(notes | {"unanswered": self.unanswered}, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, self.path)

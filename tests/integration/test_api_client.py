@@ -127,3 +127,27 @@ async def test_the_pinned_context_reads_no_clock_but_checks_the_key(tmp_path: Pa
         await writer.wait_closed()
         with pytest.raises(HubNotTrustedError):
             await fetch_ca(addresses, "22" * 32)
+
+
+async def test_a_repeat_to_a_restored_hub_is_not_a_first_attempt(tmp_path: Path) -> None:
+    """The hub took the payment, its answer was lost, and the hub was restored from before: the till tells it first."""
+    memory = Memory(tmp_path / "till.json")
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    async with served_hub(before) as hub:
+        credential = await hub.pair()
+        async with HubClient(credential, memory) as till:
+            await till.pay(new_id(), 100, "EUR", tender="cash")
+        port = hub.https_port
+    await asyncio.to_thread(shutil.copytree, before, after, ignore=shutil.ignore_patterns("*.sock"))
+    body = {"amount": {"amount": 200, "currency": "EUR"}, "tender": "cash"}
+    lost = new_id()
+    async with served_hub(before, shop_runtime(b"2-process"), https_port=port), HubClient(credential, memory) as till:
+        await till.pay(new_id(), 50, "EUR", tender="cash")
+    await memory.attempt(lost, body)  # sent, and the power of the till failed before the answer came
+    memory = await asyncio.to_thread(Memory.load, tmp_path / "till.json")
+    restored = served_hub(after, shop_runtime(b"3-process"), reason=LineReason.RESTORED, https_port=port)
+    async with restored, HubClient(credential, memory) as till:
+        again = await till.pay(lost, 200, "EUR", tender="cash")
+        assert again["state"] == "unknown", "whether the first attempt was taken, only a person at the drawer knows"
+        assert lost not in memory.unanswered
