@@ -112,11 +112,6 @@ class CloudConfig:
     enabled: Annotated[bool, Option("Whether to talk to a cloud at all; a hub trades without one.")] = True
     address: Annotated[str, Option("Broker as mqtts://host:8883; empty: the one that enrolment names.")] = ""
     ca_file: Annotated[str, Option("File with the CA of the broker's certificate; empty: the system's list.")] = ""
-    username: Annotated[str, Option("Name at the broker; empty: the one that enrolment names.")] = ""
-    password: Annotated[str, Option("Password at the broker; better in password_file.", secret=True)] = field(
-        default="", repr=False
-    )
-    password_file: Annotated[str, Option("File with the password at the broker, for the service user only.")] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,17 +135,15 @@ class ProbesConfig:
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryConfig:
-    """How devices are found."""
+    """How the hub is found."""
 
-    mdns: Annotated[bool, Option("Look for devices that announce themselves, and announce the hub.")] = True
-    serial: Annotated[bool, Option("Look at serial ports.")] = True
-    usb: Annotated[bool, Option("Look at USB.")] = True
+    mdns: Annotated[bool, Option("Announce the hub on the network, and notice a clone of it.")] = True
     interfaces: Annotated[tuple[str, ...], Option("Own addresses to use for mDNS; empty: all interfaces.")] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class TerminalConfig:
-    """A card terminal at a fixed address, beside those that are found."""
+    """A card terminal at its fixed address."""
 
     address: Annotated[str, Option("tcp://host:port or serial:///dev/serial/by-id/NAME?baud=9600.")]
     driver: Annotated[str, Option("Driver that speaks to it.")] = "zvt"
@@ -464,8 +457,6 @@ def _check_together(config: Config) -> None:
     if len(os.fsencode(config.paths.socket)) > SOCKET_PATH_BYTES_MAX:
         longest = SOCKET_PATH_BYTES_MAX - len("/hubd.sock")
         raise _invalid(config.origin("paths.runtime"), "paths.runtime", f"is longer than {longest} bytes")
-    if config.cloud.password and config.cloud.password_file:
-        raise _invalid(config.origin("cloud.password"), "cloud.password", "stands beside cloud.password_file")
     if config.cloud.address and not re.fullmatch(r"mqtts?://[^/\s]+", config.cloud.address):
         raise _invalid(config.origin("cloud.address"), "cloud.address", "is not mqtts://host:port")
     for place in config.probes.internet:

@@ -79,7 +79,7 @@ def example_toml() -> str:
         for key in keys_of(kind):
             parts.append(f"# {key.option.help}")
             parts.append(f"#{key.name} = {toml_value(_default(section, key))}")
-    parts.append("\n# Card terminals at fixed addresses, beside those that are found; repeat the block for each.")
+    parts.append("\n# Card terminals at fixed addresses; repeat the block for each.")
     parts.append("#[[terminals]]")
     for key in keys_of(TerminalConfig):
         parts.append(f"# {key.option.help}")

@@ -59,7 +59,7 @@ def demo_config(settings: DemoSettings, terminal_port: int) -> Config:
         paths=PathsConfig(settings.directory, run),
         api=ApiConfig(settings.https_port, settings.http_port, (LOOPBACK,)),
         cloud=CloudConfig(enabled=True),
-        discovery=DiscoveryConfig(mdns=True, serial=False, usb=False, interfaces=(LOOPBACK,)),
+        discovery=DiscoveryConfig(mdns=True, interfaces=(LOOPBACK,)),
         terminals=tuple(TerminalConfig(one.address, "zvt", one.name) for one in terminals),
     )
 
@@ -71,7 +71,7 @@ def config_toml(config: Config) -> str:
         f"[paths]\ndata = {toml_value(str(config.paths.data))}\nruntime = {toml_value(str(config.paths.runtime))}",
         f"[api]\nhttps_port = {config.api.https_port}\nhttp_port = {config.api.http_port}",
         f"addresses = {toml_value(config.api.addresses)}",
-        f"[discovery]\nserial = false\nusb = false\ninterfaces = {toml_value(config.discovery.interfaces)}",
+        f"[discovery]\ninterfaces = {toml_value(config.discovery.interfaces)}",
     ]
     for terminal in config.terminals:
         parts.append(f"[[terminals]]\naddress = {toml_value(terminal.address)}\nname = {toml_value(terminal.name)}")

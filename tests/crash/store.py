@@ -393,7 +393,7 @@ class Store:
         self.config.write_text(
             f"[paths]\ndata = {quoted(str(self.data))}\nruntime = {quoted(str(self.folder / 'run'))}\n"
             f"[api]\nhttps_port = {self.https_port}\nhttp_port = {self.http_port}\naddresses = ['127.0.0.1']\n"
-            "[discovery]\nmdns = false\nserial = false\nusb = false\n"
+            "[discovery]\nmdns = false\n"
             f"[probes]\ngateway = 'tcp://127.0.0.1:{self.internet.port}'\ndns_server = '127.0.0.1:9'\n"
             f"dns_name = 'localhost'\ninternet = ['tcp://127.0.0.1:{self.internet.port}']\n"
             + more

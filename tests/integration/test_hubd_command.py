@@ -108,8 +108,6 @@ dns_server = "127.0.0.1:1"
 internet = ["tcp://127.0.0.1:1"]
 [discovery]
 mdns = false
-serial = false
-usb = false
 """
 
 
