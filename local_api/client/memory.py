@@ -38,13 +38,10 @@ class Memory:
         return cls(path, kept["hub_line"], kept["attempts"], kept["held"], kept.get("unanswered", {}))
 
     async def attempt(self, payment: str, body: dict[str, Any]) -> int:
-        """Count one more try of this payment, note what it asks for, and return its number; on disk before it is sent."""
+        """Count one more try of this payment and return its number; on disk before it is sent."""
         self.attempts[payment] = self.attempts.get(payment, 0) + 1
         money = body["amount"]
-        asked = {
-            "amount": money["amount"] + body.get("tip", 0) + body.get("rounding", 0),
-            "currency": money["currency"],
-        }
+        minor = money["amount"] + body.get("tip", 0) + body.get("rounding", 0)
         self.unanswered[payment] = {
             "id": payment,
             "line": "0" * 32,
