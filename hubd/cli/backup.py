@@ -7,10 +7,11 @@ import pwd
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hubd.cli.client import Client, HubUnreachableError
 from hubd.cli.common import JsonFlag, dead_store, target_of
 from hubd.cli.lock import LOCK_FILE, only_one
 from hubd.cli.output import bytes_text, print_json, print_line, print_table, time_text
@@ -20,9 +21,8 @@ from hubd.errors import HubError
 if TYPE_CHECKING:
     from hubd.store.backup import Contents
 
-app = typer.Typer(
-    help="Encrypted backups; only the recovery code or the tenant's key opens them.", no_args_is_help=True
-)
+app = typer.Typer(help="Encrypted backups; only the recovery code opens them.", no_args_is_help=True)
+MAKING_TIMEOUT_S = 600.0
 HUB_KEY = "hub.key"
 SERVICE_USER = "hubd"
 TENANT_KEY_BYTES = 32
@@ -43,7 +43,11 @@ def contents_of(config: Config, config_file: Path | None) -> Contents:
 def make(
     context: typer.Context,
     to: Annotated[
-        Path | None, typer.Option(help="Directory for it, such as a USB stick's; default: the hub's own.")
+        Path | None,
+        typer.Option(
+            help="Directory for it, such as a USB stick's; the hub does not learn of it. Default: the hub makes it, in"
+            " its own directory and in its targets, and records it."
+        ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -53,6 +57,14 @@ def make(
 
     target = target_of(context)
     config = target.config()
+    if to is None and (recorded := _made_by_the_hub(target.client())) is not None:
+        path = config.paths.backups / str(recorded.pop("file"))
+        if as_json:
+            print_json(file=str(path), **recorded)
+        else:
+            print_line(f"{path} ({bytes_text(recorded['bytes'])}): {recorded['seq']} entries, verified and read back.")
+            print_line("The hub took it to every target that is there: `hubctl status` says whether one is missing.")
+        return
     folder = to or config.paths.backups
     with dead_store(config) as connection:
         recipient = backup.recovery_recipient(connection)
@@ -85,6 +97,15 @@ def make(
         print_line("It lies on the hub's own disk. Carry it elsewhere, or make it there: --to DIRECTORY.")
 
 
+def _made_by_the_hub(client: Client) -> dict[str, Any] | None:
+    """What the hub that runs says of the backup it has made; None where none answers."""
+    try:
+        made: dict[str, Any] = client.call("POST", "/v1/backups", timeout_s=MAKING_TIMEOUT_S)
+    except HubUnreachableError:
+        return None
+    return made
+
+
 @app.command("list")
 def list_(
     context: typer.Context,
@@ -109,7 +130,7 @@ def restore(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="The backup.")],
     code: Annotated[str, typer.Option(help="The recovery code; asked for if it is not given.")] = "",
-    key_file: Annotated[Path | None, typer.Option(help="The tenant's private key instead: 32 bytes.")] = None,
+    key_file: Annotated[Path | None, typer.Option(help="The private key that the code stands for: 32 bytes.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Put a backup in the place of the hub's data, which is kept aside. The hub must be stopped."""

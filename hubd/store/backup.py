@@ -325,7 +325,9 @@ def private_key_for(path: Path, code: str) -> bytes:
     with path.open("rb") as source:
         salt = sealed.read_header(source).about.get("salt")
     if not isinstance(salt, str):
-        raise SealError("The backup was made before the hub had a recovery code.", "Use the tenant's key.")
+        raise SealError(
+            "The backup was made before the hub had a recovery code.", "Name the private key that it was sealed for."
+        )
     return sealed.recovery_private_key(sealed.read_recovery_code(code), bytes.fromhex(salt))
 
 
