@@ -45,6 +45,7 @@ soak:  ## the same tests at full numbers (hours)
 	HUBD_SOAK=1 PYTEST_TIMEOUT=14400 $(MAKE) test
 
 bench: venv  ## the numbers of the README, each next to its peers
+	scripts/install-debian-packages.sh gcc libc6-dev mosquitto redis-server wrk
 	$(PYTHON) -m bench
 
 format: venv  ## mend what the tools can mend
