@@ -125,6 +125,10 @@ CUSTODY_OPEN = frozenset({_C.HELD, _C.FORWARDING, _C.FORWARDED})
 """Stored payments whose verdict is still to come."""
 
 
+MANUALLY_DECIDED = frozenset({_S.UNKNOWN, _S.CONFLICT, _S.REVERSAL_PENDING})
+"""States in which a manager's word stands in for the automatic verdict that nobody can give."""
+
+
 def next_state(state: PaymentState, event: PaymentEvent, before_reversal: PaymentState | None = None) -> PaymentState:
     """Return the state after `event`; raise `InvalidTransitionError` for what must not happen.
 
@@ -156,7 +160,7 @@ def contradicts(custody: Custody, event: CustodyEvent) -> bool:
 def is_open(state: PaymentState, custody: Custody | None, manual: ManualStatus | None) -> bool:
     """Whether the money of this payment still waits for a word (unknown, in progress, or stored without verdict)."""
     if state in OPEN_STATES:
-        return manual is None or state not in {PaymentState.UNKNOWN, PaymentState.CONFLICT}
+        return manual is None or state not in MANUALLY_DECIDED
     return state is PaymentState.STORED and custody in CUSTODY_OPEN
 
 
@@ -262,7 +266,8 @@ class Payment:
     @property
     def is_taken(self) -> bool:
         """Whether the shop counts it as paid for now."""
-        return self.state in TAKEN and self.custody not in LATE_REFUSED
+        given_back = self.state is _S.REVERSAL_PENDING and self.manual is ManualStatus.FAILURE
+        return self.state in TAKEN and self.custody not in LATE_REFUSED and not given_back
 
     def entry_body(self, **more: Any) -> dict[str, Any]:
         """What every entry about this money carries (docs/reference/journal.md), with `more` on top."""
@@ -301,7 +306,7 @@ def counter_names(payment: Payment) -> tuple[str, ...]:
     elif payment.state is _S.UNKNOWN:
         names.append("unknown" if payment.manual is None else "unknown_decided")
     elif payment.state in {_S.CONFLICT, _S.REVERSAL_PENDING}:
-        names.append(payment.state.value)
+        names.append(payment.state.value if payment.manual is None else f"{payment.state.value}_decided")
     elif payment.state is _S.STORED and payment.custody is not None:
         names.append(payment.custody.value)
     if payment.is_taken:

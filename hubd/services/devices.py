@@ -295,7 +295,7 @@ def pending_on(tx: Tx, device_id: str) -> list[Payment]:
     """Payments whose money is, or may be, in this terminal (B14)."""
     held = payments.in_custody(tx.connection, *CUSTODY_OPEN)
     open_ones = [*payments.running(tx.connection), *payments.unknown(tx.connection), *held]
-    return [payment for payment in open_ones if payment.terminal == device_id]
+    return [payment for payment in open_ones if payment.terminal == device_id and payment.is_open]
 
 
 def pending_of_till(tx: Tx, device_id: str) -> list[Payment]:

@@ -156,7 +156,7 @@ def page(connection: sqlite3.Connection, narrow: PaymentFilter, before_seq: int 
     if narrow.open_only:
         clauses.append(
             f"seq IN (SELECT seq FROM payments WHERE {_OPEN}"  # noqa: S608 (our own condition)
-            " AND (manual IS NULL OR state NOT IN ('unknown', 'conflict'))"
+            " AND (manual IS NULL OR state NOT IN ('unknown', 'conflict', 'reversal_pending'))"
             " UNION ALL SELECT seq FROM payments WHERE state = 'stored'"
             " AND custody IN ('held', 'forwarding', 'forwarded'))"
         )

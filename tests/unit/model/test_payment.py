@@ -140,7 +140,7 @@ def test_only_a_verdict_against_a_verdict_contradicts(custody: Custody, event: C
 def test_open_is_what_still_waits_for_a_word(
     state: PaymentState, custody: Custody | None, manual: ManualStatus | None
 ) -> None:
-    waits = state.value in {"requested", "in_progress", "reversal_pending"}
-    undecided = state.value in {"unknown", "conflict"} and manual is None
+    waits = state.value in {"requested", "in_progress"}
+    undecided = state.value in {"unknown", "conflict", "reversal_pending"} and manual is None
     held = state.value == "stored" and custody is not None and custody.value in {"held", "forwarding", "forwarded"}
     assert is_open(state, custody, manual) is (waits or undecided or held)

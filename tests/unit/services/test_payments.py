@@ -194,3 +194,22 @@ async def test_what_a_terminal_stores_before_the_hub_notices_has_a_deadline_and_
         assert payment.deadline_us is not None
         assert payment.policy_version == 0
         assert payment.evidence["outside_policy"] == "offline_not_enabled"
+
+
+async def test_a_manager_closes_a_reversal_that_nobody_can_tell_about(tmp_path: Path) -> None:
+    counter = Terminals(shop_runtime())
+    simulator = counter.add(URL)
+    async with shop(tmp_path, counter) as opened:
+        await opened.add_terminal(URL)
+        order = await order_of(opened, 2000)
+        paid = await opened.take(2000, order=order)
+        await opened.until(paid.payment.id, "approved")
+        await simulator.control({"cmd": "fault", "name": "silent", "value": True})
+        pending = await opened.services.payments.reverse(paid.payment.id, MANAGER)
+        assert (pending.state, pending.is_open) == (PaymentState.REVERSAL_PENDING, True)
+        decided = await opened.services.payments.resolve(
+            paid.payment.id, ManualStatus.FAILURE, "the terminal's journal shows the reversal", MANAGER
+        )
+        assert (decided.is_open, decided.is_taken) == (False, False)
+        assert (await opened.services.orders.get(order)).state is OrderState.AWAITING_PAYMENT
+        simulator.faults.clear()
