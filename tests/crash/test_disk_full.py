@@ -77,7 +77,7 @@ async def refused(store: Store, tender: str) -> None:
 
 async def test_a_full_disk_refuses_sales_finishes_what_runs_and_recovers(nursery: Nursery) -> None:
     async with small_disk() as disk:
-        terminals = {"terminal": ("--think-s", "8")}  # long enough for the disk to fill up while the customer thinks
+        terminals = {"terminal": ("--think-s", "4")}  # long enough for the disk to fill up while the customer thinks
         async with open_store(terminals, tills=1, nursery=nursery, data=disk / "data") as store:
             till = store.tills[0]
             earlier = await till.pay(till.plan(1250, "cash"))
