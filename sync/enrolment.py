@@ -20,6 +20,7 @@ import struct
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpcore2  # noqa: F401 - httpx2 imports it at its first connection, which would be in the event loop
 import httpx2
 import msgspec
 

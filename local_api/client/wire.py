@@ -6,6 +6,7 @@ import ssl
 from types import TracebackType
 from typing import Any, Self
 
+import httpcore2  # noqa: F401 - httpx2 imports it at its first connection, which would be in the event loop
 import httpx2
 
 from local_api.client.memory import Memory

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpcore2  # noqa: F401 - httpx2 imports it at its first connection, which would be in the event loop
 import httpx2
 
 from hubd.runtime import Runtime
