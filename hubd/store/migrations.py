@@ -48,7 +48,7 @@ def refuse_unreadable(connection: sqlite3.Connection) -> int:
         raise StoreError(
             "store.corrupt",
             "The database cannot be read.",
-            remedy="Run `hubctl doctor`, then `hubctl backup restore`; the hub's file is left as it is.",
+            remedy="Run `hubctl doctor`, then `hubctl restore`; the hub's file is left as it is.",
         ) from exc
     return int(have)
 
