@@ -25,6 +25,9 @@ pytestmark = [
 ]
 
 
+STATUS = re.compile(r"^(.*hubctl .*\bstatus)$", re.MULTILINE)
+
+
 class Demo:
     """A demo store in a directory where the README's reader would stand: with .venv, and .demo as it makes it."""
 
@@ -35,6 +38,8 @@ class Demo:
     def run(self, commands: str) -> str:
         """Run a block of the README, line by line as a reader does; the first that fails, fails."""
         script = "set -eu\n" + commands.replace("localhost:8080", f"localhost:{self.http_port}")
+        # `hubctl status` answers 1 while something is wrong, as the text beside the block says; 2 and 3 still fail.
+        script = STATUS.sub(r"\1 || [ $? -eq 1 ]", script)
         done = subprocess.run(
             ["bash", "-c", script],
             cwd=self.place,
