@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random  # noqa: TID251 (one seed makes one journal)
 import sqlite3
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,9 +31,11 @@ async def copy_of(db: Database, path: Path) -> sqlite3.Connection:
 
 
 @pytest.fixture
-async def whole(db: Database, tmp_path: Path) -> sqlite3.Connection:
+async def whole(db: Database, tmp_path: Path) -> AsyncIterator[sqlite3.Connection]:
     await fill(db, seed=1, steps=60)
-    return await copy_of(db, tmp_path / "copy.db")
+    connection = await copy_of(db, tmp_path / "copy.db")
+    yield connection
+    connection.close()
 
 
 def test_a_whole_journal_is_good(whole: sqlite3.Connection) -> None:
