@@ -222,10 +222,15 @@ class HubEngine:
         self.line = line
         self._opening = False
 
-    def distrust(self, proven_seq: int) -> None:
-        """A confirmation did not hold (S6): what was proven before it is all that counts."""
+    def distrust(self, proven_seq: int, now: float) -> None:
+        """A confirmation did not hold (S6): what was proven before it is all that counts.
+
+        What is out stays out until it is confirmed or `tick` finds it late: a cloud that repeats itself costs no storm.
+        """
         self.confirmed_seq = proven_seq
-        self._rewind(proven_seq)
+        self._in_flight.clear()
+        self._in_flight.append(self.sent_upto)
+        self._progress_at = now
 
     def _rewind(self, seq: int) -> None:
         self.sent_upto = seq

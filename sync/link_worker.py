@@ -59,6 +59,8 @@ HELLO_TIMEOUT_S = 15.0
 WITNESS_DIFFERS_MAX_US = 60_000_000
 """A cloud whose clock differs from ours by less than this confirms ours, the way of its message included."""
 
+NOT_OURS = "The cloud confirms something that this hub did not write."
+
 AddressSource = Callable[[], Awaitable[LinkAddress | None]]
 """Where the hub's topics are and with which credentials; None while it is not enrolled."""
 
@@ -352,6 +354,9 @@ class Conversation:
                 continue
             self._owner.heard(message)
             self._heard_at = self._clock.monotonic()
+            if isinstance(message, Confirm) and message.upto_seq > self._db.head.seq:
+                self._owner.report("sync.proof_mismatch", NOT_OURS)
+                continue
             for action in self.engine.hear(message, self._heard_at):
                 await self._do(action)
             self._changed.set()
@@ -521,8 +526,8 @@ class Conversation:
 
     async def _move_to(self, confirm: Confirm) -> None:
         if not await self._db.read("sync.check", lambda connection: self._proven(connection, confirm)):
-            self.engine.distrust((await self._db.read("sync.cursor", _confirmed_cursor)).seq)
-            self._changed.set()
+            proven = (await self._db.read("sync.cursor", _confirmed_cursor)).seq
+            self.engine.distrust(proven, self._clock.monotonic())
             return
         await self._db.write("sync.confirm", lambda tx: _keep_proof(tx, confirm, self._clock.now_us()))
         self._owner.confirmed(confirm.upto_seq)
@@ -546,7 +551,7 @@ class Conversation:
         own = journal.hash_at(connection, confirm.upto_seq)
         line = journal.line_at(connection, confirm.upto_seq)
         if proof is None or own is None or own != confirm.hash or line != confirm.line:
-            self._owner.report("sync.proof_mismatch", "The cloud confirms something that this hub did not write.")
+            self._owner.report("sync.proof_mismatch", NOT_OURS)
             return False
         place = Place(proof.line, proof.seq, proof.hash)
         signed = proof_bytes(self._address.tenant, self._signer.hub_id, place, proof.time_us)

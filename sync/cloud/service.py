@@ -85,6 +85,9 @@ class Session:
     connection: int
     line: bytes
     limits: Limits = field(default_factory=Limits)
+    hello_line: bytes = b""
+    knows_upto: int = 0
+    """The hub itself knows its line `hello_line` up to here: it said so in its hello or has sent it since."""
     established: bool = False
     stale: bool = False
     next_seq: int = 1
@@ -248,6 +251,7 @@ class _Turn:
             del self._sessions[other.cloud_nonce]
         session.established = True
         session.line, session.limits = hello.line, hello.limits
+        session.hello_line, session.knows_upto = hello.line, hello.head_seq
         session.next_seq = hello.confirmed.seq + 1 if hello.confirmed else 1
         self._probe_rivals(session)
         self._notice_restore(session, hello)
@@ -367,6 +371,7 @@ class _Turn:
             taken = result
             session.next_seq, session.expected, session.bisection = taken.last.seq + 1, None, None
             session.line = taken.last.line
+            session.knows_upto = max(session.knows_upto, taken.last.seq)
             parked = self._storage.unpark(self._hub.hub, taken.last.hash)
             message = decode(parked) if parked else None
             waiting = message if isinstance(message, Entries) else None
@@ -374,7 +379,9 @@ class _Turn:
             self._confirm(session, taken)
 
     def _confirm(self, session: Session, taken: Taken) -> None:
-        place = taken.last if taken.quarantined or session.stale else taken.head
+        # A line may have grown by entries that this hub never wrote or has lost: it could not check such a head.
+        knows_head = taken.last.line == session.hello_line and taken.head.seq <= session.knows_upto
+        place = taken.head if knows_head and not taken.quarantined and not session.stale else taken.last
         time_us = self._service._now_us()
         key = self._service.keys.current
         signature = key.sign(proof_bytes(self._hub.tenant, self._hub.hub, place, time_us))

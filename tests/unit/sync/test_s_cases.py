@@ -359,6 +359,23 @@ async def test_s09_hub_restored_offline_trades_on_in_a_new_line_and_never_reuses
     assert await world.look(lambda s: s.forgotten(hub.signer.hub_id)) == []
 
 
+async def test_s09_restored_hub_is_confirmed_only_what_it_holds(world: World, wire: ScriptedWire) -> None:
+    hub = await world.hub()
+    await hub.note(count=5)
+    copy = await forked_copy(world, hub)
+    await hub.note("forgotten", 30)
+    async with hub.online():
+        await hub.drained()
+    wire.seen.clear()
+    await ensure_line(copy.db, copy.signer, copy.runtime, LineReason.RESTORED)
+    async with copy.online():
+        await copy.drained()
+    confirms = [message for way, message in wire.seen if way == "down" and isinstance(message, Confirm)]
+    held = {entry.seq: entry.hash for entry in await copy.entries()}
+    assert confirms
+    assert [c.upto_seq for c in confirms if held.get(c.upto_seq) != c.hash] == []
+
+
 async def test_s11_two_devices_with_one_key_both_open_lines_and_trade(world: World) -> None:
     hub = await world.hub()
     await hub.note(count=3)
