@@ -21,11 +21,14 @@ from hubd.errors import HubError
 if TYPE_CHECKING:
     from hubd.store.backup import Contents
 
-app = typer.Typer(help="Encrypted backups; only the recovery code opens them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Encrypted backups; only the recovery code or the tenant's key opens them.", no_args_is_help=True
+)
 MAKING_TIMEOUT_S = 600.0
 HUB_KEY = "hub.key"
 SERVICE_USER = "hubd"
-TENANT_KEY_BYTES = 32
+KEY_BYTES = 32
+KEY_FILE_BYTES_MAX = 1024
 
 
 def contents_of(config: Config, config_file: Path | None) -> Contents:
@@ -67,8 +70,8 @@ def make(
         return
     folder = to or config.paths.backups
     with dead_store(config) as connection:
-        recipient = backup.recovery_recipient(connection)
-        if recipient is None:
+        recipients = backup.recipients(connection)
+        if not recipients:
             raise HubError(
                 "backup.no_recipient",
                 "There is no recovery code yet, so nobody could open the backup.",
@@ -79,7 +82,7 @@ def make(
                 connection,
                 folder,
                 contents_of(config, target.config_file),
-                (recipient,),
+                recipients,
                 SystemClock().now_us(),
                 SystemIds(),
             )
@@ -130,7 +133,9 @@ def restore(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="The backup.")],
     code: Annotated[str, typer.Option(help="The recovery code; asked for if it is not given.")] = "",
-    key_file: Annotated[Path | None, typer.Option(help="The private key that the code stands for: 32 bytes.")] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(help="Or the tenant's private key: 32 bytes, or hexadecimal.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Put a backup in the place of the hub's data, which is kept aside. The hub must be stopped."""
@@ -143,7 +148,7 @@ def restore(
     owner = _owner(data)
     with only_one(data):
         if key_file is not None:
-            private_key = key_file.read_bytes()[:TENANT_KEY_BYTES]
+            private_key = _read_key(key_file)
         else:
             private_key = backup.private_key_for(file, code or typer.prompt("Recovery code", hide_input=True))
         done = backup.restore(file, private_key, data)
@@ -158,6 +163,27 @@ def restore(
     if done.kept_old is not None:
         print_line(f"What was there is kept in {done.kept_old}.")
     print_line("Start the hub: it opens a new line and asks every till what it holds.")
+
+
+def _read_key(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(KEY_FILE_BYTES_MAX)
+    except OSError as exc:
+        raise HubError("restore.no_key", f"{path} cannot be read: {exc.strerror}.", remedy="Name it.") from exc
+    if len(raw) == KEY_BYTES:
+        return raw
+    try:
+        key = bytes.fromhex(raw.decode("ascii"))
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise HubError(
+            "restore.no_key",
+            f"{path} holds no private key.",
+            remedy="It is a file of 32 bytes, or of 64 hexadecimal digits; the recovery code goes with --code.",
+        )
+    return key
 
 
 def _owner(data: Path) -> tuple[int, int] | None:

@@ -58,6 +58,7 @@ KINDS: dict[str, int] = {
     "receipt.printed": 1,
     "override.given": 1,
     "backup.made": 1,
+    "backup.key_set": 1,
     "end_of_day.closed": 1,
     "cloud.keys_rotated": 1,
     "sync.forgotten_listed": 1,

@@ -73,15 +73,15 @@ class BackupDesk:
         Raises `backup.no_recipient` before the hub is set up: nobody could open it.
         """
         async with self._busy:
-            recipient = await self._db.read("backup.recipient", backup.recovery_recipient)
-            if recipient is None:
+            recipients = await self._db.read("backup.recipients", backup.recipients)
+            if not recipients:
                 raise StoreError(
                     "backup.no_recipient",
                     "There is no recovery code yet, so nobody could open the backup.",
                     remedy="Set the hub up first; it tells the recovery code once.",
                 )
             now = self._runtime.clock.now_us()
-            made = await backup.make(self._db, self._places.here, self._contents, (recipient,), now, self._runtime.ids)
+            made = await backup.make(self._db, self._places.here, self._contents, recipients, now, self._runtime.ids)
             for target in self._places.targets:
                 await self._take_to(made, target)
             await asyncio.to_thread(_keep_newest, self._places.here, KEPT_HERE)
@@ -109,8 +109,8 @@ class BackupDesk:
             if self._runtime.clock.monotonic() >= due and await self._try():
                 due = self._runtime.clock.monotonic() + self._interval_s
             state = await self.state()
-            set_up = await self._db.read("backup.recipient", backup.recovery_recipient) is not None
-            self._problems.set(set_up and state.overdue, "no_backup_elsewhere")
+            somebody = await self._db.read("backup.recipients", backup.recipients)
+            self._problems.set(bool(somebody) and state.overdue, "no_backup_elsewhere")
             await self._runtime.clock.sleep(CHECK_S)
 
     async def _try(self) -> bool:

@@ -27,11 +27,12 @@ from hubd.model.payment import (
 from hubd.services import settings, statements
 from hubd.services.statements import Comparison
 from hubd.services.taking import mode_flags, settle_order
-from hubd.store import enrolment, journal, mirror, payments
+from hubd.store import backup, enrolment, journal, mirror, payments, sealed
 from hubd.store.lines import all_lines
 from hubd.store.tx import Connection, Tx
 
 KEY_DOMAIN = b"hubd.key.v1\0"
+BACKUP_KEY_DOMAIN = b"hubd.backup_key.v1\0"
 VERSION = 1
 
 
@@ -65,6 +66,14 @@ class KeysRotated(msgspec.Struct, frozen=True):
     """A further key of the cloud, vouched for by the root."""
 
     key_id: str
+    public_key: str
+    root_signature: str
+
+
+class TenantBackupKey(msgspec.Struct, frozen=True):
+    """The tenant's public key (X25519) for backups, vouched for by the root; a later one takes its place."""
+
+    tenant: str
     public_key: str
     root_signature: str
 
@@ -222,6 +231,21 @@ def _keys(tx: Tx, entry: Entry, cause: Cause, _comparison: Comparison | None) ->
     journal.append(tx, Draft("cloud.keys_rotated", body.key_id, cause.actor, append_body))
 
 
+def _backup_key(tx: Tx, entry: Entry, cause: Cause, _comparison: Comparison | None) -> None:
+    """Who can open every backup is decided by the root itself: a stolen signing key must not become a reader."""
+    body = _body(entry, TenantBackupKey)
+    bound = enrolment.get(tx.connection)
+    if bound is None or bound.tenant != body.tenant:
+        raise SyncError("sync.not_enrolled", "A key for backups came from a tenant that this hub does not belong to.")
+    key, tenant = _hex(body.public_key, 32), body.tenant.encode("utf-8")
+    signed = BACKUP_KEY_DOMAIN + bytes((len(tenant),)) + tenant + key
+    if not verify_signature(bound.root_key, _hex(body.root_signature, 64), signed):
+        raise SyncError("sync.invalid_key", "A key for backups is not signed by the root of the enrolment.")
+    if not sealed.is_public_key(key):
+        raise SyncError("sync.invalid_key", "A key for backups is one that nothing can be sealed for.")
+    backup.set_tenant_key(tx, body.tenant, key, cause.actor, cause.as_body())
+
+
 def _statement(tx: Tx, entry: Entry, cause: Cause, comparison: Comparison | None) -> None:
     assert comparison is not None, "a statement is compared before it is applied"
     document = _body(entry, StatementIssued).statement
@@ -286,6 +310,7 @@ Effect = Callable[[Tx, Entry, Cause, Comparison | None], None]
 _EFFECTS: dict[str, Effect] = {
     "epoch.assigned": _epoch,
     "cloud.keys_rotated": _keys,
+    "tenant.backup_key": _backup_key,
     "payment.verdict": _verdict,
     "statement.issued": _statement,
     "setting.changed": _setting,

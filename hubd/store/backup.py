@@ -91,6 +91,25 @@ def recovery_recipient(connection: sqlite3.Connection) -> Recipient | None:
     return Recipient("recovery", bytes.fromhex(public)) if public else None
 
 
+def set_tenant_key(tx: Tx, tenant: str, public_key: bytes, actor: str, cause: dict[str, Json]) -> None:
+    """Seal for this key of the tenant from now on, besides the recovery code's; the one before opens older backups.
+
+    Who can open the backups is for auditors too, so it is an entry; the same key again changes nothing.
+    """
+    if meta.get(tx.connection, meta.TENANT_KEY) == public_key.hex():
+        return
+    meta.put(tx, meta.TENANT_KEY, public_key.hex())
+    body: dict[str, Json] = {"tenant": tenant, "public_key": public_key.hex(), "cause": cause}
+    journal.append(tx, Draft("backup.key_set", "", actor, body))
+
+
+def recipients(connection: sqlite3.Connection) -> tuple[Recipient, ...]:
+    """Everybody who can open the backups of this hub; nobody before it is set up or enrolled."""
+    recovery, tenant = recovery_recipient(connection), meta.get(connection, meta.TENANT_KEY)
+    found = (recovery, Recipient("tenant", bytes.fromhex(tenant)) if tenant else None)
+    return tuple(recipient for recipient in found if recipient is not None)
+
+
 # -- making ------------------------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,8 @@ RESTORED = "restored"
 RECOVERY_SALT = "recovery_salt"
 RECOVERY_KEY = "recovery_key"
 """The public key that belongs to the recovery code, hex."""
+TENANT_KEY = "tenant_key"
+"""The tenant's public key for backups, hex: the newest that the cloud's journal has told."""
 BACKUP_ELSEWHERE = "backup_elsewhere"
 """The newest verified backup that left the disk: JSON (hubd.store.backup.Elsewhere)."""
 

@@ -99,6 +99,15 @@ def public_key_of(private_key: bytes) -> bytes:
     return X25519PrivateKey.from_private_bytes(private_key).public_key().public_bytes_raw()
 
 
+def is_public_key(public_key: bytes) -> bool:
+    """Whether something can be sealed for it: 32 bytes, and none of the few points that give everybody one secret."""
+    try:
+        X25519PrivateKey.from_private_bytes(bytes(32)).exchange(X25519PublicKey.from_public_bytes(public_key))
+    except ValueError:
+        return False
+    return True
+
+
 # -- sealing -----------------------------------------------------------------------------------------------------------
 
 
@@ -199,7 +208,7 @@ def file_key(header: Header, private_key: bytes) -> bytes:
             continue
     raise SealError(
         "The backup is not sealed for this key.",
-        remedy="Use the recovery code of the hub that made it; another hub has another code.",
+        remedy="Use the recovery code of the hub that made it, or the tenant's key of that time.",
     )
 
 

@@ -35,6 +35,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--code", help="accept this enrolment code once, for the store below")
     parser.add_argument("--tenant", default="demo")
     parser.add_argument("--store", default="store-1")
+    parser.add_argument("--backup-key", type=Path, help="the tenant's public key for backups (sync.cloud.tenant_key)")
     return parser.parse_args()
 
 
@@ -59,6 +60,9 @@ async def _serve(arguments: argparse.Namespace) -> None:
             log_level="warning",
         )
     )
+    if arguments.backup_key:
+        text = await asyncio.to_thread(arguments.backup_key.read_text, "ascii")
+        await cloud.set_backup_key(arguments.tenant, bytes.fromhex(text.strip()))
     if arguments.code:
         await cloud.add_code(arguments.code, arguments.tenant, arguments.store)
     try:

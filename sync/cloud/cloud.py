@@ -190,6 +190,26 @@ class ReferenceCloud:
 
         return await self._runner.run(work)
 
+    async def set_backup_key(self, tenant: str, public_key: bytes) -> list[tuple[bytes, bytes]]:
+        """Let the hubs of a tenant seal their backups for this key (X25519) too, from now on; told in their journals.
+
+        The private half never comes here: it is the tenant's, for the day on which a recovery code is lost.
+        """
+
+        def work(storage: CloudStorage) -> list[tuple[bytes, bytes]]:
+            frames: list[tuple[bytes, bytes]] = []
+            if storage.backup_key(tenant) == public_key:
+                return frames
+            storage.put_backup_key(tenant, public_key)
+            for hub in storage.hubs():
+                row = storage.hub(hub)
+                if row is not None and row.tenant == tenant and storage.down_head(hub) is not None:
+                    self.service.down.introduce_backup_key(storage, hub)
+                    frames += [(hub, frame) for frame in self.service.push(storage, hub)]
+            return frames
+
+        return await self._runner.run(work)
+
     # -- enrolment ---------------------------------------------------------------------------------------------------
 
     async def add_code(

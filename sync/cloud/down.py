@@ -47,6 +47,7 @@ class DownJournal:
         line = self._token_bytes(16)
         self._write(storage, hub, line, head, "line.opened", "", fields, critical=True)
         self.introduce_keys(storage, hub)
+        self.introduce_backup_key(storage, hub)
         opened = storage.down_head(hub)
         assert opened is not None, "a line that was just opened has a head"
         return opened
@@ -62,6 +63,17 @@ class DownJournal:
             head = storage.down_head(hub)
             assert head is not None, "keys are introduced in a line"
             self._write(storage, hub, head.line, head, "cloud.keys_rotated", certificate.key_id, fields)
+
+    def introduce_backup_key(self, storage: CloudStorage, hub: bytes) -> None:
+        """Say for which key of the tenant the hub seals its backups, if the tenant has given one."""
+        row = storage.hub(hub)
+        key = storage.backup_key(row.tenant) if row is not None else b""
+        head = storage.down_head(hub)
+        if row is None or not key or head is None:
+            return
+        signature = self._keys.vouch_for_backup_key(row.tenant, key)
+        fields = {"tenant": row.tenant, "public_key": key.hex(), "root_signature": signature.hex()}
+        self._write(storage, hub, head.line, head, "tenant.backup_key", "", fields)
 
     def _write(
         self,

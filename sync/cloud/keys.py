@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from sync.codec import KeyCertificate, key_bytes
 
 SEED_BYTES = 32
+BACKUP_KEY_DOMAIN = b"hubd.backup_key.v1\0"
 
 
 def key_id_of(public_key: bytes) -> str:
@@ -72,6 +73,11 @@ class CloudKeys:
             KeyCertificate(key.key_id, key.public_key, self.root.sign(key_bytes(key.key_id, key.public_key)))
             for key in self.signing
         )
+
+    def vouch_for_backup_key(self, tenant: str, public_key: bytes) -> bytes:
+        """The root's signature that hubs of this tenant want to see before they seal backups for a key."""
+        name = tenant.encode("utf-8")
+        return self.root.sign(BACKUP_KEY_DOMAIN + bytes((len(name),)) + name + public_key)
 
     def public_keys(self) -> dict[str, bytes]:
         """Every key by its id, the root among them."""

@@ -33,6 +33,8 @@ CREATE TABLE IF NOT EXISTS hubs(
 CREATE TABLE IF NOT EXISTS codes(
   code_sha256 BLOB PRIMARY KEY, tenant TEXT NOT NULL, store TEXT NOT NULL, locations TEXT NOT NULL,
   uses_left INTEGER NOT NULL, expires_us INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tenants(
+  tenant TEXT PRIMARY KEY, backup_key BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS entries(
   hub BLOB NOT NULL, line BLOB NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL, prev_hash BLOB NOT NULL,
   head BLOB NOT NULL, body BLOB NOT NULL, state TEXT NOT NULL) STRICT;
@@ -154,6 +156,13 @@ class SqliteCloudStorage:
                 row.next_epoch,
             ),
         )
+
+    def put_backup_key(self, tenant: str, public_key: bytes) -> None:
+        self._db.execute("INSERT OR REPLACE INTO tenants VALUES (?, ?)", (tenant, public_key))
+
+    def backup_key(self, tenant: str) -> bytes:
+        row = self._one("SELECT backup_key FROM tenants WHERE tenant = ?", tenant)
+        return bytes(row[0]) if row else b""
 
     def hubs(self) -> list[bytes]:
         return [row[0] for row in self._all("SELECT hub FROM hubs ORDER BY hub")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import tarfile
@@ -16,7 +17,7 @@ import pytest
 
 from hubd.cli.lock import only_one
 from hubd.model.entry import Document, Draft
-from hubd.store import backup, journal
+from hubd.store import backup, journal, meta, sealed
 from hubd.store.db import open_database
 from hubd.store.tx import Tx
 from tests.rigs.process import run as run_tool
@@ -259,6 +260,25 @@ def test_a_backup_of_a_dead_hub_is_made_listed_and_restored(data: Path, tmp_path
     assert (done["seq"], done["kept_old"]) == (PAYMENTS + 3, None)
     assert hubctl(new, "journal", "verify").returncode == 0
     assert sorted(path.name for path in new.parent.iterdir()) == ["data"]
+
+
+@pytest.mark.parametrize("form", ["raw", "hexadecimal"])
+def test_the_tenants_key_restores_without_the_code(data: Path, tmp_path: Path, form: str) -> None:
+    private = bytes(range(32))
+    with sqlite3.connect(data / "hub.db") as connection:
+        row = (meta.TENANT_KEY, sealed.public_key_of(private).hex())
+        connection.execute("INSERT INTO meta(name, value) VALUES (?, ?)", row)
+    connection.close()
+    made = as_json(hubctl(data, "backup", "make", "--to", str(tmp_path / "stick"), "--json"))
+    key, new = tmp_path / "tenant.key", tmp_path / "other" / "data"
+    for wrong in (b"", private + b"\n", private[:31], b"xy" * 32, bytes(32)):
+        key.write_bytes(wrong)
+        refused = hubctl(new, "restore", made["file"], "--key-file", str(key))
+        assert refused.returncode == 1, wrong
+        assert not (new / "hub.db").exists()
+    key.write_bytes(private if form == "raw" else private.hex().encode() + b"\n")
+    assert as_json(hubctl(new, "restore", made["file"], "--key-file", str(key), "--json"))["seq"] == PAYMENTS + 3
+    assert hubctl(new, "journal", "verify").returncode == 0
 
 
 def test_a_restore_never_throws_away_what_nobody_else_has(data: Path, tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ def drafts() -> list[Draft]:
     add("outage.closed", OUTAGE, {"cause": "network_outage", "ended_at_us": 9})
     add("statement.received", "st-1", {"statement": statement, "agrees": True})
     add("backup.made", "", {"place": "usb", "seq": 1, "hash": "ff" * 32, "sha256": "ff" * 32, "size": 1})
+    add("backup.key_set", "", {"tenant": "t-1", "public_key": "ab" * 32})
     add("sync.forgotten_listed", "", {"count": 0})
     add("numbers.released", "A", {"series": "A", "from": 4})
     add("device.deactivated", TERMINAL)
