@@ -229,7 +229,10 @@ async def _answer(reply: Reply, scope: Scope, receive: Receive, send: Send) -> N
     raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     if reply.stream is not None:
         await send({"type": "http.response.start", "status": reply.status, "headers": raw})
-        await _stream(reply.stream, receive, send)
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.body", "body": b""})
+        else:
+            await _stream(reply.stream, receive, send)
         return
     body = reply.value if isinstance(reply.value, bytes) else b""
     if reply.value is not None and not isinstance(reply.value, bytes):

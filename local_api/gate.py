@@ -41,6 +41,7 @@ HEADER_CHARS_MAX = 4_096
 ATTEMPT_MAX = 1_000_000
 DRAIN_BYTES_MAX = 16 * 1024 * 1024
 DRAIN_SECONDS_MAX = 2
+STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 SESSION_COOKIE = "hubd_session"
 DEVICE_COOKIE = "hubd_device"
 _COOKIE = re.compile(r"(hubd_session|hubd_device)=([A-Za-z0-9_\-]{43})(?:;|$)")
@@ -66,6 +67,14 @@ def sender_of(scope: Scope) -> str:
     """The address that a request came from, for counting alone; empty at the unix socket."""
     client = scope.get("client")
     return str(client[0]) if client else ""
+
+
+def log_fault(scope: Scope, fault: Exception) -> None:
+    """Write down a fault of ours by its place alone: its own words may quote what came in, which no log may hold."""
+    place = "".join(traceback.format_tb(fault.__traceback__)[-6:])
+    log.error(
+        "api.failed", extra={"route": scope.get("hubd.route", ""), "error": type(fault).__name__, "detail": place}
+    )
 
 
 class Listener(StrEnum):
@@ -151,10 +160,7 @@ class Gate:
                 await answer.refuse(problems.stopping())
             raise
         except Exception as exc:  # noqa: BLE001 - the last net: the caller hears a problem, the log has the place
-            # Only the place: an exception's own words may quote what came in, and that must not reach a log.
-            place = "".join(traceback.format_tb(exc.__traceback__)[-6:])
-            extra = {"route": scope.get("hubd.route", ""), "exception": type(exc).__name__, "place": place}
-            log.error("api.failed", extra=extra)  # noqa: TRY400 - exception() would write the words
+            log_fault(scope, exc)
             await answer.refuse(problems.internal())
 
     async def _serve(self, scope: Scope, receive: Receive, answer: _Answer, headers: Headers) -> None:
@@ -381,7 +387,7 @@ class _Answer:
 
     async def __call__(self, message: Message) -> None:
         """Send one ASGI message."""
-        if message["type"] in {"http.response.start", "websocket.accept"}:
+        if message["type"] in STARTS:
             self._started = True
             given = list(message.get("headers", []))
             names = {name.lower() for name, _ in given}
@@ -394,16 +400,14 @@ class _Answer:
         """Answer with a problem document; once the answer has begun, nothing more can be said."""
         if self._started:
             return
-        if self._websocket:
-            await self._send({"type": "websocket.close", "code": 4000 + problems.status_of(error) % 1000})
-            return
         status, body, headers = (self.as_page or problems.problem_of)(error)
         raw = [(name.encode(), value.encode()) for name, value in headers.items()]
         raw.append((b"content-length", str(len(body)).encode()))
         if status in {408, 413}:
             raw.append((b"connection", b"close"))
-        await self({"type": "http.response.start", "status": status, "headers": raw})
-        await self._send({"type": "http.response.body", "body": body})
+        prefix = "websocket." if self._websocket else ""
+        await self({"type": f"{prefix}http.response.start", "status": status, "headers": raw})
+        await self._send({"type": f"{prefix}http.response.body", "body": body})
 
 
 class _Replay:

@@ -30,6 +30,7 @@ TYPE_PREFIX = "urn:hubd:problem:"
 STATUS_BY_CODE: dict[str, int] = {
     "malformed_json": 400,
     "malformed_request": 400,
+    "malformed_http": 400,
     "access.not_signed_in": 401,
     "access.unknown_token": 401,
     "access.bad_signature": 401,
@@ -43,10 +44,12 @@ STATUS_BY_CODE: dict[str, int] = {
     "too_many_pairings": 429,
     "method_not_allowed": 405,
     "body_too_slow": 408,
+    "head_too_slow": 408,
     "body_too_large": 413,
     "wrong_media_type": 415,
     "changed_meanwhile": 412,
     "if_match_missing": 428,
+    "head_too_large": 431,
     "unknown_setting": 404,
     "store.full": 507,
     "store.low_space": 507,
@@ -58,6 +61,7 @@ STATUS_BY_CODE: dict[str, int] = {
     "pairing.other_kind": 409,
     "internal": 500,
     "not_ready": 503,
+    "too_many_connections": 503,
 }
 STATUS_BY_CLASS: tuple[tuple[type[HubError], int], ...] = (
     (InvalidValueError, 422),

@@ -6,7 +6,9 @@ ends the streams first (`Feed.stop`), for a server waits for its open answers.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 import os
 import socket
 import ssl
@@ -17,6 +19,7 @@ from pathlib import Path
 import uvicorn
 
 from hubd.errors import ConfigError
+from local_api import guard
 from local_api.gate import App
 
 GRACE_S = 3
@@ -25,8 +28,6 @@ BACKLOG = 256
 SOCKET_MODE = 0o660
 MESSAGE_BYTES_MAX = 4_096
 """What a follower may say over a WebSocket; it is not listened to."""
-CONNECTIONS_MAX = 1_000
-HEAD_BYTES_MAX = 32 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +94,32 @@ def unix_socket(path: Path) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the daemon's own decide when to stop."""
+    """uvicorn behind a guard, and without its signal handlers: the daemon's own decide when to stop."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave the process's signals alone."""
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen on counted sockets, with guarded protocols and a limit for the TLS handshake, as uvicorn cannot."""
+        await self.lifespan.startup()
+        loop, config = asyncio.get_running_loop(), self.config
+
+        def protocol() -> guard.GuardedProtocol:
+            return guard.GuardedProtocol(config, self.server_state, self.lifespan.state)
+
+        self.servers = [
+            await loop.create_server(
+                protocol,
+                sock=one,
+                ssl=config.ssl,
+                ssl_handshake_timeout=guard.HANDSHAKE_SECONDS_MAX if config.ssl else None,
+                backlog=BACKLOG,
+            )
+            for one in sockets or []
+        ]
+        self.started = True
 
 
 @dataclass(slots=True)
@@ -110,10 +131,13 @@ class DoorServer:
 
     async def run(self) -> None:
         """Serve until stopped or cancelled. The sockets stay open until `close`, so that it may be run again."""
+        crowd = guard.Crowd()
+        for name, level in guard.LOG_LEVELS.items():
+            logging.getLogger(name).setLevel(level)
         config = uvicorn.Config(
-            self.door.app,
+            guard.Doorkeeper(self.door.app, crowd),
             loop="asyncio",
-            http="h11",
+            http=guard.GuardedProtocol,
             ws="wsproto",
             lifespan="off",
             log_config=None,
@@ -123,14 +147,13 @@ class DoorServer:
             proxy_headers=False,
             ws_max_size=MESSAGE_BYTES_MAX,
             ws_per_message_deflate=False,
-            limit_concurrency=CONNECTIONS_MAX,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
-            h11_max_incomplete_event_size=HEAD_BYTES_MAX,
+            h11_max_incomplete_event_size=guard.HEAD_BYTES_MAX,
             ssl_context_factory=(lambda _config, _default: self._context()) if self.door.tls else None,
         )
         self._server = _Server(config)
-        await self._server.serve(sockets=[one.dup() for one in self.door.sockets])
+        await self._server.serve(sockets=[guard.CountingListener(one, crowd) for one in self.door.sockets])
 
     def _context(self) -> ssl.SSLContext:
         assert self.door.tls is not None, "asked only for a door with TLS"

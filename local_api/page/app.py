@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
+from urllib.parse import quote
 
 from hubd.errors import HubError
 from hubd.model.permissions import Permission
@@ -79,7 +80,7 @@ def page_rows() -> tuple[RouteSpec, ...]:
 def refusal(scope: Scope, error: HubError) -> tuple[int, bytes, dict[str, str]]:
     """How the gate's own refusals reach a person: to the PIN and back, or one sentence instead of a document."""
     if error.code in NOT_SIGNED_IN and scope.get("method") in {"GET", "HEAD"}:
-        return 303, b"", {"location": f"/sign-in?then={scope['path']}", "cache-control": "no-store"}
+        return 303, b"", {"location": f"/sign-in?then={quote(scope['path'])}", "cache-control": "no-store"}
     if error.code in NOT_SIGNED_IN:
         return 303, b"", {"location": "/sign-in", "cache-control": "no-store"}
     text = f"{error.detail} {error.remedy} ({error.code})\n".encode()

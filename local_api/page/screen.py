@@ -56,8 +56,8 @@ class Tools:
 
 
 def redirect(target: str, *cookies: str) -> Answer:
-    """Go and look there."""
-    return Answer(status=303, headers={"location": target}, cookies=cookies)
+    """Go and look there. What came from an address is encoded for one again: it ends no header and is plain ASCII."""
+    return Answer(status=303, headers={"location": quote(target, safe="/?&=%#")}, cookies=cookies)
 
 
 def safe_target(target: str) -> str:

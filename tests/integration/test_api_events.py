@@ -98,7 +98,7 @@ async def test_a_websocket_without_proof_is_refused(hub: ServedHub) -> None:
     socket.receive_data(await reader.read(65_536))
     event = next(iter(socket.events()))
     assert isinstance(event, RejectConnection)
-    assert event.status_code == 403
+    assert event.status_code == 401
     writer.close()
     await writer.wait_closed()
 
