@@ -37,6 +37,7 @@ from hubd.services.pairing import PairingDesk
 from hubd.services.payments import PaymentDesk
 from hubd.services.pins import PinHasher
 from hubd.services.receipts import ReceiptDesk
+from hubd.services.replacement import ReplacementDesk
 from hubd.services.settings import SettingsDesk
 from hubd.services.staff import StaffDesk
 from hubd.services.taking import OutageView
@@ -165,6 +166,7 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
         settings=SettingsDesk(db, runtime.clock.now_us),
         terminals=terminals,
         tills=tills,
+        replacement=ReplacementDesk(db, world.signer.hub_id),
         dialogues=dialogues,
         payments=payments,
         orders=OrderDesk(db, tills),
@@ -172,7 +174,7 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
         devices=devices,
         flusher=flusher,
         outages=outages,
-        overview=OverviewDesk(db, runtime, terminals, outages, problems, world.room_for_sales),
+        overview=OverviewDesk(db, runtime, terminals, outages, problems, world.room_for_sales, world.signer.hub_id),
     )
 
 

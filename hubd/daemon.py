@@ -42,11 +42,12 @@ from hubd.store.backup import Contents
 from hubd.store.devices import Device
 from hubd.store.space import SpaceGuard
 from hubd.supervisor import FOREVER, RestartPolicy, Supervisor, WorkerState
-from local_api.announce import Announcement, Announcer, Heard
+from local_api.announce import Announcement, Announcer
 from local_api.app import create_api
 from local_api.context import HubFacts
 from local_api.gate import Listener
 from local_api.page.app import make_lamp, make_pages
+from local_api.rivals import Rivals
 from local_api.server import Door, DoorServer, tcp_sockets, unix_socket
 from local_api.tls import CertificateStore, own_name
 from sync.archive import FileArchive
@@ -65,7 +66,7 @@ DIALOGUES_FINISH_S = 20.0
 SPACE_CHECK_S = 5.0
 CLOCK_CHECK_S = 10.0
 HEALTH_CHECK_S = 5.0
-SYNC_PROBLEMS = ("sync.proof_mismatch", "sync.too_old", "hub.replaced")
+SYNC_PROBLEMS = ("sync.proof_mismatch", "sync.too_old")
 CERTIFICATE_WARNS_DAYS = 30
 """A leaf is remade long before; one that is so near its end could not be remade."""
 ADDRESS_CHECK_S = 15.0
@@ -292,30 +293,29 @@ class _Parts:
         hub.supervisor.start("clock", self._watch_clock, FOREVER)
         hub.supervisor.start("health", partial(self._watch_health, sync), FOREVER)
         if config.discovery.mdns:
-            hub.supervisor.start("announce", self._announcer(https_port).run, FOREVER)
+            rivals = Rivals(self.runtime.clock, services.replacement, services.problems)
+            hub.supervisor.start("rivals", rivals.run, FOREVER)
+            hub.supervisor.start("announce", self._announcer(https_port, rivals).run, FOREVER)
         hub.supervisor.start("problems", services.overview.watch, FOREVER)
         hub.supervisor.start("backups", backups.run, FOREVER)
         hub.supervisor.start("archive", backups.archive_for_ever, FOREVER)
         return Daemon(hub, config, https_port, http_port, self.fingerprint, sync, connectivity, enrolment)
 
-    def _announcer(self, https_port: int) -> Announcer:
-        """The hub's own record; another one with its id is a clone, which is alarmed and trades on (S11)."""
+    def _announcer(self, https_port: int, rivals: Rivals) -> Announcer:
+        """The hub's own record, with line and epoch as they are at each look; who else announces its id is a rival."""
 
-        def present() -> Announcement:
+        async def present() -> Announcement:
+            line, epoch = await self.hub.services.replacement.line_and_epoch()
             return Announcement(
                 self.signer.hub_id.hex(),
                 self.fingerprint,
-                self.hub.services.db.head.line.hex(),
-                None,
+                line.hex(),
+                epoch,
                 https_port,
                 tuple(one for one in own_addresses(self.config.api.addresses) if ":" not in one),
             )
 
-        def heard(other: Heard) -> None:
-            log.warning("hub.clone_heard", extra={"line": other.line})
-            self.hub.services.problems.raise_("hub.cloned")
-
-        return Announcer(self.runtime.clock, present, heard, self.config.discovery.interfaces)
+        return Announcer(self.runtime.clock, present, rivals.heard, self.config.discovery.interfaces)
 
     def _sync(self, enrolment: Enrolment) -> CloudSync | None:
         if self.outside.link is not None:

@@ -1,13 +1,13 @@
 """The hub announces itself over mDNS as `_hubd._tcp`, so that native tills find it by its key, not by its address.
 
 The record tells hub, epoch, line, API version and the CA key's fingerprint. It is a hint, never proof: a till checks
-the key when it connects. A hub that hears its own id with a higher epoch is told so (`heard`).
+the key when it connects. A hub that hears its own id in another line is told so (`heard`).
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from zeroconf import IPVersion, ServiceStateChange, Zeroconf
@@ -21,6 +21,7 @@ SERVICE = "_hubd._tcp.local."
 REFRESH_S = 15.0
 """How often line, epoch and addresses are compared with what is announced; a new lease is announced within this."""
 RESOLVE_MS = 3_000
+EPOCH_DIGITS_MAX = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,13 @@ class Heard:
     line: str
     epoch: int | None
     fingerprint: str
+    port: int = 0
+    addresses: tuple[str, ...] = ()
 
 
-def heard_of(properties: dict[bytes, bytes | None]) -> Heard | None:
+def heard_of(
+    properties: dict[bytes, bytes | None], port: int | None = None, addresses: Sequence[str] = ()
+) -> Heard | None:
     """Read a record; None for one that is not a hub's."""
     text = {
         name.decode("utf-8", "replace"): (value or b"").decode("utf-8", "replace") for name, value in properties.items()
@@ -71,7 +76,8 @@ def heard_of(properties: dict[bytes, bytes | None]) -> Heard | None:
     hub, line, epoch = text.get("hub", ""), text.get("line", ""), text.get("epoch", "")
     if len(hub) != 32 or len(line) != 32:
         return None
-    return Heard(hub, line, int(epoch) if epoch.isascii() and epoch.isdigit() else None, text.get("key", ""))
+    number = int(epoch) if epoch.isascii() and epoch.isdigit() and len(epoch) <= EPOCH_DIGITS_MAX else None
+    return Heard(hub, line, number, text.get("key", ""), port or 0, tuple(addresses))
 
 
 class Announcer:
@@ -80,7 +86,7 @@ class Announcer:
     def __init__(
         self,
         clock: Clock,
-        present: Callable[[], Announcement],
+        present: Callable[[], Awaitable[Announcement]],
         heard: Callable[[Heard], None],
         interfaces: Sequence[str] = (),
     ) -> None:
@@ -92,7 +98,7 @@ class Announcer:
     async def run(self) -> None:
         """Announce for ever. Interfaces are fixed when the socket is made, so new addresses make a new one."""
         while True:
-            announced = self._present()
+            announced = await self._present()
             chosen = [one for one in (self._interfaces or announced.addresses) if ":" not in one]
             zeroconf = AsyncZeroconf(interfaces=chosen or ["127.0.0.1"], ip_version=IPVersion.V4Only)
             try:
@@ -112,7 +118,7 @@ class Announcer:
         await (await zeroconf.async_register_service(registered, allow_name_change=True))
         browser = AsyncServiceBrowser(zeroconf.zeroconf, [SERVICE], handlers=[changed])
         try:
-            while (now := self._present()).addresses == announced.addresses and now.port == announced.port:
+            while (now := await self._present()).addresses == announced.addresses and now.port == announced.port:
                 if now != announced:
                     announced = now
                     await (await zeroconf.async_update_service(announced.info(registered.name)))
@@ -128,6 +134,6 @@ class Announcer:
         info = AsyncServiceInfo(SERVICE, name)
         if not await info.async_request(zeroconf.zeroconf, RESOLVE_MS):
             return
-        other = heard_of(info.properties)
+        other = heard_of(info.properties, info.port, info.parsed_addresses(IPVersion.V4Only))
         if other is not None and other.hub_id == announced.hub_id and other.line != announced.line:
             self._heard(other)

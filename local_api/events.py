@@ -60,7 +60,7 @@ SHOWN: dict[str, tuple[Permission, tuple[str, ...]]] = {
     "statement": (_P.TOTALS_READ, ("agrees",)),
     "location": (_P.LOCATIONS_READ, ("name", "zone", "currency", "country")),
     "setting": (_P.SETTINGS_READ, ("key", "scope", "version", "source", "effective_from_us", "value")),
-    "line": (_P.HUB_READ, ("reason", "parent")),
+    "line": (_P.HUB_READ, ("reason", "parent", "successor", "stops")),
     "clock": (_P.HUB_READ, ()),
     "hub": (_P.HUB_READ, ()),
     "epoch": (_P.SYNC_READ, ("epoch",)),

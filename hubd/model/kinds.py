@@ -5,6 +5,7 @@ from __future__ import annotations
 KINDS: dict[str, int] = {
     "line.opened": 1,
     "epoch.assigned": 1,
+    "line.replaced": 1,
     "hub.enrolled": 1,
     "hub.set_up": 1,
     "clock.corrected": 1,

@@ -19,6 +19,7 @@ from hubd.services.pairing import PairingDesk
 from hubd.services.payments import PaymentDesk
 from hubd.services.pins import PinHasher
 from hubd.services.receipts import ReceiptDesk
+from hubd.services.replacement import ReplacementDesk
 from hubd.services.settings import SettingsDesk
 from hubd.services.staff import StaffDesk
 from hubd.services.terminals import Terminals
@@ -42,6 +43,7 @@ class Services:
     settings: SettingsDesk
     terminals: Terminals
     tills: TillLines
+    replacement: ReplacementDesk
     dialogues: Dialogues
     payments: PaymentDesk
     orders: OrderDesk

@@ -24,7 +24,8 @@ from hubd.model.payment import (
     contradicts,
     next_custody,
 )
-from hubd.services import settings, statements
+from hubd.model.replacement import Word
+from hubd.services import replacement, settings, statements
 from hubd.services.statements import Comparison
 from hubd.services.taking import mode_flags, settle_order
 from hubd.store import backup, enrolment, journal, mirror, payments, sealed
@@ -216,6 +217,10 @@ def _epoch(tx: Tx, entry: Entry, cause: Cause, _comparison: Comparison | None) -
     journal.append(tx, Draft("epoch.assigned", "", cause.actor, append_body))
 
 
+def _replaced(tx: Tx, entry: Entry, cause: Cause, _comparison: Comparison | None) -> None:
+    replacement.learn(tx, _body(entry, Word), cause.actor, {"cause": cause.as_body()})
+
+
 def _keys(tx: Tx, entry: Entry, cause: Cause, _comparison: Comparison | None) -> None:
     body = _body(entry, KeysRotated)
     bound = enrolment.get(tx.connection)
@@ -309,6 +314,7 @@ def _append(tx: Tx, payment: Payment, event: str, cause: Cause, more: Mapping[st
 Effect = Callable[[Tx, Entry, Cause, Comparison | None], None]
 _EFFECTS: dict[str, Effect] = {
     "epoch.assigned": _epoch,
+    "line.replaced": _replaced,
     "cloud.keys_rotated": _keys,
     "tenant.backup_key": _backup_key,
     "payment.verdict": _verdict,

@@ -65,7 +65,7 @@ class OrderDesk:
                         retry=Retry.NEW_ID,
                     )
                 return Placed(existing, existing.accepted, created=False)
-            self._tills.demand_announced(tx, caller)
+            self._tills.demand_may_sell(tx, caller)
             body = _placed_body(tx, request, caller)
             journal.append(tx, Draft("order.placed", request.id, caller.actor, body))
             self._tills.remember(tx, caller)

@@ -66,6 +66,8 @@ class Shop:
     currency: str = "EUR"
     set_up: bool = True
     room_for_sales: bool = True
+    replaced: bool = False
+    """Whether another hub sells in the place of this one."""
     elapsed: Elapsed = NO_TIME
     first_failing: Hop | None = None
     captive_portal: bool = False
@@ -113,6 +115,7 @@ class Headline(StrEnum):
     """The answer to "can we sell?"."""
 
     SETUP = "setup"
+    REPLACED = "replaced"
     NO_ROOM = "no_room"
     NETWORK_SELL = "network_sell"
     NETWORK_CASH_ONLY = "network_cash_only"
@@ -136,6 +139,7 @@ class Tone(StrEnum):
 
 TONES: Mapping[Headline, Tone] = {
     Headline.SETUP: Tone.CARE,
+    Headline.REPLACED: Tone.STOP,
     Headline.NO_ROOM: Tone.STOP,
     Headline.NETWORK_SELL: Tone.CARE,
     Headline.NETWORK_CASH_ONLY: Tone.STOP,
@@ -261,6 +265,7 @@ def all_fine(shop: Shop) -> bool:
     return (
         shop.set_up
         and shop.room_for_sales
+        and not shop.replaced
         and shop.mode.mode is Mode.ONLINE
         and shop.cloud_expected
         and shop.unsent_count == 0
@@ -285,9 +290,9 @@ def banner(mode: ModeSnapshot) -> str:
 
 
 def ways_now(shop: Shop) -> tuple[WayLine, ...]:
-    """What may be taken now. Cash always works, unless nothing can be kept at all."""
-    if not (shop.set_up and shop.room_for_sales):
-        reason = "no_room" if shop.set_up else "not_set_up"
+    """What may be taken now. Cash always works, unless nothing can be kept at all or another hub sells here."""
+    if not (shop.set_up and shop.room_for_sales) or shop.replaced:
+        reason = "not_set_up" if not shop.set_up else "replaced" if shop.replaced else "no_room"
         return tuple(WayLine(way, False, reason=reason) for way in (Way.CASH, Way.CARDS, Way.CONTACTLESS))
     ready = [terminal for terminal in shop.terminals if terminal.answers]
     if shop.mode.mode not in OUTAGES:
@@ -348,6 +353,8 @@ def _sum(shop: Shop, *names: str) -> Group:
 def _headline(shop: Shop, ways: tuple[WayLine, ...], fine: bool) -> Headline:
     if not shop.set_up:
         return Headline.SETUP
+    if shop.replaced:
+        return Headline.REPLACED
     if not shop.room_for_sales:
         return Headline.NO_ROOM
     cards = any(line.allowed for line in ways if line.way is not Way.CASH)

@@ -16,7 +16,7 @@ from hubd.services.outages import Group, OutageDesk, OutageView, view_of
 from hubd.services.overview import READY, Overview, Shop, TerminalNow, build
 from hubd.services.settings import effective, policy_in_force
 from hubd.services.terminals import Terminals
-from hubd.store import cursors, devices, enrolment, outages, payments, people
+from hubd.store import cursors, devices, enrolment, outages, payments, people, replacements
 from hubd.store.db import Database
 from hubd.store.devices import Device
 from hubd.store.payments import PaymentFilter
@@ -32,6 +32,7 @@ class _Rows:
     """What one look at the store gives."""
 
     set_up: bool
+    replaced: bool
     name: str
     location: str
     zone: str
@@ -64,6 +65,7 @@ class OverviewDesk:
         outage_desk: OutageDesk,
         problems: Problems,
         room_for_sales: Callable[[], bool] = lambda: True,
+        hub: bytes = b"",
     ) -> None:
         self._db = db
         self._runtime = runtime
@@ -71,6 +73,7 @@ class OverviewDesk:
         self._outages = outage_desk
         self._problems = problems
         self._room_for_sales = room_for_sales
+        self._hub = hub
         self._unsent_since_us: int | None = None
 
     async def overview(self, location: str = "") -> Overview:
@@ -80,7 +83,7 @@ class OverviewDesk:
     async def shop(self, location: str = "") -> Shop:
         """The picture."""
         now_us = self._runtime.clock.now_us()
-        rows = await self._db.read("overview", lambda connection: _read(connection, location, now_us))
+        rows = await self._db.read("overview", lambda connection: _read(connection, self._hub, location, now_us))
         unsent = max(0, self._db.head.seq - rows.confirmed_seq) if rows.cloud_expected else 0
         self._note_unsent(unsent, now_us)
         facts = self._outages.facts()
@@ -95,6 +98,7 @@ class OverviewDesk:
             currency=rows.currency,
             set_up=rows.set_up,
             room_for_sales=self._room_for_sales(),
+            replaced=rows.replaced,
             elapsed=self._outages.elapsed(),
             first_failing=facts.first_failing(),
             captive_portal=facts.internet.detail in {"wrong_certificate", "not_tls", "redirected"},
@@ -127,6 +131,7 @@ class OverviewDesk:
         problems = self._problems
         problems.set(shop.mode.mode is Mode.NETWORK_OUTAGE, "network.outage")
         problems.set(shop.mode.mode is Mode.SERVICE_DISRUPTION, "service.disruption")
+        problems.set(shop.replaced, "hub.replaced")
         problems.set(not shop.cloud_expected and shop.set_up, "cloud.not_enrolled")
         problems.set(not self._runtime.clock.trusted(), "clock.uncertain")
         cloud = self._outages.facts().cloud
@@ -194,7 +199,7 @@ def _sum(found: Iterable[Payment]) -> Group:
     return group
 
 
-def _read(connection: Connection, wanted: str, now_us: int) -> _Rows:
+def _read(connection: Connection, hub: bytes, wanted: str, now_us: int) -> _Rows:
     places = people.locations(connection)
     place = next((one for one in places if one.id == wanted), places[0] if places else None)
     zone = place.zone if place else "UTC"
@@ -210,6 +215,7 @@ def _read(connection: Connection, wanted: str, now_us: int) -> _Rows:
     taken = payments.of_outage(connection, outage.outage.id) if outage else []
     return _Rows(
         set_up=bool(people.all_staff(connection)) and place is not None,
+        replaced=replacements.stopped(connection, hub),
         name=effective(connection, "store.name", now_us).value or (place.name if place else ""),
         location=place.name if place else "",
         zone=zone,

@@ -86,6 +86,7 @@ class PaymentDesk:
 
         The same request again, however often and from whomever, gives the same payment with the same `accepted`.
         Raises `id_conflict` for another request under this id, `hub_line_changed` for a till that must announce first,
+        `hub_replaced` when another hub sells in the place of this one, and
         `store.low_space` before a terminal is touched when the disk is nearly full.
         """
         check_request(request)
@@ -105,7 +106,7 @@ class PaymentDesk:
         def work(tx: Tx) -> Taken:
             known = payments.get(tx.connection, request.id)
             if known is None:
-                self._tills.demand_announced(tx, caller)
+                self._tills.demand_may_sell(tx, caller)
                 if not room:
                     raise _no_room()
             announce = known is None and self._tills.may_have_arrived_before(tx, caller)
@@ -282,7 +283,7 @@ class PaymentDesk:
             if existing is not None:
                 digest_matches(existing, TakePayment(request.id, request.digest, request.amount))
                 return Taken(existing, existing.accepted, created=False)
-            self._tills.demand_announced(tx, caller)
+            self._tills.demand_may_sell(tx, caller)
             if not room:
                 raise _no_room()
             original = _refundable(tx, original_id, request)

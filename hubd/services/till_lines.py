@@ -22,6 +22,7 @@ from hubd.services.access import Caller
 from hubd.services.calendar import business_date
 from hubd.services.lines import LINE_BYTES, LineReason, open_new_line
 from hubd.services.outcomes import record_outcome
+from hubd.services.replacement import demand_in_service
 from hubd.services.taking import mode_flags
 from hubd.store import journal, payments, people
 from hubd.store import till_lines as rows
@@ -153,8 +154,13 @@ class TillLines:
 
         await self._db.write("till.hub_line", work)
 
-    def demand_announced(self, tx: Tx, caller: Caller) -> None:
-        """Raise `hub_line_changed` while a till must announce what it holds before it may ask for money."""
+    def demand_may_sell(self, tx: Tx, caller: Caller) -> None:
+        """Raise for a till that must not sell here now: before anything is written and a terminal is touched.
+
+        `hub_replaced` when another hub has taken the place of this one, `hub_line_changed` while the till must announce
+        what it holds before it may ask for money.
+        """
+        demand_in_service(tx, self._signer.hub_id)
         if caller.device and rows.conversation(tx, caller.device)[0]:
             raise PaymentError(
                 "hub_line_changed",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hubd.model.entry import Entry, Json
 from hubd.model.kinds import is_known
 from hubd.model.upcast import upcast
-from hubd.store import devices, documents, lines, orders, outages, payments, people, settings
+from hubd.store import devices, documents, lines, orders, outages, payments, people, replacements, settings
 from hubd.store.tx import Tx
 
 Projector = Callable[[Tx, Entry, dict[str, Json]], None]
@@ -21,6 +21,7 @@ _PROJECTORS: dict[str, Projector] = {
     **settings.PROJECTORS,
     **outages.PROJECTORS,
     **documents.PROJECTORS,
+    **replacements.PROJECTORS,
 }
 
 PROJECTED_TABLES = (
@@ -38,6 +39,7 @@ PROJECTED_TABLES = (
     "statements",
     "enrolment",
     "cloud_keys",
+    "replacements",
 )
 """Every table whose rows follow from the entries alone."""
 

@@ -1,4 +1,4 @@
-"""Enrolment and backups: what binds the hub to its cloud, and what brings it back after its disk has died."""
+"""Enrolment, replacement and backups: what binds the hub to its cloud, and what brings it back after a disk has died."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from hubd.services.backups import BackupDesk, BackupState
 from hubd.services.calendar import rfc3339
 from local_api.call import Call, Reply
 from local_api.people_schemas import BackupMade, BackupsOut, BackupWhere, EnrolIn, EnrolledOut, SyncRetried
+from local_api.rivals import WORDS_PATH, Words
 from local_api.table import RouteSpec
 
 
@@ -19,6 +20,11 @@ async def post_enrolment(call: Call) -> Reply:
         raise HubError("enrolment.switched_off", "This hub talks to no cloud.", remedy="Set cloud.enabled.")
     tenant, store = await enrol(wanted.cloud, wanted.code, call.caller)
     return Reply(EnrolledOut(tenant, store))
+
+
+async def get_replacements(call: Call) -> Reply:
+    """The cloud's signed words about which line sells in the place of which: for a hub that was not told."""
+    return Reply(Words(await call.context.services.replacement.words()))
 
 
 async def post_sync_retry(call: Call) -> Reply:
@@ -65,6 +71,7 @@ ROUTES: tuple[RouteSpec, ...] = (
         reply=EnrolledOut,
         tag="hub",
     ),
+    RouteSpec("GET", WORDS_PATH, None, get_replacements, "The cloud's words on replaced hubs", reply=Words, tag="hub"),
     RouteSpec(
         "POST",
         "/v1/sync/retry",

@@ -33,6 +33,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--tls-certificate", type=Path)
     parser.add_argument("--tls-key", type=Path)
     parser.add_argument("--code", help="accept this enrolment code once, for the store below")
+    parser.add_argument(
+        "--replace",
+        nargs=3,
+        metavar=("HUB", "LINE", "SUCCESSOR"),
+        help="say once, signed, that a hub's line SUCCESSOR sells in the place of LINE (hexadecimal)",
+    )
     parser.add_argument("--tenant", default="demo")
     parser.add_argument("--store", default="store-1")
     parser.add_argument("--backup-key", type=Path, help="the tenant's public key for backups (sync.cloud.tenant_key)")
@@ -65,6 +71,9 @@ async def _serve(arguments: argparse.Namespace) -> None:
         await cloud.set_backup_key(arguments.tenant, bytes.fromhex(text.strip()))
     if arguments.code:
         await cloud.add_code(arguments.code, arguments.tenant, arguments.store)
+    if arguments.replace:
+        hub, line, successor = (bytes.fromhex(text) for text in arguments.replace)
+        await cloud.replace_line(hub, line, successor)  # what is to be said is sent when the hubs say hello
     try:
         async with asyncio.TaskGroup() as group:
             worker = group.create_task(CloudWorker(cloud, broker, runtime.clock).run(), name="cloud.worker")

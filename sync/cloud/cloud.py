@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hubd.errors import AccessError, Retry
+from hubd.errors import AccessError, Retry, SyncError
 from hubd.runtime import Runtime
 from sync.cloud.keys import CloudKeys, hub_id_of, signature_holds
 from sync.cloud.ledger import SETTLE
+from sync.cloud.replacing import replace_line
 from sync.cloud.service import CloudService
 from sync.cloud.settlement import ForwardedPayment, SettlementSource, SettlementVerdict
 from sync.cloud.storage import DONE, CloudRunner, CloudStorage, CodeRow, EffectRow, HubRow
@@ -172,6 +173,22 @@ class ReferenceCloud:
 
         def work(storage: CloudStorage) -> list[tuple[bytes, bytes]]:
             self.service.down.append(storage, hub, kind, subject, fields)
+            return [(hub, frame) for frame in self.service.push(storage, hub)]
+
+        return await self._runner.run(work)
+
+    async def replace_line(self, hub: bytes, line: bytes, successor: bytes) -> list[tuple[bytes, bytes]]:
+        """A person says that `successor` sells in the place of `line`; the same again says nothing new.
+
+        Raises `replace.unknown_line` for what is not a line of this hub.
+        """
+
+        def work(storage: CloudStorage) -> list[tuple[bytes, bytes]]:
+            row = storage.hub(hub)
+            if row is None:
+                raise SyncError("replace.unknown_line", "The hub is not enrolled here.", remedy="Read the hubs.")
+            now_us = self._runtime.clock.now_us()
+            replace_line(storage, self.keys, self.service.down, row, line, successor, now_us)
             return [(hub, frame) for frame in self.service.push(storage, hub)]
 
         return await self._runner.run(work)

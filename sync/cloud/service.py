@@ -15,6 +15,7 @@ from sync.cloud.down import DownJournal
 from sync.cloud.hashing import GENESIS, CloudEntry, NotAnEntry, read_entry
 from sync.cloud.keys import CloudKeys, signature_holds
 from sync.cloud.ledger import SETTLE, Ledger
+from sync.cloud.replacing import is_replaced
 from sync.cloud.statements import Statements
 from sync.cloud.storage import DONE, FORGOTTEN, CloudStorage, EffectRow, HubRow
 from sync.cloud.topics import topic_of
@@ -268,8 +269,11 @@ class _Turn:
 
     def _probe_rivals(self, session: Session) -> None:
         """Ask other starts of this hub whether they live; one that answers is a second device with its key (S11)."""
+        if is_replaced(self._storage, self._hub.hub, session.line):
+            return  # known to be a second device, and no longer one that sells
         for other in self._sessions.values():
-            if other.established and other.start != session.start:
+            replaced = is_replaced(self._storage, self._hub.hub, other.line)
+            if other.established and other.start != session.start and not replaced:
                 self._service._probes += 1
                 other.probe = self._service._probes
                 self._say(other, Ping(other.probe))

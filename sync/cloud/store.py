@@ -252,7 +252,7 @@ class SqliteCloudStorage:
     def lines(self, hub: bytes) -> list[LineRow]:
         rows = self._all(
             "SELECT line, opened_seq, head_seq, head_hash, parent_hash, parent_line, epoch, stopped FROM lines"
-            " WHERE hub = ? ORDER BY epoch",
+            " WHERE hub = ? ORDER BY opened_seq, epoch",
             hub,
         )
         return [_line(row) for row in rows]

@@ -42,6 +42,7 @@ def test_what_is_open_to_strangers_is_this_and_no_more() -> None:
         "GET /openapi.json",
         "GET /readyz",
         "GET /v1/hub",
+        "GET /v1/hub/replacements",
         "GET /v1/setup",
         "POST /v1/pairings",
         "POST /v1/sessions",

@@ -13,6 +13,7 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 from hubd.runtime import SystemClock
 from local_api import announce
 from local_api.announce import SERVICE, Announcement, Announcer, Heard, heard_of
+from tests.rigs.process import wait_until
 
 HERE = Announcement("ab" * 16, "cd" * 32, "11" * 16, 3, 8443, ("127.0.0.1",))
 
@@ -27,7 +28,15 @@ async def _until(clock: SystemClock, condition: Any) -> None:
 async def test_a_till_finds_the_hub_by_its_key_and_the_hub_hears_its_clone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(announce, "REFRESH_S", 0.05)
     clock, heard, found = SystemClock(), list[Heard](), list[str]()
-    announcer = Announcer(clock, lambda: HERE, heard.append, ["127.0.0.1"])
+    now = [replace(HERE, epoch=None)]
+
+    async def here() -> Announcement:
+        return now[0]
+
+    async def cloned() -> Announcement:
+        return clone
+
+    announcer = Announcer(clock, here, heard.append, ["127.0.0.1"])
     clone = replace(HERE, line="22" * 16, epoch=4)
     listener = AsyncZeroconf(interfaces=["127.0.0.1"], ip_version=IPVersion.V4Only)
 
@@ -40,13 +49,25 @@ async def test_a_till_finds_the_hub_by_its_key_and_the_hub_hears_its_clone(monke
         browser = AsyncServiceBrowser(listener.zeroconf, [SERVICE], handlers=[changed])
         await _until(clock, lambda: any("abababab" in name for name in found))
         name = next(name for name in found if "abababab" in name)
-        info = AsyncServiceInfo(SERVICE, name)
-        assert await info.async_request(listener.zeroconf, 5_000)
-        assert heard_of(info.properties) == Heard(HERE.hub_id, HERE.line, 3, HERE.fingerprint)
+
+        async def announced() -> AsyncServiceInfo:
+            info = AsyncServiceInfo(SERVICE, name)
+            assert await info.async_request(listener.zeroconf, 5_000)
+            return info
+
+        assert heard_of((await announced()).properties) == Heard(HERE.hub_id, HERE.line, None, HERE.fingerprint)
+        now[0] = HERE  # the cloud has assigned the epoch
+
+        async def has_epoch() -> bool:
+            told = heard_of((await announced()).properties)
+            return told is not None and told.epoch == 3
+
+        await wait_until(has_epoch, 15, "the epoch to be announced")
+        info = await announced()
         assert (info.port, info.server, info.properties[b"api"]) == (8443, "hubd-abababab.local.", b"1.0")
-        other = group.create_task(Announcer(clock, lambda: clone, lambda _one: None, ["127.0.0.1"]).run())
+        other = group.create_task(Announcer(clock, cloned, lambda _one: None, ["127.0.0.1"]).run())
         await _until(clock, lambda: heard)
-        assert heard[0] == Heard(clone.hub_id, clone.line, 4, clone.fingerprint)
+        assert heard[0] == Heard(clone.hub_id, clone.line, 4, clone.fingerprint, 8443, ("127.0.0.1",))
         await browser.async_cancel()
         running.cancel()
         other.cancel()

@@ -75,6 +75,9 @@ def drafts() -> list[Draft]:
     add("clock.corrected", "", {"from_us": 1, "to_us": 2})
     add("hub.enrolled", "", {"tenant": "t-1", "store": "s-1", "locations": ["loc-1"], "root_key": "cc" * 32})
     add("epoch.assigned", "", {"line": journals.LINE_1.hex(), "epoch": 3})
+    word = {"hub": "aa" * 16, "line": "bb" * 16, "successor": journals.LINE_1.hex(), "upto_seq": 7, "epoch": 3}
+    signed = {"time_us": 8, "key_id": "k-1", "public_key": "dd" * 32, "root_signature": "", "signature": "ee" * 64}
+    add("line.replaced", "bb" * 16, word | signed | {"stops": False})
     add("cloud.keys_rotated", "", {"key_id": "k-2", "public_key": "dd" * 32})
     add("location.set", "loc-1", {"name": "Lyon", "zone": "Europe/Paris", "currency": "EUR", "country": "FR"})
     add("staff.added", MANAGER, {"language": "fr"}, documents=(one, pin))

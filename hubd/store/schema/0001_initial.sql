@@ -251,6 +251,15 @@ CREATE TABLE cloud_keys(
   seq        INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- The cloud's signed words about which line took the place of which; `stops`: what each means for this hub.
+CREATE TABLE replacements(
+  hub   BLOB NOT NULL,
+  epoch INTEGER NOT NULL,
+  word  TEXT NOT NULL,
+  stops INTEGER,
+  PRIMARY KEY (hub, epoch)
+) STRICT, WITHOUT ROWID;
+
 -- Below: not projections. Cursors, the mirror of the cloud's journal, and what cannot be understood yet.
 
 CREATE TABLE cursors(

@@ -220,6 +220,14 @@ CREATE TABLE proofs(
   PRIMARY KEY (line, seq)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE replacements(
+  hub   BLOB NOT NULL,
+  epoch INTEGER NOT NULL,
+  word  TEXT NOT NULL,
+  stops INTEGER,
+  PRIMARY KEY (hub, epoch)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE settings(
   key               TEXT NOT NULL,
   scope             TEXT NOT NULL,

@@ -76,6 +76,7 @@ SPOILERS: dict[str, dict[str, Any]] = {
     "unmeasured": {"mode": snapshot(Mode.UNKNOWN)},
     "no room": {"room_for_sales": False},
     "not set up": {"set_up": False},
+    "replaced": {"replaced": True},
     "no terminal": {"terminals": ()},
     "silent terminal": {"terminals": (replace(READY, state=DeviceState.SILENT),)},
     "terminal with money": {"terminals": (replace(READY, held=ONE),)},
@@ -161,6 +162,8 @@ def test_what_the_act_says_is_not_listed_again() -> None:
     [
         ({"set_up": False}, Headline.SETUP, Tone.CARE),
         ({"room_for_sales": False}, Headline.NO_ROOM, Tone.STOP),
+        ({"replaced": True}, Headline.REPLACED, Tone.STOP),
+        ({"replaced": True, "room_for_sales": False, "terminals": ()}, Headline.REPLACED, Tone.STOP),
         ({"mode": snapshot(Mode.NETWORK_OUTAGE)}, Headline.NETWORK_SELL, Tone.CARE),
         ({"mode": snapshot(Mode.NETWORK_OUTAGE), "policies": SHIPPED}, Headline.NETWORK_CASH_ONLY, Tone.STOP),
         ({"mode": snapshot(Mode.SERVICE_DISRUPTION)}, Headline.SERVICE_SELL, Tone.CARE),
