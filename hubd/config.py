@@ -11,7 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -182,6 +182,8 @@ class Config:
     backup: BackupConfig = field(default_factory=BackupConfig)
     log: LogConfig = field(default_factory=LogConfig)
     origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)
+    file: Path | None = field(default=None, compare=False)
+    """The file that was read, or would have been if it existed; None: there was none to look for."""
 
     def origin(self, key: str) -> str:
         """Where the value of a dotted key comes from."""
@@ -302,7 +304,8 @@ def load_config(
     environ = os.environ if environ is None else environ
     uid = os.getuid() if uid is None else uid
     path = default_config_file(environ, uid) if file is None else file
-    return parse_config(_read(path, must_exist=file is not None), str(path), environ, default_paths(environ, uid))
+    text = _read(path, must_exist=file is not None)
+    return replace(parse_config(text, str(path), environ, default_paths(environ, uid)), file=path.absolute())
 
 
 def _read(path: Path, *, must_exist: bool) -> str:

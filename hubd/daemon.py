@@ -50,8 +50,10 @@ from local_api.page.app import make_lamp, make_pages
 from local_api.rivals import Rivals
 from local_api.server import Door, DoorServer, tcp_sockets, unix_socket
 from local_api.tls import CertificateStore, own_name
+from sync import enrol_file
 from sync.archive import FileArchive
 from sync.connectivity import Connectivity, NoCloud, Probe
+from sync.enrol_file import TokenEnrolment
 from sync.enrolled_link import EnrolledLink, broker_place
 from sync.enrolment import Enrolment
 from sync.link_worker import AddressSource, CloudSync
@@ -285,6 +287,9 @@ class _Parts:
         connectivity = self.connectivity = Connectivity(self.runtime, services.outages, probes, sync or NoCloud())
         if sync is not None:
             hub.supervisor.start("sync", sync.run, FOREVER)
+            files = enrol_file.places(config.paths.data, config.file)
+            token = TokenEnrolment(enrolment, services.problems, self.runtime, files, sync.wake)
+            hub.supervisor.start("enrolment", token.run, FOREVER)
         hub.supervisor.start("connectivity", connectivity.run, FOREVER)
         hub.supervisor.start("space", self._watch_space, FOREVER)
         backups = self._backups()

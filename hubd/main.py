@@ -68,8 +68,14 @@ def options(
 @app.command("check-config")
 def check_config(config_file: ConfigOption = None) -> None:
     """Say whether the configuration can be used; start nothing."""
-    load_config(config_file)
+    from sync import enrol_file
+
+    config = load_config(config_file)
+    files = enrol_file.places(config.paths.data, config.file)
+    waiting = [file for file in files if os.access(file.parent, os.X_OK) and enrol_file.read(file)]
     _say("The configuration is good.")
+    for file in waiting:
+        _say(f"A token waits in {file} for the first contact with the cloud.")
 
 
 @app.command()

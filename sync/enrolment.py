@@ -15,10 +15,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import ssl
 import struct
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpcore2  # noqa: F401 - httpx2 imports it at its first connection, which would be in the event loop
 import httpx2
@@ -45,6 +45,10 @@ CODE_MAX = 200
 REQUEST_TIMEOUT_S = 15.0
 RENEW_BEFORE_US = 15 * 60 * 1_000_000
 CREDENTIALS_FILE = "cloud.json"
+_HOST = r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])"
+_CLOUD_ADDRESS = re.compile(
+    rf"(https://{_HOST}|http://(127\.0\.0\.1|\[::1\]|localhost))(:[0-9]{{1,5}})?(/[A-Za-z0-9._~/-]*)?"
+)
 
 
 class BrokerPlace(msgspec.Struct, frozen=True):
@@ -85,6 +89,10 @@ class Kept(msgspec.Struct, frozen=True):
     granted: Granted
 
 
+class _Refused(msgspec.Struct, frozen=True):
+    code: str
+
+
 def enrol_bytes(code: str, public_key: bytes, nonce: bytes) -> bytes:
     """What the hub signs to enrol."""
     raw = code.encode("utf-8")
@@ -111,10 +119,11 @@ class Enrolment:
     async def enrol(self, cloud: str, code: str, caller: Caller) -> Bound:
         """Bind this hub by a one-time code; durable on return. The same tenant again only renews the credentials.
 
-        Raises `enrolment.refused` for a code the cloud does not take, `enrolment.other_tenant` when the hub belongs to
-        another tenant already, `enrolment.unreachable` when the cloud does not answer.
+        Raises `enrolment.refused`, `enrolment.code_spent` or `enrolment.code_expired` for a code the cloud does not
+        take, `enrolment.other_tenant` when the hub belongs to another tenant already, `enrolment.unreachable` when the
+        cloud does not answer. Safe to repeat: the cloud counts a code once for each hub.
         """
-        address = _https(cloud)
+        address = cloud_address(cloud)
         if not code or len(code.encode("utf-8")) > CODE_MAX:
             raise SyncError(
                 "enrolment.invalid_code", "This is not an enrolment code.", remedy="Copy it from the cloud."
@@ -134,6 +143,14 @@ class Enrolment:
         bound = await self._db.write("sync.enrol", lambda tx: _bind(tx, granted, caller))
         await self._keep(Kept(address, granted))
         return bound
+
+    async def is_enrolled(self) -> bool:
+        """Whether the hub belongs to a store and has what it needs to reach its cloud."""
+        try:
+            kept = await self._load()
+        except HubError:
+            return False  # damaged: enrolling again brings it back
+        return kept is not None and await self._db.read("sync.bound", enrolment.get) is not None
 
     async def address(self) -> LinkAddress | None:
         """Topics and credentials, renewed in time; None while the hub is not enrolled."""
@@ -195,25 +212,13 @@ class Enrolment:
             async with httpx2.AsyncClient(timeout=REQUEST_TIMEOUT_S, verify=await self._cloud_tls()) as client:
                 answer = await client.post(url, json=body)
         except httpx2.HTTPError as exc:
-            raise SyncError(
-                "enrolment.unreachable",
-                "The cloud does not answer.",
-                remedy="Check the address and the line; the hub trades without the cloud meanwhile.",
-                retry=Retry.SAME_REQUEST,
-                retry_after_s=30,
-            ) from exc
+            raise _unreachable() from exc
         if answer.status_code != 200:
-            raise SyncError(
-                "enrolment.refused",
-                f"The cloud refused ({answer.status_code}).",
-                remedy="Ask for a new code: each serves once and not for long.",
-            )
+            raise _refusal(answer)
         try:
             return msgspec.json.decode(answer.content, type=Granted)
         except msgspec.DecodeError as exc:
-            raise SyncError(
-                "enrolment.not_a_cloud", "What answered is not the cloud.", remedy="Check the address."
-            ) from exc
+            raise _not_a_cloud() from exc
 
     async def _cloud_tls(self) -> ssl.SSLContext | bool:
         if not self._config.ca_file:
@@ -232,11 +237,47 @@ class Enrolment:
         self._kept, self._loaded = kept, True
 
 
-def _https(cloud: str) -> str:
-    address = cloud.rstrip("/")
-    parts = urlsplit(address)
-    on_this_machine = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"}
-    if parts.scheme != "https" and not on_this_machine:
+def _unreachable() -> SyncError:
+    return SyncError(
+        "enrolment.unreachable",
+        "The cloud does not answer.",
+        remedy="Check the address and the line; the hub trades without the cloud meanwhile.",
+        retry=Retry.SAME_REQUEST,
+        retry_after_s=30,
+    )
+
+
+def _not_a_cloud() -> SyncError:
+    return SyncError("enrolment.not_a_cloud", "What answered is not the cloud.", remedy="Check the address.")
+
+
+def _refusal(answer: httpx2.Response) -> SyncError:
+    """What a cloud's answer other than 200 means; anything that is not in its words is not from a cloud."""
+    if answer.status_code >= 500 or answer.status_code == 429:
+        return _unreachable()
+    try:
+        code = msgspec.json.decode(answer.content, type=_Refused).code
+    except msgspec.DecodeError:
+        return _not_a_cloud()
+    if code == "enrol.spent":
+        return SyncError(
+            "enrolment.code_spent",
+            "The code has served as often as it may.",
+            remedy="Ask for a new code: a one-time code serves once, a group token as often as was agreed.",
+        )
+    if code == "enrol.expired":
+        return SyncError(
+            "enrolment.code_expired", "The code is too old.", remedy="Ask for a new code: it is not good for long."
+        )
+    return SyncError(
+        "enrolment.refused", f"The cloud refused ({answer.status_code}).", remedy="Copy the code again, or ask anew."
+    )
+
+
+def cloud_address(cloud: str) -> str:
+    """The address as requests are built on it. Raises `enrolment.not_https`; plain only on this machine."""
+    address = cloud.strip().rstrip("/")
+    if not _CLOUD_ADDRESS.fullmatch(address):
         raise ConfigError(
             "enrolment.not_https", "The cloud's address does not begin with https://.", remedy="Correct the address."
         )

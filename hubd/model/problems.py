@@ -232,6 +232,53 @@ _KINDS = (
             "Verkopen werkt. Voer de aanmeldcode in zodra u die hebt.",
         ),
     ),
+    ProblemKind(
+        "enrolment.file_unusable",
+        _W,
+        Text(
+            "The enrolment file {file} cannot be used ({reason})",
+            "Le fichier d'inscription {file} est inutilisable ({reason})",
+            "Het aanmeldbestand {file} is onbruikbaar ({reason})",
+        ),
+        Text(
+            "Selling works. A technician runs hubd check-config, which says what is wrong, and mends the file.",
+            "Vous pouvez vendre. Un technicien lance hubd check-config, qui dit ce qui cloche, et corrige le fichier.",
+            "Verkopen werkt. Een technicus start hubd check-config, dat zegt wat er mis is, en verbetert het bestand.",
+        ),
+    ),
+    ProblemKind(
+        "enrolment.token_refused",
+        _W,
+        Text(
+            "The token in {file} has not connected this hub to its cloud ({reason})",
+            "Le jeton de {file} n'a pas relié ce boîtier à son cloud ({reason})",
+            "Het token in {file} heeft deze hub niet met de cloud verbonden ({reason})",
+        ),
+        Text(
+            "Selling works. Ask for a new token or code: put the token into the file, or enter the code on the page. "
+            "The hub keeps the file and tries again by itself.",
+            "Vous pouvez vendre. Demandez un nouveau jeton ou code : mettez le jeton dans le fichier ou saisissez le "
+            "code sur la page. Le boîtier garde le fichier et réessaie lui-même.",
+            "Verkopen werkt. Vraag een nieuw token of een nieuwe code: zet het token in het bestand of voer de code in "
+            "op de pagina. De hub bewaart het bestand en probeert het zelf opnieuw.",
+        ),
+        depends_on=_LINE,
+        visible_after_s=30,
+    ),
+    ProblemKind(
+        "enrolment.token_left",
+        _W,
+        Text(
+            "The used enrolment token still lies in {file}",
+            "Le jeton d'inscription utilisé se trouve encore dans {file}",
+            "Het gebruikte aanmeldtoken staat nog in {file}",
+        ),
+        Text(
+            "A technician removes the file; it is of no more use here.",
+            "Un technicien supprime le fichier ; il ne sert plus à rien ici.",
+            "Een technicus verwijdert het bestand; het is hier niet meer nodig.",
+        ),
+    ),
     # -- sync --------------------------------------------------------------------------------------------------------
     ProblemKind(
         "sync.waiting",

@@ -48,7 +48,7 @@ async def home(screen: Screen) -> Answer:
 def device_counts(screen: Screen, overview: Overview) -> dict[str, Any]:
     """How many devices are well, how many are not, and how many wait to be let in."""
     shop = overview.shop
-    ill = {problem.subject for problem in shop.problems if problem.subject}
+    ill = {problem.subject for problem in shop.problems if problem.code.startswith("device.")}
     ill |= {terminal.id for terminal in shop.terminals if not terminal.answers}
     may_pair = screen.may(Permission.PAIRINGS_MANAGE)
     pairings = screen.services.pairing.waiting() if may_pair else []

@@ -10,7 +10,7 @@ from pathlib import Path
 import uvicorn
 
 from hubd.runtime import system_runtime
-from sync.cloud.cloud import ReferenceCloud
+from sync.cloud.cloud import CODE_LIFETIME_S, ReferenceCloud
 from sync.cloud.credentials import OpenBroker
 from sync.cloud.http import BrokerPlace, CloudHttp
 from sync.cloud.keys import load_or_create_keys
@@ -19,6 +19,7 @@ from sync.cloud.settlement import TestAmountAcquirer
 from sync.cloud.store import ThreadRunner
 
 BROKER_PORT = 1883
+GROUP_TOKEN_CHARS_MIN = 20
 
 
 def _arguments() -> argparse.Namespace:
@@ -39,10 +40,23 @@ def _arguments() -> argparse.Namespace:
         metavar=("HUB", "LINE", "SUCCESSOR"),
         help="say once, signed, that a hub's line SUCCESSOR sells in the place of LINE (hexadecimal)",
     )
+    parser.add_argument("--group-token-file", type=Path, help="file with a token that binds many hubs to that store")
+    parser.add_argument("--group-token-uses", type=int, default=1, help="how many hubs it may bind")
+    parser.add_argument("--group-token-hours", type=int, default=CODE_LIFETIME_S // 3600, help="how long it is good")
     parser.add_argument("--tenant", default="demo")
     parser.add_argument("--store", default="store-1")
     parser.add_argument("--backup-key", type=Path, help="the tenant's public key for backups (sync.cloud.tenant_key)")
     return parser.parse_args()
+
+
+async def _accept_group_token(cloud: ReferenceCloud, arguments: argparse.Namespace) -> None:
+    """From a file, because the arguments of a program can be read by others on the machine."""
+    file: Path = arguments.group_token_file
+    token = (await asyncio.to_thread(file.read_text, "utf-8")).strip()
+    if len(token) < GROUP_TOKEN_CHARS_MIN:
+        raise SystemExit(f"{file}: a group token has at least {GROUP_TOKEN_CHARS_MIN} characters")
+    uses, lifetime_s = arguments.group_token_uses, arguments.group_token_hours * 3600
+    await cloud.add_code(token, arguments.tenant, arguments.store, uses=uses, lifetime_s=lifetime_s)
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
@@ -54,7 +68,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
     broker = CloudBroker(host, int(port), arguments.broker_user, password.strip())
     keys = await asyncio.to_thread(load_or_create_keys, data, runtime.ids.token_bytes)
     cloud = ReferenceCloud(ThreadRunner(data / "cloud.db"), keys, runtime, TestAmountAcquirer())
-    dynsec = DynsecIssuer(broker, runtime) if arguments.dynsec else None
+    dynsec = DynsecIssuer(broker, runtime, cloud) if arguments.dynsec else None
     http = CloudHttp(cloud, dynsec or OpenBroker(), BrokerPlace(host, int(port), tls=False), runtime.clock)
     server = uvicorn.Server(
         uvicorn.Config(
@@ -74,6 +88,8 @@ async def _serve(arguments: argparse.Namespace) -> None:
     if arguments.replace:
         hub, line, successor = (bytes.fromhex(text) for text in arguments.replace)
         await cloud.replace_line(hub, line, successor)  # what is to be said is sent when the hubs say hello
+    if arguments.group_token_file:
+        await _accept_group_token(cloud, arguments)
     try:
         async with asyncio.TaskGroup() as group:
             worker = group.create_task(CloudWorker(cloud, broker, runtime.clock).run(), name="cloud.worker")

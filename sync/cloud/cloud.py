@@ -28,6 +28,11 @@ RENEW_DOMAIN = b"hubd.renew.v1\0"
 EFFECTS_A_TURN = 100
 CODE_LIFETIME_S = 24 * 3600
 NONCE_MAX_BYTES = 64
+REFUSALS = {
+    "enrol.code": "The code is not known.",
+    "enrol.spent": "The code has served as often as it may.",
+    "enrol.expired": "The code is too old.",
+}
 
 
 def enrol_bytes(code: str, public_key: bytes, nonce: bytes) -> bytes:
@@ -76,7 +81,6 @@ class ReferenceCloud:
         self._settlement_answers = True
         self._settling = asyncio.Lock()
         self._topics: dict[bytes, str] = {}
-        self._seen_nonces: dict[tuple[bytes, bytes], None] = {}
         self.service = CloudService(
             keys,
             now_us=runtime.clock.now_us,
@@ -233,7 +237,10 @@ class ReferenceCloud:
         self, code: str, tenant: str, store: str, locations: Sequence[str] = (), *, uses: int = 1,
         lifetime_s: int = CODE_LIFETIME_S,
     ) -> None:  # fmt: skip
-        """Let `code` bind `uses` hubs to a store; only its digest is kept."""
+        """Let `code` bind `uses` hubs to a store, a group token if more than one; only its digest is kept.
+
+        Uses and expiry are the storage's: a cloud that starts again does not fill a known code up.
+        """
         expires_us = self._runtime.clock.now_us() + lifetime_s * 1_000_000
         row = CodeRow(tenant, store, tuple(locations))
         digest = hashlib.sha256(code.encode("utf-8")).digest()
@@ -249,14 +256,14 @@ class ReferenceCloud:
         digest = hashlib.sha256(code.encode("utf-8")).digest()
         now_us = self._runtime.clock.now_us()
 
-        def work(storage: CloudStorage) -> HubRow | None:
+        def work(storage: CloudStorage) -> HubRow | str:
             known = storage.hub(hub)
             used = storage.effect(hub, digest.hex(), "enrol", 1)
             if known is not None and used is not None:
                 return known
             row = storage.take_code(digest, now_us)
             if row is None:
-                return None
+                return storage.code_refusal(digest, now_us)
             bound = HubRow(hub, row.tenant, row.store, public_key, row.locations)
             if known is None or known.tenant != row.tenant:
                 storage.put_hub(bound)
@@ -264,11 +271,13 @@ class ReferenceCloud:
             storage.put_effect(EffectRow(hub, digest.hex(), "enrol", 1, DONE, row.tenant))
             if storage.down_head(hub) is None:
                 self.service.down.open_line(storage, hub, "new")
-            return storage.hub(hub)
+            made = storage.hub(hub)
+            assert made is not None, "it was known or has just been put"
+            return made
 
         row = await self._runner.run(work)
-        if row is None:
-            raise refused("enrol.code", "The code is not known, used up or too old.", "Ask for a new code.")
+        if isinstance(row, str):
+            raise refused(row, REFUSALS[row], "Ask for a new code.")
         return Enrolled(hub, row.tenant, row.store, row.locations, self.keys.root.public_key)
 
     async def check_renewal(self, hub: bytes, time_us: int, nonce: bytes, signature: bytes) -> HubRow:
@@ -278,11 +287,9 @@ class ReferenceCloud:
         row = await self._runner.run(lambda storage: storage.hub(hub))
         if row is None or not signature_holds(row.public_key, signature, renew_bytes(hub, time_us, nonce)):
             raise refused("renew.signature", "The request is not signed by an enrolled hub.")
-        if (hub, nonce) in self._seen_nonces:
+        now_us = self._runtime.clock.now_us()
+        if not await self._runner.run(lambda storage: storage.note_renewal(hub, nonce, now_us)):
             raise refused("renew.replayed", "This request was made before.")
-        while len(self._seen_nonces) >= 10_000:
-            del self._seen_nonces[next(iter(self._seen_nonces))]
-        self._seen_nonces[hub, nonce] = None
         return row
 
     async def statement(self, statement_id: str) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import aiomqtt
@@ -17,6 +18,7 @@ from hubd.runtime import Clock, Runtime
 from sync.cloud import dynsec
 from sync.cloud.cloud import ReferenceCloud
 from sync.cloud.credentials import LIFETIME_S, BrokerCredentials
+from sync.cloud.storage import CloudStorage
 from sync.cloud.topics import PREFIX, hub_of
 
 log = logging.getLogger(__name__)
@@ -127,39 +129,55 @@ def _frames(messages: Sequence[aiomqtt.Message]) -> list[tuple[bytes, bytes]]:
     return found
 
 
+def _forget(hub: bytes, storage: CloudStorage) -> None:
+    storage.shut_out(hub)
+
+
 class DynsecIssuer:
     """Lets hubs into a mosquitto with the dynamic-security plugin, for an hour at a time; `run` ends what expired.
 
     Renewal gives a new password and closes the old connection, so a stolen password is worth at most its lifetime.
     """
 
-    def __init__(self, broker: CloudBroker, runtime: Runtime, lifetime_s: int = LIFETIME_S) -> None:
+    def __init__(
+        self, broker: CloudBroker, runtime: Runtime, cloud: ReferenceCloud, lifetime_s: int = LIFETIME_S
+    ) -> None:
         self._broker = broker
         self._clock = runtime.clock
         self._ids = runtime.ids
+        self._cloud = cloud
         self._lifetime_s = lifetime_s
-        self._expires: dict[bytes, float] = {}
         self._one_at_a_time = asyncio.Lock()
+        self._deciding = asyncio.Lock()
+        """Who renews while the old credentials are being ended must not lose the new ones."""
 
     async def issue(self, tenant: str, hub: bytes) -> BrokerCredentials:
         """Fresh credentials for one hub's own topics."""
         password = self._ids.token_bytes(24).hex()
-        await self.command(dynsec.let_in(tenant, hub, password))
-        self._expires[hub] = self._clock.monotonic() + self._lifetime_s
-        return BrokerCredentials(hub.hex(), password, self._clock.now_us() + self._lifetime_s * 1_000_000)
+        expires_us = self._clock.now_us() + self._lifetime_s * 1_000_000
+        async with self._deciding:
+            # Before the broker hears of it: credentials that nobody would end must not exist, not even after a crash.
+            await self._cloud.read(lambda storage: storage.let_in_until(hub, expires_us))
+            await self.command(dynsec.let_in(tenant, hub, password))
+        return BrokerCredentials(hub.hex(), password, expires_us)
 
     async def run(self) -> None:
         """Shut out hubs whose credentials have expired; they come back by renewing."""
         while True:
+            await self.end_expired()
             await self._clock.sleep(min(30.0, self._lifetime_s / 2))
-            now = self._clock.monotonic()
-            for hub in [hub for hub, expires in self._expires.items() if expires <= now]:
+
+    async def end_expired(self) -> None:
+        """Once: also what a cloud let in that has ended since."""
+        async with self._deciding:
+            now_us = self._clock.now_us()
+            for hub in await self._cloud.read(lambda storage: storage.let_in_over(now_us)):
                 try:
                     await self.command(dynsec.shut_out(hub))
                 except OSError as exc:
                     log.warning("cloud.broker_lost", extra={"reason": str(exc)})
-                    break
-                del self._expires[hub]
+                    return
+                await self._cloud.read(partial(_forget, hub))
 
     async def command(self, commands: list[dict[str, Any]]) -> None:
         """Say it on the control topic and wait for the broker's answer."""

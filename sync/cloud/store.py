@@ -35,6 +35,11 @@ CREATE TABLE IF NOT EXISTS codes(
   uses_left INTEGER NOT NULL, expires_us INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS tenants(
   tenant TEXT PRIMARY KEY, backup_key BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS renewals(
+  number INTEGER PRIMARY KEY, hub BLOB NOT NULL, nonce BLOB NOT NULL, at_us INTEGER NOT NULL,
+  UNIQUE (hub, nonce)) STRICT;
+CREATE TABLE IF NOT EXISTS let_in(
+  hub BLOB PRIMARY KEY, expires_us INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS entries(
   hub BLOB NOT NULL, line BLOB NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL, prev_hash BLOB NOT NULL,
   head BLOB NOT NULL, body BLOB NOT NULL, state TEXT NOT NULL) STRICT;
@@ -84,6 +89,9 @@ CREATE TABLE IF NOT EXISTS incidents(
 CREATE TABLE IF NOT EXISTS dead_letters(
   number INTEGER PRIMARY KEY, hub BLOB NOT NULL, hash BLOB NOT NULL, reason TEXT NOT NULL) STRICT;
 """
+
+RENEWALS_KEPT = 1_000
+"""Nonces of one hub: six weeks of a renewal every hour."""
 
 PRAGMAS = (
     "PRAGMA journal_mode=WAL",
@@ -182,6 +190,34 @@ class SqliteCloudStorage:
             now_us,
         )
         return CodeRow(row[0], row[1], tuple(json.loads(row[2]))) if row else None
+
+    def code_refusal(self, code_sha256: bytes, now_us: int) -> str:
+        row = self._one("SELECT uses_left, expires_us FROM codes WHERE code_sha256 = ?", code_sha256)
+        if row is None:
+            return "enrol.code"
+        return "enrol.expired" if row[1] <= now_us else "enrol.spent"
+
+    def note_renewal(self, hub: bytes, nonce: bytes, now_us: int) -> bool:
+        new = self._db.execute(
+            "INSERT INTO renewals(hub, nonce, at_us) VALUES (?, ?, ?) ON CONFLICT(hub, nonce) DO NOTHING",
+            (hub, nonce, now_us),
+        )
+        if new.rowcount == 1:
+            self._db.execute(
+                "DELETE FROM renewals WHERE hub = ?1 AND number <="
+                " (SELECT number FROM renewals WHERE hub = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)",
+                (hub, RENEWALS_KEPT),
+            )
+        return new.rowcount == 1
+
+    def let_in_until(self, hub: bytes, expires_us: int) -> None:
+        self._db.execute("INSERT OR REPLACE INTO let_in VALUES (?, ?)", (hub, expires_us))
+
+    def let_in_over(self, now_us: int) -> list[bytes]:
+        return [row[0] for row in self._all("SELECT hub FROM let_in WHERE expires_us <= ?", now_us)]
+
+    def shut_out(self, hub: bytes) -> None:
+        self._db.execute("DELETE FROM let_in WHERE hub = ?", (hub,))
 
     # the hubs' journals
 

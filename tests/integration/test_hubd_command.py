@@ -47,6 +47,23 @@ def test_a_good_configuration_is_said_so(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "The configuration is good.\n")
 
 
+def test_an_enrolment_file_is_looked_at_too(tmp_path: Path) -> None:
+    file, data = tmp_path / "enrol.toml", {"HUBD_PATHS_DATA": str(tmp_path / "data")}
+    file.write_text('cloud = "https://cloud.example"\ntoken = "gt-4821-secret"\n')
+    file.chmod(0o600)
+    done = hubd(tmp_path, "check-config", **data)
+    assert (done.returncode, str(file) in done.stdout) == (0, True)
+    file.chmod(0o644)
+    done = hubd(tmp_path, "check-config", **data)
+    assert done.returncode == 2
+    assert done.stderr.startswith("enrolment.file_open: ")
+    file.write_text('cloud = "https://cloud.example"\ntokn = "gt-4821-secret"\n')
+    file.chmod(0o600)
+    done = hubd(tmp_path, "check-config", **data)
+    assert done.stderr.startswith("enrolment.file_invalid: ")
+    assert "gt-4821-secret" not in done.stderr
+
+
 def test_a_missing_file_and_an_unknown_option_are_2(tmp_path: Path) -> None:
     assert hubd(tmp_path, "run", "--config", str(tmp_path / "absent.toml")).returncode == 2
     assert hubd(tmp_path, "run", "--bogus").returncode == 2

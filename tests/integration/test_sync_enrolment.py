@@ -13,11 +13,14 @@ from typing import Any
 import httpx2
 import pytest
 
+from hubd.errors import AccessError
 from hubd.identity import verify_signature
 from hubd.model.statement import verify_statement
 from hubd.ports import LinkAddress
 from hubd.runtime import SystemClock
+from sync.cloud import store
 from sync.cloud.cloud import enrol_bytes, renew_bytes
+from sync.cloud.credentials import LIFETIME_S
 from sync.cloud.http import BrokerPlace, CloudHttp
 from sync.cloud.mqtt import CloudBroker, CloudWorker, DynsecIssuer
 from sync.mqtt import BrokerAddress, MqttLink
@@ -44,6 +47,8 @@ class DynsecBroker(Broker):
 
 
 CLOUD_MAY: list[dict[str, Any]] = [
+    {"command": "deleteClient", "username": "cloud"},
+    {"command": "deleteRole", "rolename": "cloud"},
     {"command": "createRole", "rolename": "cloud", "acls": [
         {"acltype": "subscribePattern", "topic": "hubd/1/#", "allow": True},
         {"acltype": "publishClientSend", "topic": "hubd/1/#", "allow": True},
@@ -65,11 +70,16 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         yield world
 
 
+def issuer_of(world: World, broker: Broker, lifetime_s: int = LIFETIME_S) -> DynsecIssuer:
+    at = CloudBroker(broker.host, broker.port, "admin", "secret")
+    return DynsecIssuer(at, replace(world.runtime, clock=SystemClock()), world.cloud, lifetime_s)
+
+
 @contextlib.asynccontextmanager
-async def served(world: World, broker: Broker) -> AsyncIterator[tuple[httpx2.AsyncClient, DynsecIssuer]]:
-    issuer = DynsecIssuer(
-        CloudBroker(broker.host, broker.port, "admin", "secret"), replace(world.runtime, clock=SystemClock())
-    )
+async def served(
+    world: World, broker: Broker, lifetime_s: int = LIFETIME_S
+) -> AsyncIterator[tuple[httpx2.AsyncClient, DynsecIssuer]]:
+    issuer = issuer_of(world, broker, lifetime_s)
     await issuer.command(CLOUD_MAY)
     app = CloudHttp(world.cloud, issuer, BrokerPlace(broker.host, broker.port, tls=False), world.runtime.clock).app()
     at = CloudBroker(broker.host, broker.port, "cloud", "word")
@@ -111,7 +121,8 @@ async def test_code_key_and_password_lead_to_a_conversation_and_nowhere_else(
         granted = answer.json()
         assert (granted["tenant"], granted["store"]) == ("t1", "s1")
         assert granted["root_key"] == world.keys.root.public_key.hex()
-        assert (await client.post("/enrol", json=enrol_request(other, "once"))).json()["code"] == "enrol.code"
+        assert (await client.post("/enrol", json=enrol_request(other, "once"))).json()["code"] == "enrol.spent"
+        assert (await client.post("/enrol", json=enrol_request(other, "none"))).json()["code"] == "enrol.code"
         assert (await client.post("/enrol", json=enrol_request(hub, "once"))).status_code == 200
 
         renewed = (await client.post("/renew", json=renew_request(hub, b"1"))).json()["credentials"]
@@ -134,6 +145,50 @@ async def test_code_key_and_password_lead_to_a_conversation_and_nowhere_else(
         foreign = replace(other.address, username=good.username, password=good.password)
         with pytest.raises(OSError, match="connection"):
             await listen(link, foreign)
+
+
+async def test_a_cloud_that_starts_again_knows_used_nonces_and_whom_to_shut_out(
+    world: World, broker: DynsecBroker
+) -> None:
+    hub = await world.hub("hub", key=1)
+    link = MqttLink(BrokerAddress(broker.host, broker.port))
+    async with served(world, broker) as (client, _issuer):
+        renewed = (await client.post("/renew", json=renew_request(hub, b"1"))).json()["credentials"]
+    good = replace(hub.address, username=renewed["username"], password=renewed["password"])
+    await world.stop_cloud()
+    await world.start_cloud()
+    async with served(world, broker, lifetime_s=0) as (client, issuer):
+        replay = await client.post("/renew", json=renew_request(hub, b"1"))
+        assert (replay.status_code, replay.json()["code"]) == (403, "renew.replayed")
+        await issuer.end_expired()
+        async with link.connect(good):
+            pass  # they are good for an hour
+        renewed = (await client.post("/renew", json=renew_request(hub, b"2"))).json()["credentials"]
+    over = replace(hub.address, username=renewed["username"], password=renewed["password"])
+    async with link.connect(over):
+        pass  # nobody has ended them: the cloud stopped before
+    await world.stop_cloud()
+    await world.start_cloud()
+    await issuer_of(world, broker).end_expired()
+    with pytest.raises(OSError, match="not accept"):
+        async with link.connect(over):
+            pytest.fail("credentials outlived their end, because the cloud had stopped meanwhile")
+
+
+async def test_only_so_many_nonces_of_a_hub_are_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = await world.hub("hub", key=1)
+    monkeypatch.setattr(store, "RENEWALS_KEPT", 3)
+
+    async def renew(nonce: bytes) -> None:
+        signature = hub.signer.sign(renew_bytes(hub.signer.hub_id, 5, nonce))
+        await world.cloud.check_renewal(hub.signer.hub_id, 5, nonce, signature)
+
+    for nonce in (b"1", b"2", b"3", b"4"):
+        await renew(nonce)
+    for nonce in (b"2", b"3", b"4"):
+        with pytest.raises(AccessError, match="replayed"):
+            await renew(nonce)
+    await renew(b"1")
 
 
 async def test_statement_of_the_cloud_is_served_with_its_key(world: World, broker: DynsecBroker) -> None:

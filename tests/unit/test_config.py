@@ -168,7 +168,7 @@ def test_every_key_shows_once_and_has_a_sentence() -> None:
     assert {key.partition(".")[0] for key in keys} == {*SECTIONS, "terminals[0]"}
     sections: list[type[Any]] = [*SECTIONS.values(), TerminalConfig]
     assert [key.name for kind in sections for key in keys_of(kind) if not key.option.help.endswith(".")] == []
-    assert {item.name for item in fields(Config)} == {*SECTIONS, "terminals", "origins"}
+    assert {item.name for item in fields(Config)} == {*SECTIONS, "terminals", "origins", "file"}
 
 
 def test_a_named_file_must_exist_and_a_default_one_need_not(tmp_path: Path) -> None:
