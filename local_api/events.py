@@ -18,8 +18,8 @@ from hubd.services.access import AccessDesk, Caller
 from hubd.services.calendar import rfc3339
 from hubd.services.feed import Feed, News, Notice, Place
 
-PING_S = 15
 RENDERED_MAX = 4_000
+TEXTS_MAX = 256
 
 _P = Permission
 SHOWN: dict[str, tuple[Permission, tuple[str, ...]]] = {
@@ -122,6 +122,8 @@ class Events:
         self._feed = feed
         self._access = access
         self._rendered: OrderedDict[int, bytes] = OrderedDict()
+        self._texts: dict[tuple[Place, Place, frozenset[Permission], str], bytes] = {}
+        """What followers who stand at one place and may see the same are sent next: made once for all of them."""
 
     async def start(self, last_event_id: str, after: int | None) -> tuple[Place, bool]:
         """Where a follower goes on, and whether he must read the lists again first."""
@@ -141,13 +143,11 @@ class Events:
         if lost:
             yield self._resync(place)
         while not self._feed.stopped:
-            news = await self._feed.news(place, PING_S)
+            news = await self._feed.news(place)
             if not await self._access.is_current(caller):
                 return  # the device was removed, or the person: nothing more for them
+            text = self._resync(news.place) if news.lost else self._text_after(place, news, caller)
             place = news.place
-            text = self._text(news, caller)
-            if news.lost:
-                text = self._resync(place)
             yield text or b": ping\n\n"
         yield b"event: stopping\ndata: {}\n\n"
 
@@ -156,7 +156,7 @@ class Events:
         if lost:
             yield msgspec.json.encode(self._resync_event(place))
         while not self._feed.stopped:
-            news = await self._feed.news(place, PING_S)
+            news = await self._feed.news(place)
             if not await self._access.is_current(caller):
                 return  # the device was removed, or the person: nothing more for them
             place = news.place
@@ -168,6 +168,15 @@ class Events:
             for notice in news.notices:
                 if self._meant_for(notice, caller):
                     yield msgspec.json.encode(Event(notice.name, notice.subject, notice.data))
+
+    def _text_after(self, place: Place, news: News, caller: Caller) -> bytes:
+        key = place, news.place, caller.permissions, caller.device if news.notices else ""
+        text = self._texts.get(key)
+        if text is None:
+            if len(self._texts) >= TEXTS_MAX:
+                self._texts.clear()
+            text = self._texts[key] = self._text(news, caller)
+        return text
 
     def _text(self, news: News, caller: Caller) -> bytes:
         parts = [

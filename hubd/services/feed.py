@@ -21,6 +21,8 @@ from hubd.store.db import Database
 RECENT_MAX = 2_000
 NOTICES_MAX = 500
 BATCH_MAX = 200
+BEAT_S = 15.0
+"""A follower who hears nothing for so long is told that the stream lives."""
 BEHIND_MAX = 10_000
 """A follower further behind than this is told to read the lists again instead of every entry."""
 
@@ -96,7 +98,18 @@ class Feed:
         self._rouse()
 
     async def run(self) -> None:
-        """Read new entries for ever."""
+        """Read new entries for ever, and wake quiet followers now and then."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._read(), name="feed.read")
+            group.create_task(self._beat(), name="feed.beat")
+
+    async def _beat(self) -> None:
+        """One timer for all followers: a timeout for each would cost more than what they are sent."""
+        while True:
+            await self._runtime.clock.sleep(BEAT_S)
+            self._rouse()
+
+    async def _read(self) -> None:
         while True:
             await self._db.moved_beyond(self._seq)
             entries = await self._db.read("feed", partial(journal.entries_after, seq=self._seq, limit=BATCH_MAX))
@@ -120,19 +133,15 @@ class Feed:
             return None
         return Place(min(seq, self._seq), self._notice_number)
 
-    async def news(self, place: Place, wait_s: float) -> News:
-        """What came after `place`; waits up to `wait_s` for something to come. Empty when nothing did."""
+    async def news(self, place: Place) -> News:
+        """What came after `place`; waits for something to come, at most `BEAT_S`. Empty when nothing did."""
         if not self._has_news(place):
-            wake = self._wake
-            try:
-                async with self._runtime.clock.timeout(wait_s):
-                    await wake.wait()
-            except TimeoutError:
-                return News((), (), place)
+            await self._wake.wait()
         if self._seq - place.seq > BEHIND_MAX:
             return News((), (), self.place, lost=True)
         entries = await self._entries_after(place.seq)
-        notices = tuple(notice for notice in self._notices if notice.number > place.notice)
+        told = self._notice_number > place.notice
+        notices = tuple(notice for notice in self._notices if notice.number > place.notice) if told else ()
         return News(
             entries,
             notices,
