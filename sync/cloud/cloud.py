@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 ENROL_DOMAIN = b"hubd.enrol.v1\0"
 RENEW_DOMAIN = b"hubd.renew.v1\0"
 EFFECTS_A_TURN = 100
+INTERPRETED_A_TURN = 200
+"""Entries of a backlog that are interpreted between two turns of receiving."""
 CODE_LIFETIME_S = 24 * 3600
 NONCE_MAX_BYTES = 64
 REFUSALS = {
@@ -80,6 +82,8 @@ class ReferenceCloud:
         self._settlement = settlement
         self._settlement_answers = True
         self._settling = asyncio.Lock()
+        self._pending = asyncio.Event()
+        self._pending.set()  # an earlier run may have stored what it had no time to interpret
         self._topics: dict[bytes, str] = {}
         self.service = CloudService(
             keys,
@@ -114,15 +118,42 @@ class ReferenceCloud:
     async def receive(self, frames: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Take frames of any hubs in one transaction; what comes back may be published, for it is committed."""
 
-        def work(storage: CloudStorage) -> list[tuple[bytes, bytes]]:
-            return [(hub, out) for hub, raw in frames for out in self.service.receive(storage, hub, raw)]
+        def work(storage: CloudStorage) -> tuple[list[tuple[bytes, bytes]], bool]:
+            answers = [(hub, out) for hub, raw in frames for out in self.service.receive(storage, hub, raw)]
+            return answers, bool(storage.pending_hubs())
 
         try:
-            return await self._runner.run(work)
+            answers, pending = await self._runner.run(work)
         except BaseException:
             # What the conversations remember was never committed: let the hubs say hello again.
             self.service.forget_conversations()
             raise
+        if pending:
+            self._pending.set()
+        return answers
+
+    async def interpret(self) -> list[tuple[bytes, bytes]]:
+        """Wait until something is stored that is not interpreted yet, and interpret some of it.
+
+        Returns what may be published. To be called again and again, beside `receive`.
+        """
+        await self._pending.wait()
+        self._pending.clear()
+
+        def work(storage: CloudStorage) -> tuple[list[tuple[bytes, bytes]], bool]:
+            hubs = storage.pending_hubs()
+            answers = [(hub, out) for hub in hubs for out in self.service.interpret(storage, hub, INTERPRETED_A_TURN)]
+            return answers, bool(storage.pending_hubs())
+
+        try:
+            answers, pending = await self._runner.run(work)
+        except BaseException:
+            self._pending.set()
+            self.service.forget_conversations()
+            raise
+        if pending:
+            self._pending.set()
+        return answers
 
     async def settle(self) -> list[tuple[bytes, bytes]]:
         """Ask the settlement source about forwarded payments and write its verdicts down, each once."""

@@ -84,7 +84,7 @@ class Ledger:
         except (NotAnEntry, KeyError, TypeError, ValueError) as exc:
             storage.add_dead_letter(hub, entry.hash, f"{entry.kind}: {type(exc).__name__} {exc}")
             return (QUARANTINED if quarantined else DEAD), []
-        if quarantined or fields.get("cause"):
+        if quarantined or _answers(fields):
             touched = []
         return (QUARANTINED if quarantined else INTERPRETED), touched
 
@@ -95,7 +95,7 @@ class Ledger:
         subject_kind, _, event = entry.kind.partition(".")
         if subject_kind == "payment":
             row = self._payment(storage, hub, entry, event, fields, quarantined=quarantined)
-            if event == "forwarded" and not fields.get("cause"):
+            if event == "forwarded" and not _answers(fields):
                 self._follow(storage, hub, row, quarantined=quarantined, restored=restored)
             return [row.outage] if row.outage else []
         if quarantined:
@@ -156,6 +156,11 @@ class Ledger:
             return ""
         storage.put_payment(hub, _moved(row, verdict, {}))
         return row.outage
+
+
+def _answers(fields: dict[str, Any]) -> bool:
+    """Whether the hub wrote the entry because of one of ours; an outage's cause is a word, not a place."""
+    return isinstance(fields.get("cause"), dict)
 
 
 def _first(entry: CloudEntry, fields: dict[str, Any], quarantined: bool) -> LedgerPayment:

@@ -140,6 +140,7 @@ class InProcessCloud:
             group.create_task(self._serve(), name="cloud.serve")
             group.create_task(self._carry_late(), name="cloud.wire")
             group.create_task(self._settle(), name="cloud.settle")
+            group.create_task(self._interpret(), name="cloud.interpret")
 
     def publish(self, frames: Sequence[tuple[bytes, bytes]]) -> None:
         """Put frames on the hubs' topics `down`: every connection of a hub hears them."""
@@ -163,6 +164,15 @@ class InProcessCloud:
             await self._clock.sleep(SETTLE_EVERY_S)
             if self.answering:
                 self.publish(await self.cloud.settle())
+
+    async def _interpret(self) -> None:
+        """Understand what was only stored so far; it goes on where a stopped cloud has left off."""
+        while True:
+            if not self.answering:
+                await self._clock.sleep(SETTLE_EVERY_S)
+                continue
+            self.publish(await self.cloud.interpret())
+            self.publish(await self.cloud.settle())
 
     async def _carry_late(self) -> None:
         while True:

@@ -66,6 +66,7 @@ class CloudWorker:
                     async with asyncio.TaskGroup() as group:
                         group.create_task(self._serve(client), name="cloud.serve")
                         group.create_task(self._settle(client), name="cloud.settle")
+                        group.create_task(self._interpret(client), name="cloud.interpret")
             except* (aiomqtt.MqttError, OSError) as lost:
                 log.warning("cloud.broker_lost", extra={"reason": str(lost.exceptions[0])})
             self.connected.clear()
@@ -103,6 +104,11 @@ class CloudWorker:
     async def _settle(self, client: aiomqtt.Client) -> None:
         while True:
             await self._clock.sleep(SETTLE_EVERY_S)
+            await self._publish(client, await self._cloud.settle())
+
+    async def _interpret(self, client: aiomqtt.Client) -> None:
+        while True:
+            await self._publish(client, await self._cloud.interpret())
             await self._publish(client, await self._cloud.settle())
 
     async def _publish(self, client: aiomqtt.Client, frames: Sequence[tuple[bytes, bytes]]) -> None:

@@ -151,6 +151,13 @@ class CloudService:
         turn.hear(frame, session)
         return turn.frames
 
+    def interpret(self, storage: CloudStorage, hub_id: bytes, limit: int) -> list[bytes]:
+        """Interpret up to `limit` entries of a hub that were only stored so far; returns what follows from them."""
+        hub = storage.hub(hub_id)
+        assert hub is not None, "entries come from an enrolled hub"
+        self._upload.interpret(storage, hub, limit)
+        return self.push(storage, hub_id)
+
     def push(self, storage: CloudStorage, hub_id: bytes) -> list[bytes]:
         """Send what the cloud's journal has gained to every conversation with this hub."""
         hub = storage.hub(hub_id)

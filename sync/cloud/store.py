@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from operator import attrgetter
@@ -46,6 +46,7 @@ CREATE TABLE IF NOT EXISTS entries(
 CREATE UNIQUE INDEX IF NOT EXISTS entries_hash ON entries(hub, hash);
 CREATE INDEX IF NOT EXISTS entries_place ON entries(hub, line, seq);
 CREATE INDEX IF NOT EXISTS entries_waiting ON entries(hub, seq) WHERE state IN ('uninterpreted', 'stopped');
+CREATE INDEX IF NOT EXISTS entries_pending ON entries(hub) WHERE state = 'pending';
 CREATE TABLE IF NOT EXISTS lines(
   hub BLOB NOT NULL, line BLOB NOT NULL, opened_seq INTEGER NOT NULL, head_seq INTEGER NOT NULL,
   head_hash BLOB NOT NULL, parent_hash BLOB NOT NULL, parent_line BLOB NOT NULL, epoch INTEGER NOT NULL,
@@ -242,6 +243,27 @@ class SqliteCloudStorage:
             "INSERT INTO entries(hub, line, seq, hash, prev_hash, head, body, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (hub, entry.line, entry.seq, entry.hash, entry.prev_hash, entry.head, entry.body, state),
         )
+
+    def add_entries(self, hub: bytes, entries: Sequence[CloudEntry], state: str) -> None:
+        self._db.executemany(
+            "INSERT INTO entries(hub, line, seq, hash, prev_hash, head, body, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [(hub, e.line, e.seq, e.hash, e.prev_hash, e.head, e.body, state) for e in entries],
+        )
+
+    def pending(self, hub: bytes, limit: int) -> list[CloudEntry]:
+        rows = self._all(
+            "SELECT prev_hash, head, body FROM entries WHERE hub = ? AND state = 'pending' ORDER BY rowid LIMIT ?",
+            hub,
+            limit,
+        )
+        return [_entry(row) for row in rows]
+
+    def pending_hubs(self) -> list[bytes]:
+        rows = self._all(
+            "SELECT hub FROM hubs WHERE EXISTS"
+            " (SELECT 1 FROM entries WHERE entries.hub = hubs.hub AND entries.state = 'pending') ORDER BY hub"
+        )
+        return [row[0] for row in rows]
 
     def set_entry_state(self, hub: bytes, hash_: bytes, state: str) -> None:
         self._db.execute("UPDATE entries SET state = ? WHERE hub = ? AND hash = ?", (state, hub, hash_))

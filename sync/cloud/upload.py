@@ -11,8 +11,12 @@ from sync.cloud.down import DownJournal
 from sync.cloud.hashing import GENESIS, CloudEntry, NotAnEntry, document_digest, read_entry
 from sync.cloud.ledger import Ledger
 from sync.cloud.statements import Statements
-from sync.cloud.storage import QUARANTINED, STOPPED, CloudStorage, HubRow, LineRow
+from sync.cloud.storage import PENDING, QUARANTINED, STOPPED, CloudStorage, HubRow, LineRow
 from sync.codec import Entries, Place, Range, WireDocument
+
+INTERPRETED_AT_ONCE_MAX = 50
+"""A longer batch is a backlog: it is stored and confirmed first, and interpreted right after (S1)."""
+PENDING_ALL = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,12 @@ class Upload:
             entries = _chain(batch)
         except NotAnEntry as exc:
             return Unreadable(str(exc))
+        row = storage.line(hub.hub, batch.line)
+        if row is not None and not row.stopped and batch.prev_hash == row.head_hash:
+            if len(entries) > INTERPRETED_AT_ONCE_MAX or storage.pending(hub.hub, 1):
+                return self._store(storage, hub.hub, row, entries, batch.documents)
+        else:
+            self.interpret(storage, hub, PENDING_ALL)  # what is out of the ordinary looks at what is understood
         before = storage.known(hub.hub, batch.prev_hash)
         if before is None and not (batch.prev_hash == GENESIS and batch.from_seq == 1):
             return Gap()
@@ -74,6 +84,49 @@ class Upload:
         for outage in run.outages:
             self._statements.issue_if_due(storage, hub, outage)
         return Taken(last, Place(row.line, row.head_seq, row.head_hash), quarantined, len(new))
+
+    def _store(
+        self, storage: CloudStorage, hub: bytes, row: LineRow, entries: list[CloudEntry],
+        documents: tuple[WireDocument, ...],
+    ) -> Taken:  # fmt: skip
+        """Keep a run that goes on where its line ends, for `interpret` to take up."""
+        storage.add_entries(hub, entries, PENDING)
+        for entry in entries:
+            for document, digest in entry.documents:
+                storage.want_document(hub, document, digest)
+        self._take_documents(storage, hub, documents)
+        last = Place(row.line, entries[-1].seq, entries[-1].hash)
+        storage.put_line(hub, replace(row, head_seq=last.seq, head_hash=last.hash))
+        return Taken(last, last, quarantined=False, new_count=len(entries))
+
+    def interpret(self, storage: CloudStorage, hub: HubRow, limit: int) -> int:
+        """Interpret up to `limit` entries that were only stored, in the order in which they came; returns how many."""
+        outages: dict[str, None] = {}
+        stopped: dict[bytes, bool] = {}
+        waiting = storage.pending(hub.hub, limit)
+        for entry in waiting:
+            if entry.line not in stopped:
+                row = storage.line(hub.hub, entry.line)
+                assert row is not None, "a line with entries has a row"
+                stopped[entry.line] = row.stopped
+            state, touched = STOPPED, list[str]()
+            if not stopped[entry.line]:
+                state, touched = self._ledger.interpret(
+                    storage, hub.hub, entry, quarantined=False, restored=entry.seq <= hub.restored_upto
+                )
+                if state == STOPPED:
+                    stopped[entry.line] = True
+                    self._stop(storage, hub.hub, entry.line)
+            storage.set_entry_state(hub.hub, entry.hash, state)
+            outages.update(dict.fromkeys(touched))
+        for outage in outages:
+            self._statements.issue_if_due(storage, hub, outage)
+        return len(waiting)
+
+    def _stop(self, storage: CloudStorage, hub: bytes, line: bytes) -> None:
+        row = storage.line(hub, line)
+        assert row is not None, "a line with entries has a row"
+        storage.put_line(hub, replace(row, stopped=True))
 
     def _take_new(self, storage: CloudStorage, hub: HubRow, new: list[CloudEntry], prev_hash: bytes) -> _Run:
         place = storage.place(hub.hub, new[0].prev_hash) if new else None

@@ -58,6 +58,18 @@ async def ended(world: World) -> Ended:
     return Ended(hub, outage, await hub.entries(), found)
 
 
+async def test_outage_whose_end_comes_after_its_payments_has_its_statement(world: World) -> None:
+    hub = await world.hub()
+    outage = new_id()
+    await hub.append(outage_opened(outage), cash(new_id(), 700, outage=outage))
+    async with hub.online():
+        await hub.drained()
+        await hub.append(outage_closed(outage))
+        await world.until(lambda: hub.kinds("statement.received"), "the statement")
+    found = await hub.read(lambda c: outages.statements(c, outage))
+    assert [(one.document["finality"], one.document["payments"]["count"]) for one in found] == [("final", 1)]
+
+
 async def final_of(hub: Hub, outage: str) -> bool:
     found = await hub.read(lambda c: outages.statements(c, outage))
     return bool(found) and found[-1].finality == "final"
