@@ -217,12 +217,16 @@ class Disk:
             saved["hub.db-wal"] += self._dice.randbytes(self._dice.randrange(1, TORN_BYTES_MAX))
         return saved
 
-    def switch_on(self, files: dict[str, bytes]) -> None:
-        """Start with these files and nothing else."""
+    def put_away(self) -> None:
+        """Close what an earlier life or the end of the run has left open."""
         for connection in self._open:
             with suppress(sqlite3.Error):
                 connection.close()
         self._open.clear()
+
+    def switch_on(self, files: dict[str, bytes]) -> None:
+        """Start with these files and nothing else."""
+        self.put_away()
         for old in self.folder.iterdir():
             old.unlink()
         for name, content in files.items():

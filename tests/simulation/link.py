@@ -48,6 +48,10 @@ class _Disk(InlineRunner):
         await self._pause()
         return result
 
+    def put_away(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
 
 class Link:
     """What lies between the store and its cloud, and that cloud. Implements `sync.cloud.link.Wire`."""
@@ -70,6 +74,7 @@ class Link:
         self._back_since = 0.0
         self._seen: dict[str, tuple[int, bytes]] = {}
         self._reader: sqlite3.Connection | None = None
+        self._disk: _Disk
         self.broker = InProcessCloud(self._new_cloud(), store.clock, self)
 
     # -- the cloud's process -------------------------------------------------------------------------------------------
@@ -79,7 +84,7 @@ class Link:
         dice = stream(self.store.seed, f"cloud:{self._starts}")
         runtime = Runtime(self.store.clock, SeededIds(dice), dice, dice.randbytes(16), dice.randbytes(8))
         pause = stream(self.store.seed, f"cloud-disk:{self._starts}")
-        disk = _Disk(self.path, lambda: self.store.clock.sleep(pause.uniform(0, COMMIT_MAX_S)))  # type: ignore[arg-type,return-value]  # awaited at once
+        disk = self._disk = _Disk(self.path, lambda: self.store.clock.sleep(pause.uniform(0, COMMIT_MAX_S)))  # type: ignore[arg-type,return-value]  # awaited at once
         return ReferenceCloud(disk, self._keys, runtime, self.acquirer)
 
     def start(self) -> None:
@@ -125,6 +130,12 @@ class Link:
         if self._reader is not None:
             self._reader.close()
         await self.broker.cloud.close()
+
+    def put_away(self) -> None:
+        """Let go of every file, however the run ended."""
+        if self._reader is not None:
+            self._reader.close()
+        self._disk.put_away()
 
     # -- the line ------------------------------------------------------------------------------------------------------
 

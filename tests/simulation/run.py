@@ -72,6 +72,8 @@ def simulate(
                 trace.violation = trace.violation or Violation("nothing hangs", str(error), trace.steps)
     finally:
         logging.disable(logging.NOTSET)
+        for run in stores:
+            run.put_away()
         shutil.rmtree(folder)
     store = stores[0]
     trace = store.trace

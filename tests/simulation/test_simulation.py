@@ -21,11 +21,7 @@ FOUND = {
     "duplicates-by-seq": (104, "what is confirmed is in the cloud"),
 }
 """Seeds that are known to find a planted bug, and the promise that it breaks."""
-pytestmark = [
-    pytest.mark.timeout(120),
-    # A power cut leaves connections and sockets unclosed on purpose; Python 3.13 remarks on each when it collects them.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

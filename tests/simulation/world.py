@@ -46,6 +46,12 @@ class Store:
         self._backups: list[dict[str, bytes]] = []
         self._group: asyncio.TaskGroup
 
+    def put_away(self) -> None:
+        """Let go of every file, however the run ended."""
+        for hub in self.hubs:
+            hub.disk.put_away()
+        self.link.put_away()
+
     # -- looked up by others -------------------------------------------------------------------------------------------
 
     def terminal(self, url: str) -> TerminalBox:
