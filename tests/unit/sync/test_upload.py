@@ -19,7 +19,7 @@ from tests.unit.sync.world import TENANT, Hub, World
 
 
 async def backlog(hub: Hub) -> int:
-    """A shop's hour without a line: sales, stored payments, one that nobody can read, two outages. How many payments."""
+    """A shop's hour without a line: sales, stored payments, one that nobody can read, two outages; how many."""
     payments = 0
     for outage in (new_id(), new_id()):
         await hub.append(outage_opened(outage))
