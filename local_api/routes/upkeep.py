@@ -1,4 +1,4 @@
-"""Enrolment, replacement and backups: what binds the hub to its cloud, and what brings it back after a disk has died."""
+"""Enrolment, replacement and backups: what binds the hub to its cloud, and what brings it back after a dead disk."""
 
 from __future__ import annotations
 
