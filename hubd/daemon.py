@@ -380,6 +380,7 @@ class _Parts:
             sync=(lambda: asdict(sync.status)) if sync else None,
             ca_pem=ca_pem,
             enrol=partial(_enrol, enrolment, sync) if sync else None,
+            belongs_to=enrolment.belongs_to if sync else None,
             retry_sync=sync.retry if sync else None,
             backups=backups,
         )

@@ -51,6 +51,8 @@ class HubFacts:
     """What the sender and receiver say of themselves."""
     enrol: Enrol | None = None
     """Binds the hub to a cloud; None where it talks to none."""
+    belongs_to: Callable[[], Awaitable[tuple[str, str] | None]] | None = None
+    """Tenant and store, once the hub is enrolled; None where it talks to no cloud."""
     retry_sync: Callable[[], Awaitable[int]] | None = None
     """Applies again what the cloud sent and could not be used, and says how many were; None: it talks to none."""
     backups: BackupDesk | None = None

@@ -152,6 +152,11 @@ class Enrolment:
             return False  # damaged: enrolling again brings it back
         return kept is not None and await self._db.read("sync.bound", enrolment.get) is not None
 
+    async def belongs_to(self) -> tuple[str, str] | None:
+        """Tenant and store; None while the hub is not enrolled."""
+        bound = await self._db.read("sync.bound", enrolment.get)
+        return (bound.tenant, bound.store) if bound else None
+
     async def address(self) -> LinkAddress | None:
         """Topics and credentials, renewed in time; None while the hub is not enrolled."""
         kept = await self._load()

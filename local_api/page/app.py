@@ -55,6 +55,8 @@ _ROWS: tuple[tuple[str, str, Permission | None, View], ...] = (
     ("POST", "/pairing/{id}/confirm", _P.PAIRINGS_MANAGE, people.pairing_confirm),
     ("POST", "/pairing/{id}/refuse", _P.PAIRINGS_MANAGE, people.pairing_refuse),
     ("GET", "/sync", _P.SYNC_READ, people.sync),
+    ("GET", "/enrolment", _P.MAINTENANCE, people.enrolment_form),
+    ("POST", "/enrolment", _P.MAINTENANCE, people.enrol),
 )
 _VIEWS: Mapping[tuple[str, str], View] = {(method, path): view for method, path, _, view in _ROWS}
 NOT_SIGNED_IN = frozenset({"access.not_signed_in", "access.session_over", "access.not_allowed"})

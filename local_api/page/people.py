@@ -243,6 +243,7 @@ async def sync(screen: Screen) -> Answer:
     """What the cloud has confirmed, and what technicians want to know of it."""
     shop = await screen.tools.overview.shop(screen.who.location)
     told: dict[str, Any] = screen.tools.facts.sync() if screen.tools.facts.sync else {}
+    owner = await screen.tools.facts.belongs_to() if screen.tools.facts.belongs_to else None
     clock, cloud = screen.services.runtime.clock, screen.services.outages.facts().cloud
     offset_us = clock.now_us() - int(clock.monotonic() * 1_000_000)
     head = screen.services.db.head
@@ -252,9 +253,31 @@ async def sync(screen: Screen) -> Answer:
         head_seq=head.seq,
         line=head.line.hex(),
         cloud_answer_us=offset_us + cloud.good_ms * 1000 if cloud.good_ms else None,
+        owner=owner,
         sync_facts=sorted(told.items()),
         facts=fact_lines(screen),
     )
+
+
+async def enrolment_form(screen: Screen, error: str = "", typed: dict[str, str] | None = None) -> Answer:
+    """The cloud's address and the code that it showed; a hub that belongs to a store has nothing to fill in."""
+    shop = await screen.tools.overview.shop(screen.who.location)
+    if shop.cloud_expected or screen.tools.facts.enrol is None:
+        return redirect("/sync")
+    return screen.show("enrolment.html", shop, 422 if error else 200, error=error, typed=typed or {})
+
+
+async def enrol(screen: Screen) -> Answer:
+    """Bind the hub to its store; the same code again, after a lost answer, counts once."""
+    form, bind = screen.form(), screen.tools.facts.enrol
+    if bind is None:
+        return redirect("/sync")
+    typed = {name: form.get(name, "").strip() for name in ("cloud", "code")}
+    try:
+        await bind(typed["cloud"], typed["code"], screen.who)
+    except HubError as error:
+        return await enrolment_form(screen, sentence(screen, error), typed)
+    return redirect("/sync")
 
 
 def sentence(screen: Screen, error: HubError) -> str:
@@ -287,6 +310,14 @@ def sentence(screen: Screen, error: HubError) -> str:
         "statement.none": words("The cloud has not sent a statement yet."),
         "device_unknown": words("This hub knows no such device."),
         "not_found": words("There is no such page."),
+        "enrolment.not_https": words("The address of the cloud begins with https:// and has no spaces."),
+        "enrolment.invalid_code": words("This is not an enrolment code. Copy it as it stands."),
+        "enrolment.refused": words("The cloud does not know this code. Copy it again or ask for a new one."),
+        "enrolment.code_spent": words("This code has been used already. Ask for a new one."),
+        "enrolment.code_expired": words("This code is too old. Ask for a new one."),
+        "enrolment.not_a_cloud": words("What answers at this address is not the cloud. Check the address."),
+        "enrolment.other_tenant": words("This hub belongs to another business. A technician has to reset it first."),
+        "enrolment.unreachable": words("The cloud does not answer. Check the address and the Internet; selling works."),
         "store.full": words("The hub's disk is full, so nothing could be kept."),
     }
     return known.get(error.code, words("That did not work. Try again; if it stays, call your technician."))

@@ -159,6 +159,7 @@ class Screen:
             "shop": shop,
             "is_set_up": shop.set_up,
             "known": self.caller is not None,
+            "may_enrol": self.tools.facts.enrol is not None and self.may(Permission.MAINTENANCE),
             "signed_in": self.caller is not None and self.caller.staff is not None,
             "lamp": False,
             "totals": self.may(Permission.TOTALS_READ),
