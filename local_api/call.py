@@ -6,7 +6,8 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl
@@ -38,7 +39,7 @@ class Reply:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     media_type: str = "application/json"
-    stream: AsyncIterator[bytes] | None = None
+    stream: AsyncGenerator[bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,10 +230,11 @@ async def _answer(reply: Reply, scope: Scope, receive: Receive, send: Send) -> N
     raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     if reply.stream is not None:
         await send({"type": "http.response.start", "status": reply.status, "headers": raw})
-        if scope["method"] == "HEAD":
-            await send({"type": "http.response.body", "body": b""})
-        else:
-            await _stream(reply.stream, receive, send)
+        async with aclosing(reply.stream):
+            if scope["method"] == "HEAD":
+                await send({"type": "http.response.body", "body": b""})
+            else:
+                await _stream(reply.stream, receive, send)
         return
     body = reply.value if isinstance(reply.value, bytes) else b""
     if reply.value is not None and not isinstance(reply.value, bytes):

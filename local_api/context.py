@@ -14,6 +14,7 @@ from local_api.tickets import Tickets
 API_VERSION = "1.0"
 CAPABILITIES = (
     "announcements",
+    "backups.keep",
     "events",
     "events.websocket",
     "orders",

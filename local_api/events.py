@@ -7,7 +7,7 @@ again, then follow from the place that the event names.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
@@ -137,7 +137,7 @@ class Events:
             return self._feed.place, False
         return (place, False) if place is not None else (self._feed.place, True)
 
-    async def sse(self, caller: Caller, place: Place, lost: bool) -> AsyncIterator[bytes]:
+    async def sse(self, caller: Caller, place: Place, lost: bool) -> AsyncGenerator[bytes]:
         """Server-sent events until the hub stops or the follower leaves."""
         yield b"retry: 1000\n\n"
         if lost:
@@ -151,7 +151,7 @@ class Events:
             yield text or b": ping\n\n"
         yield b"event: stopping\ndata: {}\n\n"
 
-    async def messages(self, caller: Caller, place: Place, lost: bool) -> AsyncIterator[bytes]:
+    async def messages(self, caller: Caller, place: Place, lost: bool) -> AsyncGenerator[bytes]:
         """The same for a WebSocket: one JSON text a message."""
         if lost:
             yield msgspec.json.encode(self._resync_event(place))

@@ -51,6 +51,8 @@ def _parameters(row: RouteSpec, schemas: dict[str, Any]) -> list[dict[str, Any]]
     if "PUT" in row.method and row.permission is not None and row.tag in {"payments", "orders"}:
         shown.append({"name": "Attempt", "in": "header", "schema": {"type": "integer", "minimum": 1}})
         shown.append({"name": "Hub-Line", "in": "header", "schema": {"type": "string"}})
+    if row.reply is bytes:
+        shown.append({"name": "Range", "in": "header", "schema": {"type": "string", "examples": ["bytes=1048576-"]}})
     if row.tag == "payments" and not row.path.endswith("receipt"):
         shown.append({"name": "Prefer", "in": "header", "schema": {"type": "string", "examples": ["wait=25"]}})
     return shown
@@ -60,6 +62,8 @@ def _answers(row: RouteSpec) -> dict[str, Any]:
     line = {"Hub-Line": {"schema": {"type": "string"}}}
     if isinstance(row.reply, type) and issubclass(row.reply, msgspec.Struct):
         content: dict[str, Any] = {"application/json": {"schema": {"$ref": _REF.format(name=row.reply.__name__)}}}
+    elif row.reply is bytes:
+        content = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
     elif row.reply is dict:
         content = {"application/json": {"schema": {"type": "object"}}}
     elif row.stream:
@@ -74,6 +78,8 @@ def _answers(row: RouteSpec) -> dict[str, Any]:
             shown["204"] = {"description": "Done", "headers": line}
         else:
             shown["200"] = {"description": "As it is now", "content": content, "headers": line}
+    if row.reply is bytes:
+        shown["206"] = {"description": "The range that was asked for", "content": content, "headers": line}
     problem = {"application/problem+json": {"schema": {"$ref": _REF.format(name="Problem")}}}
     shown["default"] = {"description": "A problem document", "content": problem, "headers": line}
     return shown

@@ -1,4 +1,4 @@
-"""Requests and answers about people and upkeep: pairing, sessions, staff, locations, set-up, enrolment, backups."""
+"""Requests and answers about people and upkeep: pairing, sessions, staff, locations, set-up, enrolment."""
 
 from __future__ import annotations
 
@@ -170,31 +170,3 @@ class SyncRetried(Answer, frozen=True):
 
     applied: int
     """Messages of the cloud that could not be used before and are applied now."""
-
-
-class BackupWhere(Answer, frozen=True):
-    """A verified backup on another disk, by the journal's place that it holds."""
-
-    place: str
-    seq: int
-    hash: str
-    made_at: str
-
-
-class BackupsOut(Answer, frozen=True):
-    """How backups stand."""
-
-    elsewhere: BackupWhere | None
-    overdue: bool
-    """Whether the newest one elsewhere is older than 24 hours, or there is none."""
-    last_error: str | None
-
-
-class BackupMade(Answer, frozen=True):
-    """A backup that was made, verified and read back."""
-
-    file: str
-    bytes: int
-    sha256: str
-    seq: int
-    hash: str

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hubd.cli.client import Client, HubUnreachableError
-from hubd.cli.common import JsonFlag, dead_store, target_of
+from hubd.cli.common import JsonFlag, Target, dead_store, target_of
 from hubd.cli.lock import LOCK_FILE, only_one
-from hubd.cli.output import bytes_text, print_json, print_line, print_table, time_text
+from hubd.cli.output import Exit, bytes_text, print_error, print_json, print_line, print_table, time_text
 from hubd.config import Config
 from hubd.errors import HubError
 
@@ -27,6 +27,7 @@ app = typer.Typer(
 MAKING_TIMEOUT_S = 600.0
 HUB_KEY = "hub.key"
 SERVICE_USER = "hubd"
+PLACE_CHARS_MAX = 60
 KEY_BYTES = 32
 KEY_FILE_BYTES_MAX = 1024
 
@@ -48,56 +49,36 @@ def make(
     to: Annotated[
         Path | None,
         typer.Option(
-            help="Directory for it, such as a USB stick's; the hub does not learn of it. Default: the hub makes it, in"
-            " its own directory and in its targets, and records it."
+            help="Take it to this directory too, such as a USB stick's. A hub that runs records it, and counts it if"
+            " the directory is on another disk."
         ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Make a backup now: verified, encrypted, read back. The hub may run or not."""
-    from hubd.runtime import SystemClock, SystemIds
-    from hubd.store import backup
-
     target = target_of(context)
-    config = target.config()
-    if to is None and (recorded := _made_by_the_hub(target.client())) is not None:
-        path = config.paths.backups / str(recorded.pop("file"))
-        if as_json:
-            print_json(file=str(path), **recorded)
-        else:
-            print_line(f"{path} ({bytes_text(recorded['bytes'])}): {recorded['seq']} entries, verified and read back.")
-            print_line("The hub took it to every target that is there: `hubctl status` says whether one is missing.")
+    config, client = target.config(), target.client()
+    recorded = _made_by_the_hub(client)
+    if recorded is None:
+        _make_from_files(target, config, to, as_json=as_json)
         return
-    folder = to or config.paths.backups
-    with dead_store(config) as connection:
-        recipients = backup.recipients(connection)
-        if not recipients:
-            raise HubError(
-                "backup.no_recipient",
-                "There is no recovery code yet, so nobody could open the backup.",
-                remedy="Set the hub up first: `hubctl users setup` or the hub's page prints the code.",
-            )
-        try:
-            made = backup.make_from(
-                connection,
-                folder,
-                contents_of(config, target.config_file),
-                recipients,
-                SystemClock().now_us(),
-                SystemIds(),
-            )
-        except OSError as exc:
-            raise HubError(
-                "backup.no_place",
-                f"It cannot be written to {folder}: {exc.strerror}.",
-                remedy="Name a directory on another disk: `hubctl backup make --to DIRECTORY`.",
-            ) from exc
+    path = config.paths.backups / str(recorded.pop("file"))
+    another_disk = None
+    if to is not None:
+        path, another_disk = _take(client, recorded, path.name, to, config)
+    failed = recorded["failed"]
     if as_json:
-        print_json(file=str(made.path), bytes=made.size, sha256=made.sha256, seq=made.seq, hash=made.hash)
-        return
-    print_line(f"{made.path} ({bytes_text(made.size)}): {made.seq} entries, verified and read back.")
-    if to is None:
-        print_line("It lies on the hub's own disk. Carry it elsewhere, or make it there: --to DIRECTORY.")
+        print_json(file=str(path), another_disk=another_disk, **recorded)
+    else:
+        print_line(f"{path} ({bytes_text(recorded['bytes'])}): {recorded['seq']} entries, verified and read back.")
+        if another_disk is False:
+            print_line("That is the hub's own disk, or its memory: it does not count as a backup elsewhere.")
+        elif another_disk is None and not failed:
+            print_line("The hub took it to every target that is there: `hubctl status` says whether one is missing.")
+        for code in failed:
+            print_error(f"A target did not get it: {code}. `hubctl logs` says which.")
+    if failed:
+        raise typer.Exit(Exit.UNHEALTHY)
 
 
 def _made_by_the_hub(client: Client) -> dict[str, Any] | None:
@@ -107,6 +88,63 @@ def _made_by_the_hub(client: Client) -> dict[str, Any] | None:
     except HubUnreachableError:
         return None
     return made
+
+
+def _take(client: Client, made: dict[str, Any], name: str, folder: Path, config: Config) -> tuple[Path, bool]:
+    """Fetch the backup into a directory, read it back there, and let the hub record it.
+
+    Returns the file and whether it is on another disk. Not the hub writes it: its sandbox may not even see the stick.
+    """
+    from hubd.store import copies, disks
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / f"{name}.part"
+        with part.open("wb") as file:
+            client.download(f"/v1/backups/{made['id']}/content", file)
+            copies.sync_and_forget(file)
+        final = copies.finish(part, str(made["sha256"]))
+    except OSError as exc:
+        raise _no_place(folder, exc) from exc
+    another_disk = disks.is_another_disk(folder, config.paths.data)
+    place = {"place": folder.resolve().name[:PLACE_CHARS_MAX] or "root", "another_disk": another_disk}
+    client.call("POST", f"/v1/backups/{made['id']}/stored", {"sha256": made["sha256"], "by_hand": place})
+    return final, another_disk
+
+
+def _no_place(folder: Path, error: OSError) -> HubError:
+    return HubError(
+        "backup.no_place",
+        f"It cannot be written to {folder}: {error.strerror}.",
+        remedy="Name a directory on another disk: `hubctl backup make --to DIRECTORY`.",
+    )
+
+
+def _make_from_files(target: Target, config: Config, to: Path | None, *, as_json: bool) -> None:
+    """The same while no hub runs: nobody is there to record it."""
+    from hubd.runtime import SystemClock, SystemIds
+    from hubd.store import backup
+
+    folder = to or config.paths.backups
+    with dead_store(config) as connection:
+        recipients = backup.recipients(connection)
+        if not recipients:
+            raise HubError(
+                "backup.no_recipient",
+                "There is no recovery code yet, so nobody could open the backup.",
+                remedy="Set the hub up first: `hubctl users setup` or the hub's page prints the code.",
+            )
+        parts, now_us = contents_of(config, target.config_file), SystemClock().now_us()
+        try:
+            made = backup.make_from(connection, folder, parts, recipients, now_us, SystemIds())
+        except OSError as exc:
+            raise _no_place(folder, exc) from exc
+    if as_json:
+        print_json(file=str(made.path), bytes=made.size, sha256=made.sha256, seq=made.seq, hash=made.hash)
+        return
+    print_line(f"{made.path} ({bytes_text(made.size)}): {made.seq} entries, verified and read back.")
+    if to is None:
+        print_line("It lies on the hub's own disk. Carry it elsewhere, or make it there: --to DIRECTORY.")
 
 
 @app.command("list")

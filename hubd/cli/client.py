@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from hubd import __version__
 from hubd.cli.output import Exit, print_error
@@ -68,6 +68,21 @@ class Client:
             raise RefusedError(response.status_code, document if isinstance(document, dict) else {})
         return document
 
+    def download(self, path: str, file: BinaryIO) -> None:
+        """Write the answer to GET into a file as it comes. Raises HubUnreachableError, RefusedError, OSError."""
+        import httpx2
+
+        try:
+            with self._http(ANSWER_TIMEOUT_S) as http, http.stream("GET", path) as response:
+                if response.status_code != httpx2.codes.OK:
+                    response.read()
+                    document = _document(response)
+                    raise RefusedError(response.status_code, document if isinstance(document, dict) else {})
+                for chunk in response.iter_bytes():
+                    file.write(chunk)
+        except httpx2.TransportError as exc:
+            raise _unreachable(self.socket, self.data) from exc
+
     def is_up(self) -> bool:
         """Whether a hub answers."""
         try:
@@ -76,14 +91,18 @@ class Client:
             return False
         return True
 
-    def _send(self, method: str, path: str, body: Any, query: dict[str, Any], timeout_s: float) -> Any:
+    def _http(self, timeout_s: float) -> Any:
         import httpx2
 
         timeout = httpx2.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
+        transport = httpx2.HTTPTransport(uds=str(self.socket))
+        return httpx2.Client(transport=transport, base_url="http://hubd", timeout=timeout)
+
+    def _send(self, method: str, path: str, body: Any, query: dict[str, Any], timeout_s: float) -> Any:
+        import httpx2
+
         try:
-            with httpx2.Client(
-                transport=httpx2.HTTPTransport(uds=str(self.socket)), base_url="http://hubd", timeout=timeout
-            ) as http:
+            with self._http(timeout_s) as http:
                 return http.request(method, path, json=body, params=query)
         except httpx2.TimeoutException as exc:
             raise HubUnreachableError(

@@ -41,6 +41,8 @@ class Permission(StrEnum):
     SETTINGS_CHANGE = "settings.change"
     BACKUPS_READ = "backups.read"
     BACKUPS_MAKE = "backups.make"
+    BACKUPS_KEEP = "backups.keep"
+    """Fetch a sealed backup, hold it, and say so. It opens nothing: only the recovery code and the tenant's key do."""
     METRICS_READ = "metrics.read"
     MAINTENANCE = "maintenance.do"
 
@@ -118,7 +120,9 @@ ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.VIEWER: _LOOK | {_P.TOTALS_READ, _P.DEVICES_READ},
 }
 
-TILL_PERMISSIONS = frozenset(_CASHIER | {_P.ANNOUNCE, _P.SETTINGS_READ, _P.STAFF_READ})
+TILL_PERMISSIONS = frozenset(
+    _CASHIER | {_P.ANNOUNCE, _P.SETTINGS_READ, _P.STAFF_READ, _P.BACKUPS_READ, _P.BACKUPS_KEEP}
+)
 """What a paired till may do with nobody signed in: sell, and ask; whatever gives money back needs a person."""
 
 ADMINISTRATOR_PERMISSIONS = frozenset(Permission) - {_P.ANNOUNCE}

@@ -1,21 +1,25 @@
-"""Backups on a schedule: made, verified, sealed, and taken to another disk; and the archive beside them (design 5).
+"""Backups on a schedule: made, verified, sealed, and taken off the disk; and the archive beside them (design 5).
 
-A hub whose newest verified backup elsewhere is older than 24 h has the problem `no_backup_elsewhere`.
+They leave by a stick that the hub writes to, or by a paired device that fetches the newest one and says that it holds
+it. A hub whose newest verified backup elsewhere is older than 24 h has the problem `no_backup_elsewhere`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hubd.errors import HubError, StoreError
+from hubd.errors import AccessError, HubError, InvalidValueError, NotFoundError, Retry, StoreError
 from hubd.health import Problems
 from hubd.runtime import Runtime
-from hubd.store import archive, backup
-from hubd.store.backup import Contents, Elsewhere, Made
+from hubd.services.access import Caller
+from hubd.store import archive, backup, copies
+from hubd.store.backup import Contents
+from hubd.store.backup import Made as Made
+from hubd.store.copies import Elsewhere as Elsewhere
 from hubd.store.db import Database
 
 log = logging.getLogger(__name__)
@@ -26,6 +30,11 @@ CHECK_S = 300.0
 KEPT_HERE = 4
 KEPT_ELSEWHERE = 12
 ARCHIVE_EVERY_S = 24 * 3600.0
+DOWNLOADS_AT_ONCE_MAX = 2
+"""Of all devices together: a backup must not take the line from those who sell."""
+DOWNLOAD_BYTES_S = 8 * 1024 * 1024
+"""Of one download."""
+DOWNLOAD_STEP_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +50,20 @@ class Places:
 class BackupState:
     """How backups stand."""
 
-    last_elsewhere: Elsewhere | None
+    elsewhere: tuple[Elsewhere, ...]
+    """Copies that count, the newest backup first."""
+    here: tuple[Made, ...]
+    """What lies on the hub's own disk and can be fetched, newest first."""
     overdue: bool
     last_error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A backup that was made, and how its way to the targets ended."""
+
+    made: Made
+    failed: tuple[StoreError, ...]
 
 
 class BackupDesk:
@@ -60,17 +80,28 @@ class BackupDesk:
         self._interval_s = interval_s
         self._last_error = ""
         self._busy = asyncio.Lock()
+        self._seen: dict[tuple[str, int], Made] = {}
+        """What was read of the files here, by name and time of change: their digests are computed once."""
+        self._downloads = 0
 
     async def state(self) -> BackupState:
         """How backups stand now."""
-        newest = await self._db.read("backup.elsewhere", backup.last_elsewhere)
-        age = None if newest is None else self._runtime.clock.now_us() - newest.made_at_us
-        return BackupState(newest, age is None or age > ELSEWHERE_AGE_MAX_US, self._last_error)
+        here = await self._here()
+        found = await self._db.read("backup.elsewhere", copies.elsewhere)
+        # One of a distant future was made under a wrong clock: how old it is, nobody knows.
+        age = abs(self._runtime.clock.now_us() - found[0].made_at_us) if found else None
+        return BackupState(tuple(found), here, age is None or age > ELSEWHERE_AGE_MAX_US, self._last_error)
 
-    async def make(self) -> Made:
+    async def _here(self) -> tuple[Made, ...]:
+        found = await asyncio.to_thread(_look, self._places.here, dict(self._seen))
+        self._seen = found
+        return tuple(sorted(found.values(), key=lambda made: (made.seq, made.id), reverse=True))
+
+    async def make(self) -> Taken:
         """Make a backup now and take it to every target that is there; durable and verified on return.
 
-        Raises `backup.no_recipient` before the hub is set up: nobody could open it.
+        Raises `backup.no_recipient` before the hub is set up: nobody could open it. A target that fails is told in the
+        answer and as the problem `backup.failed`; the backup is good all the same.
         """
         async with self._busy:
             recipients = await self._db.read("backup.recipients", backup.recipients)
@@ -82,36 +113,138 @@ class BackupDesk:
                 )
             now = self._runtime.clock.now_us()
             made = await backup.make(self._db, self._places.here, self._contents, recipients, now, self._runtime.ids)
-            for target in self._places.targets:
+            failed = await self._take_to_targets(made)
+            await asyncio.to_thread(_keep_newest, self._places.here, KEPT_HERE, made.path.name)
+            return Taken(made, failed)
+
+    async def _take_to_targets(self, made: Made) -> tuple[StoreError, ...]:
+        """Bring this backup to every target that is there and has it not; one that fails keeps no other from it."""
+        failed = []
+        for target in self._places.targets:
+            try:
                 await self._take_to(made, target)
-            await asyncio.to_thread(_keep_newest, self._places.here, KEPT_HERE)
-            return made
+            except StoreError as exc:
+                log.warning("backup.target_failed", extra={"code": exc.code, "path": str(target)})
+                failed.append(exc)
+        self._last_error = failed[0].code if failed else ""
+        self._problems.set(bool(failed), "backup.failed")
+        return tuple(failed)
 
     async def _take_to(self, made: Made, target: Path) -> None:
         if not await asyncio.to_thread(target.is_dir):
             log.info("backup.target_absent", extra={"path": str(target)})
             return
         try:
-            await asyncio.to_thread(backup.copy_to, made, target)
+            if not await asyncio.to_thread((target / made.path.name).exists):
+                await asyncio.to_thread(copies.copy_to, made, target)
+                await self._db.write("backup.recorded", lambda tx: copies.record(tx, made, f"usb:{target.name}"))
+            await asyncio.to_thread(_keep_newest, target, KEPT_ELSEWHERE, made.path.name)
         except OSError as exc:
             raise StoreError(
                 "backup.target_failed",
                 f"The backup could not be written to {target}: {exc.strerror}.",
                 remedy="Check the stick; use another one.",
             ) from exc
-        await self._db.write("backup.recorded", lambda tx: backup.record_elsewhere(tx, made, f"usb:{target.name}"))
-        await asyncio.to_thread(_keep_newest, target, KEPT_ELSEWHERE)
+
+    # -- devices that hold a copy ------------------------------------------------------------------------------------
+
+    async def find(self, id_: str) -> Made:
+        """The backup with this id, as it lies here; raises `backup.gone`."""
+        found = [made for made in await self._here() if made.id == id_]
+        if not found:
+            raise NotFoundError(
+                "backup.gone", "That backup is not on the hub any more.", remedy="List the backups, take the newest."
+            )
+        return found[0]
+
+    def content(self, made: Made, first: int, count: int) -> AsyncGenerator[bytes]:
+        """`count` bytes of a backup from `first` on, in steps and not faster than a shop can spare.
+
+        Raises `backup.busy` while as many as may are being fetched.
+        """
+        if self._downloads >= DOWNLOADS_AT_ONCE_MAX:
+            raise AccessError(
+                "backup.busy",
+                "Other devices are fetching backups now.",
+                remedy="Ask again in a minute.",
+                retry=Retry.SAME_REQUEST,
+                retry_after_s=60,
+            )
+        return self._content(made, first, count)
+
+    async def _content(self, made: Made, first: int, count: int) -> AsyncGenerator[bytes]:
+        clock = self._runtime.clock
+        self._downloads += 1
+        try:
+            file = await asyncio.to_thread(made.path.open, "rb")
+            try:
+                await asyncio.to_thread(file.seek, first)
+                begun, sent = clock.monotonic(), 0
+                while sent < count:
+                    step = await asyncio.to_thread(file.read, min(DOWNLOAD_STEP_BYTES, count - sent))
+                    if not step:
+                        return
+                    yield step
+                    sent += len(step)
+                    await clock.sleep(max(0.0, begun + sent / DOWNLOAD_BYTES_S - clock.monotonic()))
+            finally:
+                await asyncio.to_thread(file.close)
+        finally:
+            self._downloads -= 1
+
+    async def stored(self, id_: str, sha256: str, caller: Caller) -> Elsewhere:
+        """A paired device says that it has this backup on its disk and read it back: an entry, and it counts.
+
+        The same again changes nothing. Raises `backup.gone`, and `backup.digest_differs` for another digest.
+        """
+        if not caller.device:
+            raise AccessError(
+                "backup.no_device",
+                "Only a paired device can say that it holds a backup.",
+                remedy="Pair the device that keeps it, and let it say so itself.",
+            )
+        return await self._record(id_, sha256, f"{copies.TILL}{caller.device}", caller, counts=True)
+
+    async def stored_by_hand(self, id_: str, sha256: str, place: str, caller: Caller, *, counts: bool) -> Elsewhere:
+        """The same for a copy that the machine's administrator took to a directory; `counts`: on another disk."""
+        return await self._record(id_, sha256, f"{'usb' if counts else 'here'}:{place}", caller, counts=counts)
+
+    async def _record(self, id_: str, sha256: str, place: str, caller: Caller, *, counts: bool) -> Elsewhere:
+        made = await self.find(id_)
+        if made.sha256 != sha256:
+            raise InvalidValueError(
+                "backup.digest_differs",
+                "The copy has another digest than the backup.",
+                remedy="Throw the copy away and fetch it again.",
+            )
+        await self._db.write("backup.stored", lambda tx: copies.record(tx, made, place, caller.actor, counts=counts))
+        await self._look_at_age()
+        return Elsewhere(place, made.id, made.sha256, made.seq, made.hash, made.made_at_us)
+
+    # -- for ever ----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Back up on schedule, for ever."""
         due = self._runtime.clock.monotonic()
         while True:
-            if self._runtime.clock.monotonic() >= due and await self._try():
-                due = self._runtime.clock.monotonic() + self._interval_s
-            state = await self.state()
-            somebody = await self._db.read("backup.recipients", backup.recipients)
-            self._problems.set(bool(somebody) and state.overdue, "no_backup_elsewhere")
+            if self._runtime.clock.monotonic() >= due:
+                if await self._try():
+                    due = self._runtime.clock.monotonic() + self._interval_s
+            else:
+                await self._look_at_targets()
+            await self._look_at_age()
             await self._runtime.clock.sleep(CHECK_S)
+
+    async def _look_at_age(self) -> None:
+        somebody = await self._db.read("backup.recipients", backup.recipients)
+        self._problems.set(bool(somebody) and (await self.state()).overdue, "no_backup_elsewhere")
+
+    async def _look_at_targets(self) -> None:
+        """A stick that was plugged in since then gets the newest backup at once, not at the next one."""
+        async with self._busy:
+            here = await self._here()
+            if here:
+                await self._take_to_targets(here[0])
 
     async def _try(self) -> bool:
         try:
@@ -122,8 +255,6 @@ class BackupDesk:
                 log.warning("backup.failed", extra={"code": exc.code})
                 self._problems.raise_("backup.failed")
             return False
-        self._last_error = ""
-        self._problems.clear("backup.failed")
         return True
 
     async def archive_for_ever(self) -> None:
@@ -133,7 +264,23 @@ class BackupDesk:
             await self._runtime.clock.sleep(ARCHIVE_EVERY_S)
 
 
-def _keep_newest(folder: Path, count: int) -> None:
-    """Remove older backups; their names rise with the journal."""
-    for old in sorted(folder.glob(f"*{backup.SUFFIX}"))[:-count]:
-        old.unlink()
+def _look(folder: Path, known: dict[tuple[str, int], Made]) -> dict[tuple[str, int], Made]:
+    """The backups of a folder by name and time of change; only what is not known yet is read."""
+    found = {}
+    for path in folder.glob(f"*{backup.SUFFIX}"):
+        try:
+            key = (path.name, path.stat().st_mtime_ns)
+        except FileNotFoundError:
+            continue
+        made = known.get(key) or backup.read_made(path)
+        if made is not None:
+            found[key] = made
+    return found
+
+
+def _keep_newest(folder: Path, count: int, new: str) -> None:
+    """Remove what was written longest ago; never `new`, though its name may be lower: a restored hub counts anew."""
+    old = [path for path in folder.glob(f"*{backup.SUFFIX}") if path.name != new]
+    old.sort(key=lambda path: path.stat().st_mtime_ns)
+    for path in old[: max(0, len(old) + 1 - count)]:
+        path.unlink()

@@ -1,4 +1,4 @@
-"""Backups: made while the hub trades, verified, sealed for public keys only, taken off the disk, and restored.
+"""Backups: made while the hub trades, verified, sealed for public keys only, and restored. Copies: `copies.py`.
 
 A backup holds the database, the archives, the settings file and the CA. It never holds the hub's own key: a restored
 hub that kept that key would be a clone. No key that opens a backup lies on the hub's disk. Everything here but the
@@ -14,12 +14,12 @@ import shutil
 import sqlite3
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, cast
 
 from hubd.errors import NotFoundError, StoreError
-from hubd.model.entry import Draft, Entry, Json
+from hubd.model.entry import Draft, Json
 from hubd.runtime import IdSource
 from hubd.store import archive_files, cursors, documents, journal, meta, migrations, sealed, verify
 from hubd.store.archive_files import COPY_BYTES, sync_folder
@@ -55,19 +55,10 @@ class Made:
     """A backup that was made, read back and verified."""
 
     path: Path
+    id: str
+    """UUIDv7, made with the backup: what a device that holds a copy calls it by."""
     sha256: str
     size: int
-    seq: int
-    hash: str
-    made_at_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class Elsewhere:
-    """The newest verified backup that is not on the hub's disk."""
-
-    place: str
-    sha256: str
     seq: int
     hash: str
     made_at_us: int
@@ -143,7 +134,9 @@ def make_from(
         copy = work / DATABASE_NAME
         seq, hash_ = _copy_database(connection, copy, contents.archives)
         salt = meta.get(connection, meta.RECOVERY_SALT)
-        about: dict[str, Json] = {"format": FORMAT, "made_at_us": now_us, "seq": seq, "hash": hash_.hex(), "salt": salt}
+        id_ = ids.new_id()
+        about: dict[str, Json] = {"format": FORMAT, "id": id_, "made_at_us": now_us, "salt": salt}
+        about |= {"seq": seq, "hash": hash_.hex()}
         part = work / "sealed.part"
         key = _seal(part, _members(copy, contents), recipients, about, ids.token_bytes)
         digest = archive_files.sha256_of(part)
@@ -151,7 +144,7 @@ def make_from(
         final = folder / f"hub-{seq:012d}-{digest[:4].hex()}{SUFFIX}"
         part.replace(final)
         sync_folder(folder)
-        return Made(final, digest.hex(), final.stat().st_size, seq, hash_.hex(), now_us)
+        return Made(final, id_, digest.hex(), final.stat().st_size, seq, hash_.hex(), now_us)
     finally:
         shutil.rmtree(work)
 
@@ -273,57 +266,6 @@ def _check_sealed(part: Path, key: bytes) -> None:
         raise StoreError("backup.unverified", "The backup read back is not what was written.", remedy="Check the disk.")
 
 
-# -- taking it elsewhere -----------------------------------------------------------------------------------------------
-
-
-def copy_to(made: Made, target_folder: Path) -> Path:
-    """Copy a backup to another disk, sync it and read it back from there; raises `backup.copy_differs`.
-
-    Raises `backup.same_disk` if the folder is on the disk that the backup is to survive.
-    """
-    if target_folder.stat().st_dev == made.path.parent.stat().st_dev:
-        raise StoreError(
-            "backup.same_disk", "That folder is on the hub's own disk.", remedy="Plug in a USB stick and choose it."
-        )
-    return copy_and_read_back(made, target_folder)
-
-
-def copy_and_read_back(made: Made, target_folder: Path) -> Path:
-    """The copy itself, wherever it goes."""
-    part = target_folder / (made.path.name + ".part")
-    with made.path.open("rb") as source, part.open("wb") as target:
-        shutil.copyfileobj(source, target, COPY_BYTES)
-        target.flush()
-        os.fsync(target.fileno())
-        # Read back from the medium, not from the memory that was just written.
-        os.posix_fadvise(target.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    if archive_files.sha256_of(part).hex() != made.sha256:
-        part.unlink()
-        raise StoreError(
-            "backup.copy_differs",
-            "The copy read back differs.",
-            remedy="Use another stick; this one cannot be trusted.",
-        )
-    final = part.with_suffix("")
-    part.replace(final)
-    sync_folder(target_folder)
-    return final
-
-
-def record_elsewhere(tx: Tx, made: Made, place: str, actor: str = "hub") -> Entry:
-    """Note that a verified copy is at `place` (`usb`, `till:ID`, `standby`, `cloud`): an entry and the newest place."""
-    elsewhere = Elsewhere(place, made.sha256, made.seq, made.hash, made.made_at_us)
-    meta.put(tx, meta.BACKUP_ELSEWHERE, json.dumps(asdict(elsewhere), sort_keys=True))
-    body: dict[str, Json] = {"place": place, "seq": made.seq, "hash": made.hash, "sha256": made.sha256}
-    return journal.append(tx, Draft("backup.made", "", actor, body | {"size": made.size}))
-
-
-def last_elsewhere(connection: sqlite3.Connection) -> Elsewhere | None:
-    """The newest verified backup that left the disk, for the problem `no_backup_elsewhere`."""
-    value = meta.get(connection, meta.BACKUP_ELSEWHERE)
-    return Elsewhere(**json.loads(value)) if value else None
-
-
 # -- restoring ---------------------------------------------------------------------------------------------------------
 
 
@@ -440,7 +382,7 @@ def _prepare(restored: sqlite3.Connection, report: verify.Report, gone: frozense
     erased = sum(documents.erase(tx, document_id) for document_id in gone)
     meta.put(tx, meta.RESTORED, json.dumps({"seq": report.head_seq, "hash": report.head_hash.hex()}))
     meta.remove(tx, meta.CLEAN_STOP)
-    meta.remove(tx, meta.BACKUP_ELSEWHERE)
+    meta.remove(tx, meta.BACKUP_COPIES)
     restored.execute("COMMIT")
     return erased
 
@@ -493,6 +435,24 @@ def line_opened(tx: Tx, machine_id: str, disk_id: str) -> None:
     meta.put(tx, meta.MACHINE_ID, machine_id)
     meta.put(tx, meta.DISK_ID, disk_id)
     meta.remove(tx, meta.RESTORED)
+
+
+def read_made(path: Path) -> Made | None:
+    """What a backup file says of itself, with its digest as it lies there; None for what is none or is damaged.
+
+    The name holds the beginning of the digest that was checked when it was made.
+    """
+    try:
+        with path.open("rb") as source:
+            about = sealed.read_header(source).about
+        digest, size = archive_files.sha256_of(path), path.stat().st_size
+    except (OSError, StoreError):
+        return None
+    match about:
+        case {"id": str(id_), "seq": int(seq), "hash": str(hash_), "made_at_us": int(made_at)}:
+            whole = path.stem.endswith(f"-{digest[:4].hex()}")
+            return Made(path, id_, digest.hex(), size, seq, hash_, made_at) if whole else None
+    return None
 
 
 def newest(folder: Path) -> Path:

@@ -17,8 +17,8 @@ RECOVERY_KEY = "recovery_key"
 """The public key that belongs to the recovery code, hex."""
 TENANT_KEY = "tenant_key"
 """The tenant's public key for backups, hex: the newest that the cloud's journal has told."""
-BACKUP_ELSEWHERE = "backup_elsewhere"
-"""The newest verified backup that left the disk: JSON (hubd.store.backup.Elsewhere)."""
+BACKUP_COPIES = "backup_copies"
+"""The verified copies of backups that left the disk, one a place: JSON list (hubd.store.copies.Elsewhere)."""
 
 
 def get(connection: sqlite3.Connection, name: str) -> str | None:

@@ -8,11 +8,13 @@ import json
 import secrets  # noqa: TID251 - a till's ids come from its own machine, not from the hub's runtime
 import time
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx2
 
+from local_api.client.keeping import KEPT, Keeper
 from local_api.client.memory import Memory
 from local_api.client.trust import Credential, PairingCode, check_ca, first_context, pinned_context
 from local_api.client.wire import HubUnreachableError, ProblemError, Wire
@@ -159,6 +161,15 @@ class HubClient:
         )
         told: dict[str, Any] = answer.json()
         return told
+
+    async def keep_backup(self, folder: Path, *, kept: int = KEPT) -> Path | None:
+        """Hold the hub's newest backup in `folder`, on this device's own disk; the newest `kept` stay there.
+
+        Call it once an hour: what is here already is only confirmed. The hub counts it as a copy off its disk. None if
+        the hub has no backup yet. Raises BackupNotKeptError, ProblemError, HubUnreachableError, OSError.
+        """
+        wait = asyncio.sleep  # noqa: TID251 - a till lives by its own clock
+        return await Keeper(self._wire, self._headers, wait, folder).keep(kept)
 
     async def follow(self, last_id: str = "") -> AsyncGenerator[tuple[str, str, dict[str, Any]]]:
         """Events as (kind, id, data) for ever: reconnects, resumes after the last id, and passes `resync` on."""

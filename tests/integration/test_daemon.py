@@ -7,9 +7,8 @@ import json
 import os
 import ssl
 import sys
-import tempfile
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from hubd.demo.cloud import DemoAddress, demo_cloud, enrol
 from hubd.identity import load_or_create_key
 from hubd.model.entry import Draft
 from hubd.runtime import Runtime
-from hubd.store import backup, journal, payments
+from hubd.store import journal, payments
 from local_api.tls import certificate_fingerprint
 from sync.cloud.cloud import ReferenceCloud
 from sync.codec import Hello
@@ -177,21 +176,3 @@ async def test_a_terminal_that_nobody_has_activated_is_a_problem(
         (other,) = {view.device.id for view in await services.devices.all()} - {terminal}
         await running.until_raised("device.not_activated", other)
         assert ("device.not_activated", terminal) not in running.problems()
-
-
-async def test_a_backup_made_by_hand_is_taken_to_the_targets_and_recorded(tmp_path: Path) -> None:
-    async with AsyncExitStack() as stack:
-        # Memory is another disk, which a stick has to be.
-        stick = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm")))
-        config = configured(tmp_path, f"[backup]\ntargets = ['{stick}']\n")
-        running = await stack.enter_async_context(daemon(tmp_path, shop_runtime(), config))
-        db, ids = running.daemon.services.db, running.daemon.services.runtime.ids
-        await db.write("test.code", lambda tx: backup.set_up_recovery(tx, ids))
-        made = await running.hubctl("backup", "make")
-        assert Path(made["file"]).parent == config.paths.backups
-        assert (stick / Path(made["file"]).name).stat().st_size == made["bytes"]
-        newest = await db.read("test.newest", backup.last_elsewhere)
-        assert newest is not None
-        assert (newest.place, newest.seq, newest.hash) == (f"usb:{stick.name}", made["seq"], made["hash"])
-        by_file = await running.hubctl("backup", "make", "--to", str(tmp_path / "other"))
-        assert Path(by_file["file"]).parent == tmp_path / "other"

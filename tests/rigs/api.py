@@ -57,25 +57,35 @@ class ServedHub:
 
     async def pair(self, name: str = "Till 1") -> Credential:
         """Pair a native till by QR, with a manager who compares the numbers."""
-        async with self.administrator() as administrator, asyncio.TaskGroup() as group:
-            opened = (await administrator.post("/v1/pairing-codes", json={"kind": "till"})).json()
-            pairing = Pairing(PairingCode.parse(opened["qr"]), name)
-            till = group.create_task(pairing.complete())
-            shown = await self.waiting(administrator, opened["id"])
-            assert shown["number"] == pairing.number, "till and page show different numbers"
-            await administrator.post(f"/v1/pairing-codes/{opened['id']}/confirm")
-            return await till
+        async with self.administrator() as administrator:
+            return await pair_till(administrator, self.shop.services.runtime, name)
 
     async def waiting(self, administrator: httpx2.AsyncClient, pairing: str) -> dict[str, Any]:
         """What the page shows once a device waits with the code."""
-        clock = self.shop.services.runtime.clock
-        async with clock.timeout(START_S):
-            while True:
-                for one in (await administrator.get("/v1/pairing-codes")).json()["items"]:
-                    if one["id"] == pairing and one["state"] == "waiting":
-                        found: dict[str, Any] = one
-                        return found
-                await clock.sleep(0.01)
+        return await _waiting(administrator, self.shop.services.runtime, pairing)
+
+
+async def pair_till(administrator: httpx2.AsyncClient, runtime: Runtime, name: str = "Till 1") -> Credential:
+    """Pair a native till by QR, with an administrator who compares the numbers."""
+    async with asyncio.TaskGroup() as group:
+        opened = (await administrator.post("/v1/pairing-codes", json={"kind": "till"})).json()
+        pairing = Pairing(PairingCode.parse(opened["qr"]), name)
+        till = group.create_task(pairing.complete())
+        shown = await _waiting(administrator, runtime, opened["id"])
+        assert shown["number"] == pairing.number, "till and page show different numbers"
+        await administrator.post(f"/v1/pairing-codes/{opened['id']}/confirm")
+        return await till
+
+
+async def _waiting(administrator: httpx2.AsyncClient, runtime: Runtime, pairing: str) -> dict[str, Any]:
+    """What the page shows once a device waits with the code."""
+    async with runtime.clock.timeout(START_S):
+        while True:
+            for one in (await administrator.get("/v1/pairing-codes")).json()["items"]:
+                if one["id"] == pairing and one["state"] == "waiting":
+                    found: dict[str, Any] = one
+                    return found
+            await runtime.clock.sleep(0.01)
 
 
 def _pages(services: Services, facts: HubFacts) -> Pages:

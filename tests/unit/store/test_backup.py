@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hubd.errors import InvalidValueError, NotFoundError, StoreError
-from hubd.store import archive, backup, cursors, documents, journal, meta, replay, sealed, verify
+from hubd.store import archive, backup, copies, cursors, documents, journal, meta, replay, sealed, verify
 from hubd.store.backup import Contents, Made
 from hubd.store.cursors import Cursor
 from hubd.store.db import Database, open_database
@@ -210,21 +210,30 @@ async def test_it_leaves_the_disk_and_is_read_back_there(tmp_path: Path, monkeyp
     stick = tmp_path / "stick"
     stick.mkdir()
     with pytest.raises(StoreError, match=r"backup\.same_disk"):
-        backup.copy_to(made, stick)
-    copied = backup.copy_and_read_back(made, stick)
+        copies.copy_to(made, stick)
+    copied = copies.copy_and_read_back(made, stick)
     assert copied.read_bytes() == made.path.read_bytes()
     assert backup.newest(stick) == copied
     with pytest.raises(StoreError, match=r"backup\.copy_differs"):
-        backup.copy_and_read_back(replace(made, sha256="00" * 32), stick)
+        copies.copy_and_read_back(replace(made, sha256="00" * 32), stick)
     assert [path.name for path in stick.iterdir()] == [copied.name]
     with pytest.raises(NotFoundError):
         backup.newest(tmp_path / "data")
     async with open_database(tmp_path / "data" / "hub.db", journals.runtime()) as db:
-        assert await db.read("none", backup.last_elsewhere) is None
-        entry = await db.write("record", lambda tx: backup.record_elsewhere(tx, made, "usb"))
-        assert entry.kind == "backup.made"
-        elsewhere = await db.read("some", backup.last_elsewhere)
-        assert elsewhere == backup.Elsewhere("usb", made.sha256, made.seq, made.hash, 77)
+        assert await db.read("none", copies.last_elsewhere) is None
+        here = await db.write("here", lambda tx: copies.record(tx, made, "here:x", counts=False))
+        assert here is not None
+        assert here.body()["elsewhere"] is False
+        assert await db.read("none", copies.last_elsewhere) is None, "a copy that dies with the disk counts for nothing"
+        entry = await db.write("record", lambda tx: copies.record(tx, made, "usb:x"))
+        assert entry is not None
+        assert (entry.kind, entry.body()["sha256"], entry.body()["elsewhere"]) == ("backup.made", made.sha256, True)
+        assert await db.write("again", lambda tx: copies.record(tx, made, "usb:x")) is None
+        older = replace(made, seq=made.seq - 1, made_at_us=999, sha256="00" * 32)
+        assert await db.write("older", lambda tx: copies.record(tx, older, "usb:x")) is None
+        assert await db.write("other", lambda tx: copies.record(tx, older, "cloud")) is not None
+        elsewhere = await db.read("some", copies.last_elsewhere)
+        assert elsewhere == copies.Elsewhere("usb:x", made.id, made.sha256, made.seq, made.hash, 77)
 
 
 async def test_trading_goes_on_while_a_backup_is_made(open_db: Database, tmp_path: Path) -> None:
