@@ -20,7 +20,7 @@ from local_api.context import API_VERSION, ApiContext, HubFacts
 from local_api.events import Events
 from local_api.gate import App, Doors, Gate, Listener
 from local_api.openapi import as_bytes, describe, docs_page
-from local_api.routes import backups, orders, payments, people, store, upkeep
+from local_api.routes import backups, browser, orders, payments, people, store, upkeep
 from local_api.routes.hub import hub_routes
 from local_api.table import RouteSpec, RouteTable
 from local_api.tickets import Tickets
@@ -37,7 +37,8 @@ class Pages:
 def api_rows(events: Events | None, document: bytes = b"", page: bytes = b"") -> tuple[RouteSpec, ...]:
     """Every row of the API, in one table; the hottest first, because the framework's router looks in this order."""
     of_hub = hub_routes(events, document, page)
-    return (*payments.ROUTES, *orders.ROUTES, *of_hub, *people.ROUTES, *store.ROUTES, *backups.ROUTES, *upkeep.ROUTES)
+    of_store = (*store.ROUTES, *backups.ROUTES, *upkeep.ROUTES, *browser.ROUTES)
+    return (*payments.ROUTES, *orders.ROUTES, *of_hub, *people.ROUTES, *of_store)
 
 
 def route_table(events: Events, pages: Pages | None = None) -> RouteTable:

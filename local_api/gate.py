@@ -103,6 +103,15 @@ class Doors:
         return True
 
 
+def is_same_host(origin: str, host: str) -> bool:
+    """Whether a page's origin has the host that the request is for, whatever the scheme and the port."""
+    return bool(origin) and _host_of(origin.partition("://")[2]) == _host_of(host)
+
+
+def _host_of(place: str) -> str:
+    return re.sub(r":\d+$", "", place).lower()
+
+
 class Headers:
     """A request's headers, each once. Repeated ones that matter are refused by taking the joined text."""
 
@@ -172,7 +181,9 @@ class Gate:
             await self._preflight(scope, headers, rows, origin, answer)
             return
         spec = rows.get("GET" if method == "HEAD" else method)
-        if origin and not own and ((spec is not None and spec.any_origin) or origin in await self._access.origins()):
+        near = spec is not None and spec.same_host and is_same_host(origin, headers.get("host"))
+        open_to = near or (spec is not None and spec.any_origin)
+        if origin and not own and (open_to or origin in await self._access.origins()):
             answer.allow_origin(origin)
         if self._listener is not Listener.SOCKET and not self._doors.knows(headers.get("host")):
             raise AccessError(
@@ -192,7 +203,7 @@ class Gate:
         device = await self._device(spec, headers, signed, own)
         ticket = _ticket(scope) if Auth.TICKET in spec.auth else ""
         holder, paired_origin = self._tickets.redeem(ticket) if ticket else (None, device.origin if device else "")
-        if origin and not own and not spec.any_origin and paired_origin != origin:
+        if origin and not own and not open_to and paired_origin != origin:
             raise AccessError(
                 "access.foreign_origin",
                 "A page of another origin asks, and it was not paired for that.",

@@ -65,6 +65,8 @@ class RouteSpec:
     created: bool = False
     """Whether 201 is among the answers."""
     any_origin: bool = False
+    same_host: bool = False
+    """Whether a page of the same host name, such as the one on the HTTP port, may ask and read the answer."""
     stream: bool = False
     body_bytes_max: int = BODY_BYTES_MAX
     tag: str = ""

@@ -14,7 +14,7 @@ from hubd.services.bundle import Services
 from local_api.app import Pages
 from local_api.context import HubFacts
 from local_api.gate import App, Receive, Scope, Send
-from local_api.page import home, money, people
+from local_api.page import check, home, money, people
 from local_api.page.render import compile_all
 from local_api.page.screen import PAGE_HEADERS, Answer, Screen, Tools, redirect
 from local_api.problems import status_of
@@ -30,6 +30,9 @@ _ROWS: tuple[tuple[str, str, Permission | None, View], ...] = (
     ("GET", "/", None, home.home),
     ("GET", "/language", None, home.language),
     ("GET", "/static/{name}", None, home.static),
+    ("GET", "/browser", None, check.browser),
+    ("GET", "/trust", None, check.trust),
+    ("GET", "/ca.crt", None, check.certificate),
     ("GET", "/sign-in", None, people.sign_in_form),
     ("POST", "/sign-in", None, people.sign_in),
     ("POST", "/sign-out", None, people.sign_out),
@@ -116,7 +119,10 @@ class PageApp:
 
 
 class LampApp:
-    """What the LAN gets without TLS: the lamp, and the CA with how to trust it. No login, no form, no amounts."""
+    """What the LAN gets without TLS: the lamp, the CA with how to trust it, and the check of the browser.
+
+    No login, no form, no amounts.
+    """
 
     def __init__(self, tools: Tools, ca_pem: bytes) -> None:
         self._tools = tools
@@ -141,9 +147,11 @@ class LampApp:
         if path == "/":
             return home.lamp(Screen(self._tools, scope), await self._tools.overview.shop())
         if path == "/trust":
-            return home.trust(Screen(self._tools, scope), await self._tools.overview.shop())
+            return await check.trust(Screen(self._tools, scope), lamp=True)
+        if path == "/browser":
+            return await check.browser(Screen(self._tools, scope), lamp=True)
         if path == "/ca.crt":
-            return Answer(self._ca_pem, media_type="application/x-x509-ca-cert")
+            return Answer(self._ca_pem, media_type=check.CERTIFICATE_TYPE)
         if path == "/language":
             return await home.language(Screen(self._tools, scope))
         if path.startswith("/static/"):

@@ -113,11 +113,3 @@ async def static(screen: Screen) -> Answer:
 def lamp(screen: Screen, shop: Shop) -> Answer:
     """The lamp: mode, can we sell, what may be taken, since when; no amounts, no names, no form."""
     return screen.show("lamp.html", shop, overview=build(shop), lamp=True)
-
-
-def trust(screen: Screen, shop: Shop) -> Answer:
-    """How a browser learns to trust this hub, and the address of the page with the acts."""
-    addresses = [f"https://{address}/" for address in screen.tools.facts.addresses()]
-    fingerprint = screen.tools.facts.fingerprint
-    grouped = " ".join(fingerprint[at : at + 4] for at in range(0, len(fingerprint), 4))
-    return screen.show("trust.html", shop, lamp=True, addresses=addresses, fingerprint=grouped)

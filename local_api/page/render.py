@@ -32,7 +32,8 @@ def _named(path: Path) -> tuple[str, bytes, str]:
 STATIC = {name: (content, kind) for name, content, kind in map(_named, sorted((HERE / "static").iterdir()))}
 """Name with the digest of its content -> bytes and type; a changed file has another name, so browsers keep them."""
 STYLESHEET = next(f"/static/{name}" for name in STATIC if name.endswith(".css"))
-SCRIPT = next(f"/static/{name}" for name in STATIC if name.endswith(".js"))
+SCRIPT = next(f"/static/{name}" for name in STATIC if name.startswith("page-") and name.endswith(".js"))
+CHECK_SCRIPT = next(f"/static/{name}" for name in STATIC if name.startswith("check-"))
 
 
 @pass_context

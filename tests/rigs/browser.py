@@ -11,6 +11,7 @@ The browser never leaves this machine: its own background traffic is switched of
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -56,8 +57,9 @@ DESKTOP = Screen(1280, 800)
 class Browser:
     """One running Chromium; each page has cookies, storage and certificate decisions of its own."""
 
-    def __init__(self) -> None:
-        """Describe it; nothing starts yet."""
+    def __init__(self, home: Path | None = None) -> None:
+        """Describe it; nothing starts yet. `home`: where it finds the certificates that its user trusts."""
+        self._home = home
         self._playwright: playwright.Playwright | None = None
         self._browser: playwright.Browser | None = None
 
@@ -67,7 +69,10 @@ class Browser:
         self._playwright = await playwright.async_playwright().start()
         try:
             self._browser = await self._playwright.chromium.launch(
-                executable_path=chromium, headless=True, args=list(FLAGS)
+                executable_path=chromium,
+                headless=True,
+                args=list(FLAGS),
+                env={**os.environ, "HOME": str(self._home)} if self._home else None,
             )
         except BaseException:
             await self._playwright.stop()
@@ -106,6 +111,17 @@ class Browser:
             yield page
         finally:
             await opened.close()
+
+
+async def trust_certificate(home: Path, certificate: Path) -> None:
+    """Let the browsers of this home directory trust a CA: in the NSS database that Chromium reads."""
+    certutil = require_tool("certutil", "libnss3-tools")
+    database = home / ".pki" / "nssdb"
+    await asyncio.to_thread(database.mkdir, parents=True)
+    for arguments in (["-N", "--empty-password"], ["-A", "-n", "hub", "-t", "C,,", "-i", str(certificate)]):
+        run = await asyncio.create_subprocess_exec(certutil, "-d", f"sql:{database}", *arguments)
+        if await run.wait():
+            raise RigError(f"certutil {arguments[0]} failed")
 
 
 def axe_source() -> str:
