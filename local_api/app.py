@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
@@ -34,18 +35,21 @@ class Pages:
     app: App
 
 
-def api_rows(events: Events | None, document: bytes = b"", page: bytes = b"") -> tuple[RouteSpec, ...]:
+def _described() -> tuple[bytes, bytes]:
+    document = describe(api_rows(None))
+    return as_bytes(document), docs_page(document)
+
+
+def api_rows(events: Events | None) -> tuple[RouteSpec, ...]:
     """Every row of the API, in one table; the hottest first, because the framework's router looks in this order."""
-    of_hub = hub_routes(events, document, page)
+    of_hub = hub_routes(events, cache(_described))
     of_store = (*store.ROUTES, *backups.ROUTES, *upkeep.ROUTES, *browser.ROUTES)
     return (*payments.ROUTES, *orders.ROUTES, *of_hub, *people.ROUTES, *of_store)
 
 
 def route_table(events: Events, pages: Pages | None = None) -> RouteTable:
-    """The whole table, with the description made from its own rows."""
-    document = describe(api_rows(events))
-    rows = api_rows(events, as_bytes(document), docs_page(document))
-    return RouteTable((*rows, *(pages.rows if pages else ())))
+    """The whole table."""
+    return RouteTable((*api_rows(events), *(pages.rows if pages else ())))
 
 
 @dataclass(frozen=True, slots=True)

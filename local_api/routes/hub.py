@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Gauge, Info, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -229,17 +230,22 @@ async def metrics(call: Call) -> Reply:
     return Reply(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
-def _description_rows(document: bytes, docs_page: bytes) -> tuple[RouteSpec, ...]:
+Description = Callable[[], tuple[bytes, bytes]]
+"""The OpenAPI document and its page. Made when first asked for: a hub that starts has sales to answer."""
+
+
+def _description_rows(description: Description) -> tuple[RouteSpec, ...]:
     """The description of the API, for programs and for people."""
 
     async def openapi(call: Call) -> Reply:
         """The description of this API."""
-        return Reply(document)
+        return Reply((await asyncio.to_thread(description))[0])
 
     async def docs(call: Call) -> Reply:
         """The description for people; loads nothing from anywhere else."""
         policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
-        return Reply(docs_page, media_type="text/html; charset=utf-8", headers={"content-security-policy": policy})
+        _, page = await asyncio.to_thread(description)
+        return Reply(page, media_type="text/html; charset=utf-8", headers={"content-security-policy": policy})
 
     return (
         RouteSpec("GET", "/openapi.json", None, openapi, "This description", tag="health"),
@@ -247,7 +253,7 @@ def _description_rows(document: bytes, docs_page: bytes) -> tuple[RouteSpec, ...
     )
 
 
-def hub_routes(events: Events | None, document: bytes, docs_page: bytes) -> tuple[RouteSpec, ...]:
+def hub_routes(events: Events | None, description: Description) -> tuple[RouteSpec, ...]:
     """The rows of this module."""
     streams = Streams(events)
     stream_auth = frozenset({Auth.DEVICE, Auth.COOKIE, Auth.LOCAL, Auth.TICKET})
@@ -302,5 +308,5 @@ def hub_routes(events: Events | None, document: bytes, docs_page: bytes) -> tupl
         RouteSpec("GET", "/readyz", None, readyz, "Whether the hub can sell", reply=dict, tag="health"),
         RouteSpec("GET", "/metrics", p.METRICS_READ, metrics, "Numbers for Prometheus", tag="health"),
         RouteSpec("GET", "/ca.pem", None, get_ca, "The certificate of the hub's own CA", tag="health"),
-        *_description_rows(document, docs_page),
+        *_description_rows(description),
     )
