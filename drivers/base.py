@@ -23,22 +23,6 @@ from hubd.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
-    """An endpoint with what its discovery knows beside the address."""
-
-    endpoint: Endpoint
-    usb_vid: int | None = None
-    usb_pid: int | None = None
-    mdns_service: str = ""
-    """The service type under which the endpoint was announced, `_zvt._tcp.local.`."""
-
-    @property
-    def scheme(self) -> str:
-        """Kind of line: `tcp` or `serial`."""
-        return self.endpoint.url.partition("://")[0]
-
-
-@dataclass(frozen=True, slots=True)
 class Usb:
     """A USB device by vendor and product."""
 
@@ -46,7 +30,7 @@ class Usb:
     pid: int
     rank: int = 4
 
-    def fits(self, seen: Sighting) -> bool:
+    def fits(self, seen: Endpoint) -> bool:
         """Whether the endpoint is this device."""
         return (seen.usb_vid, seen.usb_pid) == (self.vid, self.pid)
 
@@ -58,9 +42,9 @@ class Mdns:
     service: str
     rank: int = 3
 
-    def fits(self, seen: Sighting) -> bool:
+    def fits(self, seen: Endpoint) -> bool:
         """Whether the endpoint was announced as this service."""
-        return seen.mdns_service == self.service
+        return seen.service == self.service
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +54,9 @@ class Tcp:
     port: int
     rank: int = 2
 
-    def fits(self, seen: Sighting) -> bool:
+    def fits(self, seen: Endpoint) -> bool:
         """Whether the address is TCP with this port."""
-        return seen.scheme == "tcp" and seen.endpoint.url.rpartition(":")[2].partition("?")[0] == str(self.port)
+        return seen.scheme == "tcp" and seen.url.rpartition(":")[2].partition("?")[0] == str(self.port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +65,7 @@ class Serial:
 
     rank: int = 1
 
-    def fits(self, seen: Sighting) -> bool:
+    def fits(self, seen: Endpoint) -> bool:
         """Whether the endpoint is a serial line."""
         return seen.scheme == "serial"
 

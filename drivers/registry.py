@@ -14,9 +14,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from drivers.base import DriverFactory, Manifest, Mdns, Serial, Sighting, Tcp, TerminalDriver, Usb
+from drivers.base import DriverFactory, Manifest, Mdns, Serial, Tcp, TerminalDriver, Usb
 from hubd.errors import DeviceError
-from hubd.model.device import Capability, DeviceKind
+from hubd.model.device import Capability, DeviceKind, Endpoint
 
 ENTRY_POINT_GROUP = "hubd.drivers"
 BUILT_IN = ("drivers.zvt",)
@@ -66,27 +66,44 @@ class Registry:
         known = ", ".join(e.manifest.id for e in self.entries if e.manifest) or "none"
         raise DeviceError("device.no_driver", f"There is no driver {driver_id}.", remedy=f"Known drivers: {known}.")
 
-    def claim(self, seen: Sighting) -> Manifest | None:
-        """The driver with the most specific match, or None. Raises `device.ambiguous` naming both when two have it."""
-        claims: list[tuple[int, Manifest]] = []
-        for entry in self.entries:
-            if entry.manifest is None or entry.factory is None:
-                continue
-            ranks = [match.rank for match in entry.manifest.matches if match.fits(seen)]
-            if ranks:
-                claims.append((max(ranks), entry.manifest))
-        if not claims:
-            return None
-        best = max(rank for rank, _ in claims)
-        names = [manifest for rank, manifest in claims if rank == best]
+    def services(self) -> tuple[str, ...]:
+        """The mDNS service types that manifests name, those of drivers that cannot be used included."""
+        found = (entry.manifest.matches for entry in self.entries if entry.manifest)
+        return tuple(sorted({match.service for matches in found for match in matches if isinstance(match, Mdns)}))
+
+    def claim(self, seen: Endpoint) -> Manifest | None:
+        """The driver that was named, else the one with the most specific match, or None.
+
+        Raises DeviceError: `device.ambiguous` with both `drivers` when two have it, and what `manifest` raises when
+        the driver that was named, or the only one that fits, cannot be used.
+        """
+        if seen.driver:
+            return self.manifest(seen.driver)
+        usable = [entry for entry in self.entries if entry.factory is not None]
+        names = self._best(usable, seen)
+        if not names:
+            wanting = self._best(self.entries, seen)
+            return self.manifest(wanting[0].id) if wanting else None
         if len(names) > 1:
-            both = " and ".join(manifest.id for manifest in names)
+            drivers = tuple(manifest.id for manifest in names)
             raise DeviceError(
                 "device.ambiguous",
-                f"The drivers {both} both claim {seen.endpoint.url}.",
+                f"The drivers {' and '.join(drivers)} both claim {seen.url}.",
                 remedy="Name the driver of this device in the settings.",
+                params={"first": drivers[0], "second": drivers[1]},
             )
         return names[0]
+
+    @staticmethod
+    def _best(entries: Iterable[Entry], seen: Endpoint) -> list[Manifest]:
+        claims: list[tuple[int, Manifest]] = []
+        for entry in entries:
+            if entry.manifest is not None:
+                ranks = [match.rank for match in entry.manifest.matches if match.fits(seen)]
+                if ranks:
+                    claims.append((max(ranks), entry.manifest))
+        best = max((rank for rank, _ in claims), default=0)
+        return [manifest for rank, manifest in claims if rank == best]
 
 
 def load(modules: Iterable[str] | None = None) -> Registry:

@@ -51,6 +51,8 @@ CHECK_WAIT_S = 12.0
 """How long a dialogue waits for a sign of life that is just being asked for."""
 
 OnChange = Callable[[str, TerminalStatus], None]
+OnMoved = Callable[[str, str], None]
+"""(device id, address): the device has answered at another address, and is the same one."""
 NO_OPTIONS: DriverOptions = MappingProxyType({})
 
 _REMEDIES = {
@@ -58,6 +60,7 @@ _REMEDIES = {
     "no_answer": "Switch the terminal off and on; check that ZVT is switched on in its menu.",
     "not_zvt": "Another kind of device answers at this address. Correct the address, or the terminal's protocol.",
     "babble": "Check the cable and the speed of the line, then switch the terminal off and on.",
+    "other_device": "Another terminal answers at the address that was announced. Check both terminals' numbers.",
     "terminal_busy": "Finish or cancel what the terminal shows.",
     "diagnosis_required": "Run a diagnosis of the terminal.",
 }
@@ -75,9 +78,16 @@ class Runner:
         runtime: Runtime,
         on_change: OnChange,
         options: DriverOptions = NO_OPTIONS,
+        on_moved: OnMoved = lambda _device, _url: None,
     ) -> None:
         self._device_id = device_id
         self._url = url
+        self._announced = ""
+        """Another address at which the device may be now; tried in turn with its own until it answers there."""
+        self._refused = ""
+        """The address where another device answered: not tried again."""
+        self._hurry = asyncio.Event()
+        self._on_moved = on_moved
         self._open_transport = open_transport
         self._clock, self._rng = runtime.clock, runtime.rng
         self._on_change = on_change
@@ -97,34 +107,47 @@ class Runner:
     async def run(self) -> None:
         """Keep the device alive for ever; cancellation closes the line. Raises nothing that a device can cause."""
         failures = 0
+        url = self._url
         try:
             while True:
-                worked = await self._session()
+                worked = await self._session(url)
                 failures = 0 if worked else failures + 1
                 pause_s = min(REOPEN_MAX_S, REOPEN_INITIAL_S * 2 ** min(failures, 16))
-                await self._clock.sleep(pause_s * self._rng.uniform(0.5, 1.0))
+                with contextlib.suppress(TimeoutError):
+                    async with self._clock.timeout(pause_s * self._rng.uniform(0.5, 1.0)):
+                        await self._hurry.wait()
+                self._hurry.clear()
+                # Its own address first: whoever announces another one must not take it away with every lost line.
+                url = self._announced if self._announced and url == self._url and not worked else self._url
         finally:
             self._set(DeviceState.GONE, "stopped")
 
+    def follow(self, url: str) -> None:
+        """The device was announced at another address: try it, now if it is not reached. It stays where it answers."""
+        if url in (self._url, self._announced, self._refused):
+            return
+        self._announced = url
+        self._hurry.set()
+
     # -- one line, from opening to loss --------------------------------------------------------------------------------
 
-    async def _session(self) -> bool:
+    async def _session(self, url: str) -> bool:
         """Return whether the device became ready on this line."""
         try:
             async with self._clock.timeout(OPEN_TIMEOUT_S):
-                stream = await self._open_transport(self._url)
+                stream = await self._open_transport(url)
         except OSError:
             self._set(DeviceState.GONE, "unreachable")
             return False
         except HubError as error:
             self._set(DeviceState.FAULTY, error.code, error.remedy)
             return False
-        self.driver.attach(stream, self._url)
+        self.driver.attach(stream, url)
         worked = False
         async with asyncio.TaskGroup() as group:
             group.create_task(self._pump(), name=f"device:{self._device_id}:pump")
             try:
-                worked = await self._introduce()
+                worked = await self._introduce(url)
                 if worked:
                     await self._watch()
             finally:
@@ -140,7 +163,7 @@ class Runner:
             self._set(DeviceState.CONNECTING)
         self._wake.set()
 
-    async def _introduce(self) -> bool:
+    async def _introduce(self, url: str) -> bool:
         try:
             async with self._turn, self._clock.timeout(IDENTIFY_TIMEOUT_S):
                 identity = await self.driver.identify()
@@ -150,8 +173,22 @@ class Runner:
         except DeviceError as error:
             self._note_refusal(error)
             return False
+        if url != self._url and not self._moved(url, identity):
+            return False
         self._answered(identity)
         self._ready.set()
+        return True
+
+    def _moved(self, url: str, identity: Identity) -> bool:
+        """Whether it is our device that answers at its announced address; from now on this is its address."""
+        self._announced = ""
+        known = self._status.terminal_id
+        if known and identity.device_number and identity.device_number != known:
+            self._refused = url
+            self._set(DeviceState.FAULTY, "other_device")
+            return False
+        self._url = url
+        self._on_moved(self._device_id, url)
         return True
 
     def _note_refusal(self, error: DeviceError) -> None:

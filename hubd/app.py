@@ -8,7 +8,7 @@ around it (`hubd.daemon`).
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,16 +16,17 @@ from pathlib import Path
 
 from drivers.base import DriverOptions
 from drivers.registry import Registry
-from drivers.runner import Runner
+from drivers.runner import OnMoved, Runner
 from hubd.health import Problems
-from hubd.model.device import DeviceState
+from hubd.model.device import DeviceState, Endpoint
 from hubd.model.mode import Mode, ModeSnapshot
-from hubd.ports import OpenTransport, Signer, TerminalStatus
+from hubd.ports import Claimed, EndpointSource, OpenTransport, Signer, TerminalStatus
 from hubd.runtime import Runtime
 from hubd.services.access import AccessDesk
 from hubd.services.bundle import Services
 from hubd.services.devices import DeviceDesk
 from hubd.services.dialogue import Dialogues
+from hubd.services.discovery import DiscoveryDesk
 from hubd.services.feed import Feed
 from hubd.services.flush import Flusher
 from hubd.services.jobs import Jobs
@@ -74,6 +75,8 @@ class World:
     """Why this start opens a new line whatever the store says; None: the store decides (restored, replaced)."""
     driver_options: Callable[[Device], DriverOptions] = field(default=lambda _: {})
     """What a driver needs that is not in the journal: its terminal's password. Asked at every start of a driver."""
+    sources: Sequence[EndpointSource] = ()
+    """Where devices are looked for."""
     machine_id: str = ""
     disk_id: str = ""
     """On what this hub runs; a journal that finds itself elsewhere opens a new line. Empty where nobody can tell."""
@@ -107,10 +110,17 @@ class _DriverWorkers:
             await self._supervisor.forget(worker)
 
 
-def _make_driver(world: World, changed: Callable[[str, TerminalStatus], None], device: Device) -> Runner:
+def _make_driver(
+    world: World, changed: Callable[[str, TerminalStatus], None], moved: OnMoved, device: Device
+) -> Runner:
     factory = world.registry.factory(device.driver)
     options = world.driver_options(device)
-    return Runner(device.id, factory, device.address, world.open_transport, world.runtime, changed, options)
+    return Runner(device.id, factory, device.address, world.open_transport, world.runtime, changed, options, moved)
+
+
+def _claimed(registry: Registry, endpoint: Endpoint) -> Claimed | None:
+    manifest = registry.claim(endpoint)
+    return Claimed(manifest.id, manifest.kind, manifest.name) if manifest else None
 
 
 def _outage_view(outages: OutageDesk) -> OutageView:
@@ -126,10 +136,9 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
     feed, problems = Feed(db, runtime), Problems(runtime.clock)
     access = AccessDesk(db, runtime, world.pins, feed)
     terminals, tills, outages = Terminals(), TillLines(db, runtime, world.signer), OutageDesk(db, runtime)
-    dialogues = Dialogues(db, runtime, terminals, jobs)
-    payments = PaymentDesk(
-        db, runtime, dialogues, terminals, tills, partial(_outage_view, outages), world.room_for_sales
-    )
+    dialogues, staff = Dialogues(db, runtime, terminals, jobs), StaffDesk(db, runtime, access, world.pins)
+    view = partial(_outage_view, outages)
+    payments = PaymentDesk(db, runtime, dialogues, terminals, tills, view, world.room_for_sales)
 
     def terminal_changed(device_id: str, status: TerminalStatus) -> None:
         terminals.changed(device_id)
@@ -138,7 +147,12 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
         if status.state in READY and outages.snapshot().mode is Mode.ONLINE:
             jobs.start("flush.wake", flusher.wake())
 
-    devices = DeviceDesk(db, terminals, partial(_make_driver, world, terminal_changed), _DriverWorkers(supervisor))
+    def terminal_moved(device_id: str, address: str) -> None:
+        jobs.start(f"device.moved:{device_id}:{address}", discovery.moved(device_id, address))
+
+    make_driver = partial(_make_driver, world, terminal_changed, terminal_moved)
+    devices = DeviceDesk(db, terminals, make_driver, _DriverWorkers(supervisor))
+    discovery = DiscoveryDesk(runtime, partial(_claimed, world.registry), devices, staff, terminals, problems)
     flusher = Flusher(db, runtime, terminals, jobs, lambda: outages.snapshot().mode is Mode.ONLINE)
 
     def mode_changed(snapshot: ModeSnapshot) -> None:
@@ -162,7 +176,7 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
         access=access,
         pins=world.pins,
         pairing=PairingDesk(db, runtime, access, feed, world.fingerprint),
-        staff=StaffDesk(db, runtime, access, world.pins),
+        staff=staff,
         settings=SettingsDesk(db, runtime.clock.now_us),
         terminals=terminals,
         tills=tills,
@@ -172,6 +186,7 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
         orders=OrderDesk(db, tills),
         receipts=ReceiptDesk(db),
         devices=devices,
+        discovery=discovery,
         flusher=flusher,
         outages=outages,
         overview=OverviewDesk(db, runtime, terminals, outages, problems, world.room_for_sales, world.signer.hub_id),
@@ -244,6 +259,18 @@ async def _check_store(world: World, services: Services, supervisor: Supervisor)
         supervisor.start("store.check", check_all, ONCE)
 
 
+async def _look_for_devices(
+    sources: Sequence[EndpointSource], discovery: DiscoveryDesk, supervisor: Supervisor
+) -> None:
+    for source in sources:
+        for endpoint in source.present():
+            discovery.appeared(endpoint)
+        supervisor.start(f"discovery.{source.kind}", partial(source.run, discovery), FOREVER)
+    if sources:
+        await discovery.consider()
+        supervisor.start("discovery", discovery.run, FOREVER)
+
+
 @asynccontextmanager
 async def trading_hub(world: World) -> AsyncIterator[Hub]:
     """A hub that trades, from the first line to the last commit. On leaving, everything is stopped in order.
@@ -262,6 +289,7 @@ async def trading_hub(world: World) -> AsyncIterator[Hub]:
             await services.flusher.resume()
             await services.devices.start()
             await services.dialogues.resume(restored=restored)
+            await _look_for_devices(world.sources, services.discovery, supervisor)
             try:
                 yield Hub(services, supervisor)
             finally:

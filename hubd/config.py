@@ -135,9 +135,9 @@ class ProbesConfig:
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryConfig:
-    """How the hub is found."""
+    """How the hub is found, and finds devices."""
 
-    mdns: Annotated[bool, Option("Announce the hub on the network, and notice a clone of it.")] = True
+    mdns: Annotated[bool, Option("Announce the hub on the network, notice a clone of it, and look for devices.")] = True
     interfaces: Annotated[tuple[str, ...], Option("Own addresses to use for mDNS; empty: all interfaces.")] = ()
 
 

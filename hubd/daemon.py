@@ -23,19 +23,21 @@ import ifaddr
 import hubd
 from drivers import registry
 from drivers.base import PASSWORD, DriverOptions
+from drivers.discovery.configured import ConfiguredSource, configured
+from drivers.discovery.mdns import MdnsSource
+from drivers.registry import Registry
 from drivers.transport import open_transport
 from hubd.app import Hub, World, trading_hub
 from hubd.config import Config, TerminalConfig
 from hubd.identity import KeySigner, load_or_create_key
 from hubd.model.mode import Hop
-from hubd.ports import CloudLink
+from hubd.ports import CloudLink, EndpointSource
 from hubd.runtime import Runtime, SystemClock
 from hubd.sdnotify import ServiceManager, feed_watchdog
 from hubd.services.access import Caller
 from hubd.services.backups import BackupDesk, Places
 from hubd.services.bundle import Services
 from hubd.services.clock import note_clock_corrected
-from hubd.services.devices import NewDevice
 from hubd.services.pins import ThreadedScrypt
 from hubd.store import devices, mirror
 from hubd.store.backup import Contents
@@ -187,20 +189,13 @@ def configured_options(terminals: Iterable[TerminalConfig], device: Device) -> D
     return {PASSWORD: found.password} if found else {}
 
 
-async def claim_configured(services: Services, terminals: Iterable[TerminalConfig]) -> None:
-    """Propose the terminals that the configuration names, once there is a location; a person activates them."""
-    places = await services.staff.locations()
-    if not places:
-        return
-    for wanted in terminals:
-        new = NewDevice(
-            address=wanted.address,
-            driver=wanted.driver,
-            name=wanted.name or wanted.driver,
-            device_class=wanted.device_class or "terminal",
-            location=places[0].id,
-        )
-        await services.devices.claim(services.runtime.ids.new_id(), new, "hub")
+def _sources(config: Config, runtime: Runtime, drivers: Registry) -> Sequence[EndpointSource]:
+    """Where devices are looked for: what the configuration names, and the network unless it says no."""
+    fixed = [configured(one.address, one.driver, one.name, one.device_class) for one in config.terminals]
+    if not config.discovery.mdns:
+        return (ConfiguredSource(fixed),)
+    interfaces = config.discovery.interfaces or config.api.addresses
+    return (ConfiguredSource(fixed), MdnsSource(runtime.clock, drivers.services(), partial(own_addresses, interfaces)))
 
 
 @asynccontextmanager
@@ -231,6 +226,7 @@ async def running_hub(
         room_for_sales=lambda: room.for_sales,
         archives=config.paths.archive,
         driver_options=partial(configured_options, config.terminals),
+        sources=await asyncio.to_thread(_sources, config, runtime, drivers),
         machine_id=await asyncio.to_thread(_machine_id),
         disk_id=await asyncio.to_thread(_disk_id, config.paths.data),
     )
@@ -278,7 +274,6 @@ class _Parts:
 
     async def assemble(self) -> Daemon:
         config, hub, services = self.config, self.hub, self.hub.services
-        await claim_configured(services, config.terminals)
         https = tcp_sockets(config.api.addresses, config.api.https_port)
         self.https_port = int(https[0].getsockname()[1])
         enrolment = Enrolment(services.db, self.runtime, self.signer, config.cloud, config.paths.keys)

@@ -7,12 +7,12 @@ that no money can have moved.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from hubd.model.device import Capability, DeviceState
+from hubd.model.device import Capability, DeviceKind, DeviceState, Endpoint, EndpointKind
 from hubd.model.money import Money
 
 
@@ -274,6 +274,45 @@ class Terminal(Protocol):
 
     async def diagnose(self) -> Diagnosis:
         """Let the terminal test its line to its host."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """Which driver an endpoint is for."""
+
+    driver: str
+    kind: DeviceKind
+    name: str
+    """What the driver calls its devices."""
+
+
+class EndpointSink(Protocol):
+    """Hears what a source sees. Both calls return at once and may be repeated."""
+
+    def appeared(self, endpoint: Endpoint) -> None:
+        """It is there, or something of it has changed; its `key` says which one it is."""
+        ...
+
+    def vanished(self, kind: EndpointKind, key: str) -> None:
+        """It is not seen any more. That says nothing about the device: only the device's answers do."""
+        ...
+
+
+class EndpointSource(Protocol):
+    """Sees endpoints appear and vanish in one place: the configuration, the network, the sockets. Knows no driver."""
+
+    @property
+    def kind(self) -> EndpointKind:
+        """What it looks at; one source of a kind."""
+        ...
+
+    def present(self) -> Sequence[Endpoint]:
+        """What is known to be there before looking."""
+        ...
+
+    async def run(self, sink: EndpointSink) -> None:
+        """Look until cancelled. Raises OSError when it cannot look now; it is then run again."""
         ...
 
 

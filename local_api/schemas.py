@@ -366,6 +366,7 @@ class DeviceOut(Answer, frozen=True):
     driver: str
     device_class: str
     address: str
+    identity: str
     state: str | None
     problem: str | None
     remedy: str | None
@@ -373,6 +374,42 @@ class DeviceOut(Answer, frozen=True):
     progress: str | None
     held_count: int
     held: list[MoneyOut]
+
+
+class ClaimIn(Request, frozen=True):
+    """What an offered device is to be called, and for which till it is (`till:ID`, or empty)."""
+
+    name: ShortText | None = None
+    """Absent: as it announces itself."""
+    role: Annotated[str, msgspec.Meta(pattern="^$|^till:[0-9a-f-]{36}$")] = ""
+
+    def __post_init__(self) -> None:
+        """Refuse card data."""
+        if self.name:
+            check_free_text(self.name, "name")
+
+
+class EndpointOut(Answer, frozen=True):
+    """Something that was seen in the configuration or on the network, and what it is to the store.
+
+    `standing` is `offered` (a person may claim it), `known` (it is `device`) or `unusable`; `reason` is a stable code,
+    `why` a sentence.
+    """
+
+    id: str
+    source: str
+    name: str
+    address: str | None
+    service: str | None
+    identity: str
+    identity_source: str
+    txt: dict[str, str]
+    standing: str
+    driver: str | None
+    drivers: list[str]
+    device: str | None
+    reason: str | None
+    why: str | None
 
 
 class Items(Answer, frozen=True):

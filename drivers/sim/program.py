@@ -10,8 +10,9 @@ import signal
 import socket
 import sys
 import tty
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from zeroconf import IPVersion, ServiceInfo
@@ -104,8 +105,16 @@ class Program:
         self._plug = asyncio.Event()
         self._tcp: tuple[str, int] | None = None
 
-    async def run(self, *, tcp: str = "", pty: Path | None = None, control: Path | None = None, mdns: str = "") -> None:
-        """Serve; return on SIGTERM or SIGINT."""
+    async def run(
+        self,
+        *,
+        tcp: str = "",
+        pty: Path | None = None,
+        control: Path | None = None,
+        mdns: str = "",
+        txt: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Serve; return on SIGTERM or SIGINT. `mdns` is `service/name`, announced with `txt`."""
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -125,7 +134,7 @@ class Program:
                 address = await self._listen(tcp)
                 stack.callback(lambda: self._server.close() if self._server else None)
             if mdns and self._tcp:
-                await stack.enter_async_context(_announced(mdns, *self._tcp))
+                await stack.enter_async_context(_announced(mdns, *self._tcp, txt))
             ready = {"address": address, "control": str(control or ""), "pid": os.getpid()}
             sys.stdout.write(json.dumps(ready) + "\n")
             sys.stdout.flush()
@@ -213,13 +222,15 @@ def _absolute(path: Path) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def _announced(name: str, host: str, port: int) -> AsyncIterator[None]:
-    """The device's name and address over mDNS while the block runs."""
+async def _announced(name: str, host: str, port: int, txt: Mapping[str, str]) -> AsyncIterator[None]:
+    """The device's name and address over mDNS while the block runs; a name that is taken gets a number, as usual."""
     service, _, instance = name.partition("/")
-    info = ServiceInfo(f"{service}.", f"{instance}.{service}.", addresses=[socket.inet_aton(host)], port=port)
+    info = ServiceInfo(
+        f"{service}.", f"{instance}.{service}.", addresses=[socket.inet_aton(host)], port=port, properties=dict(txt)
+    )
     zeroconf = AsyncZeroconf(interfaces=[host], ip_version=IPVersion.V4Only)
     try:
-        await (await zeroconf.async_register_service(info))
+        await (await zeroconf.async_register_service(info, allow_name_change=True))
         yield
     finally:
         await zeroconf.async_unregister_all_services()

@@ -18,9 +18,10 @@ Limit = Annotated[int, typer.Option(min=1, max=LIMIT_MAX, help="How many, newest
 
 def devices(context: typer.Context, as_json: JsonFlag = False) -> None:
     """Devices, how they are, and what money they hold."""
-    found = items_of(client_of(context).get("/v1/devices"))
+    client = client_of(context)
+    found, seen = items_of(client.get("/v1/devices")), items_of(client.get("/v1/endpoints"))
     if as_json:
-        print_json(devices=found)
+        print_json(devices=found, endpoints=seen)
         return
     rows = [
         (
@@ -38,6 +39,14 @@ def devices(context: typer.Context, as_json: JsonFlag = False) -> None:
     for item in found:
         if item.get("remedy"):
             print_line(f"{item.get('name')}: {item['remedy']}")
+    others = [item for item in seen if item.get("standing") != "known"]
+    if others:
+        print_line("\nFound, and no device of the store yet:")
+        print_table(
+            ("name", "standing", "why", "address", "known by", "id"),
+            [[item.get(key) for key in ("name", "standing", "why", "address", "identity", "id")] for item in others],
+            empty="",
+        )
 
 
 def payments(

@@ -7,7 +7,6 @@ import ctypes
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -34,42 +33,52 @@ class SimulatedTerminal:
     """One simulator: what people call it, how it is started, where the hub finds it."""
 
     name: str
-    address: str
     arguments: tuple[str, ...]
     control: Path
+    address: str = ""
+    """Where it always is; empty: it is found over mDNS."""
+    serial_number: str = ""
+    """By which the hub knows it again wherever it is found."""
+
+    @property
+    def line(self) -> str:
+        """What it hangs on: `tcp` or `serial`."""
+        return self.address.partition(":")[0] or "tcp"
 
 
-def simulated_terminals(state: Path, sockets: Path, port: int, think_s: float = THINK_S) -> list[SimulatedTerminal]:
-    """The two terminals of the demo: one on TCP, announced over mDNS, one on a pseudo-serial line."""
+def simulated_terminals(
+    state: Path, sockets: Path, serial_number: str, port: int = 0, think_s: float = THINK_S
+) -> list[SimulatedTerminal]:
+    """The two terminals of the demo: one on TCP, at another port after each start and found over mDNS; one serial."""
     line = state / "terminal-2.tty"
     common = ("--think-s", str(think_s))
     return [
         SimulatedTerminal(
             "Terminal 1",
-            f"tcp://127.0.0.1:{port}",
             (
-                *("--tcp", f"127.0.0.1:{port}", "--mdns", f"Demo terminal {port}", "--terminal-id", "52500038"),
-                *("--state-file", str(state / "terminal-1.jsonl"), *common),
+                *(
+                    "--tcp",
+                    f"127.0.0.1:{port}",
+                    "--mdns",
+                    f"Demo terminal {serial_number}",
+                    "--serial-number",
+                    serial_number,
+                ),
+                *("--terminal-id", "52500038", "--state-file", str(state / "terminal-1.jsonl"), *common),
             ),
             sockets / "terminal-1.sock",
+            serial_number=serial_number,
         ),
         SimulatedTerminal(
             "Terminal 2",
-            f"serial://{line}?baud=115200",
             (
                 *("--pty", str(line), "--terminal-id", "52500039"),
                 *("--state-file", str(state / "terminal-2.jsonl"), *common),
             ),
             sockets / "terminal-2.sock",
+            address=f"serial://{line}?baud=115200",
         ),
     ]
-
-
-def free_port() -> int:
-    """A TCP port that nobody holds now; chosen once and kept in the demo's state."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def run_simulator(terminal: SimulatedTerminal, clock: Clock, ready: asyncio.Event, errors: IO[str]) -> None:
@@ -136,8 +145,7 @@ def find(terminals: list[SimulatedTerminal], word: str) -> SimulatedTerminal:
     """The terminal that a person means: by its name, its number, or `tcp` and `serial`."""
     wanted = word.strip().casefold()
     for terminal in terminals:
-        scheme = terminal.address.partition(":")[0]
-        if wanted in (terminal.name.casefold(), terminal.name.rpartition(" ")[2], scheme):
+        if wanted in (terminal.name.casefold(), terminal.name.rpartition(" ")[2], terminal.line):
             return terminal
     names = ", ".join(terminal.name for terminal in terminals)
     raise NotFoundError("demo.no_such_device", f"The demo has no device {word}.", remedy=f"It has {names}.")

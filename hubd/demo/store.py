@@ -28,6 +28,7 @@ from hubd.demo import shop, simulators
 from hubd.demo.cloud import DemoAddress, demo_cloud, enrol
 from hubd.demo.control import Control, Story
 from hubd.demo.network import LOOPBACK, demo_network
+from hubd.demo.simulators import SimulatedTerminal
 from hubd.identity import load_or_create_key
 from hubd.logs import set_up_logging
 from hubd.runtime import Runtime, system_runtime
@@ -51,16 +52,14 @@ class DemoSettings:
     http_port: int = 8080
 
 
-def demo_config(settings: DemoSettings, terminal_port: int) -> Config:
+def demo_config(settings: DemoSettings, terminals: list[SimulatedTerminal]) -> Config:
     """The hub's configuration. It listens on this machine only: the demo's PIN is printed for all to read."""
-    run = runtime_directory(settings.directory)
-    terminals = simulators.simulated_terminals(settings.directory, run, terminal_port)
     return Config(
-        paths=PathsConfig(settings.directory, run),
+        paths=PathsConfig(settings.directory, runtime_directory(settings.directory)),
         api=ApiConfig(settings.https_port, settings.http_port, (LOOPBACK,)),
         cloud=CloudConfig(enabled=True),
         discovery=DiscoveryConfig(mdns=True, interfaces=(LOOPBACK,)),
-        terminals=tuple(TerminalConfig(one.address, "zvt", one.name) for one in terminals),
+        terminals=tuple(TerminalConfig(one.address, "zvt", one.name) for one in terminals if one.address),
     )
 
 
@@ -78,19 +77,23 @@ def config_toml(config: Config) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _prepare(settings: DemoSettings) -> Config:
-    """Directories, the port that stays the terminal's, the log file."""
+def _prepare(settings: DemoSettings, runtime: Runtime) -> tuple[Config, list[SimulatedTerminal]]:
+    """Directories, the serial number that stays the terminal's, the log file."""
     settings.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     state_file = settings.directory / STATE_FILE
     state = json.loads(state_file.read_text("utf-8")) if state_file.exists() else {}
-    port = int(state.get("terminal_port") or simulators.free_port())
-    state_file.write_text(json.dumps({"terminal_port": port}) + "\n", "utf-8")
-    config = demo_config(settings, port)
+    # Another demo on this machine announces its terminal under the same name; the number tells whose it is.
+    state.setdefault("serial_number", f"DEMO-{runtime.ids.token_bytes(4).hex()}")
+    state_file.write_text(json.dumps(state) + "\n", "utf-8")
+    run = runtime_directory(settings.directory)
+    port = int(state.get("terminal_port", 0))  # of a demo that was begun when its terminal had a fixed address
+    terminals = simulators.simulated_terminals(settings.directory, run, str(state["serial_number"]), port)
+    config = demo_config(settings, terminals)
     config.paths.runtime.mkdir(parents=True, exist_ok=True, mode=0o700)
     log_file = settings.directory / LOG_FILE
     if log_file.exists() and log_file.stat().st_size > LOG_BYTES_MAX:
         log_file.replace(log_file.with_suffix(".log.1"))
-    return config
+    return config, terminals
 
 
 def _log_to_file(config: Config) -> IO[str]:
@@ -101,11 +104,9 @@ def _log_to_file(config: Config) -> IO[str]:
 
 async def serve(settings: DemoSettings, stop: asyncio.Event, say: Callable[[str], None]) -> None:
     """Run the demo store until `stop` is set; `say` prints a line for the person who started it."""
-    config = await asyncio.to_thread(_prepare, settings)
-    log_stream = await asyncio.to_thread(_log_to_file, config)
     runtime = system_runtime()
-    terminal_port = int(config.terminals[0].address.rpartition(":")[2])
-    terminals = simulators.simulated_terminals(settings.directory, config.paths.runtime, terminal_port)
+    config, terminals = await asyncio.to_thread(_prepare, settings, runtime)
+    log_stream = await asyncio.to_thread(_log_to_file, config)
     async with AsyncExitStack() as stack:
         network = await stack.enter_async_context(demo_network(runtime))
         cloud = await stack.enter_async_context(demo_cloud(settings.directory / "cloud", runtime))
@@ -122,7 +123,7 @@ async def serve(settings: DemoSettings, stop: asyncio.Event, say: Callable[[str]
         address = DemoAddress(runtime)
 
         async def started(daemon: Daemon) -> None:
-            await _open_shop(daemon, config, runtime, cloud.cloud, address)
+            await _open_shop(daemon, terminals, runtime, cloud.cloud, address)
 
         reality = Outside(link=cloud, address=address, probes=network.probes)
         daemon = await stack.enter_async_context(running_hub(config, runtime, None, reality, started))
@@ -131,18 +132,25 @@ async def serve(settings: DemoSettings, stop: asyncio.Event, say: Callable[[str]
         daemon.hub.supervisor.start("demo.control", control.run, FOREVER)
         for line in welcome(settings, daemon):
             say(line)
+        for name in await shop.not_found(daemon, terminals):
+            say(f"{name} has not been found over mDNS yet; it is taken into use as soon as it is.")
         await stop.wait()
         say("Stopping; the next start goes on from here.")
 
 
 async def _open_shop(
-    daemon: Daemon, config: Config, runtime: Runtime, cloud: ReferenceCloud, address: DemoAddress
+    daemon: Daemon,
+    terminals: list[SimulatedTerminal],
+    runtime: Runtime,
+    cloud: ReferenceCloud,
+    address: DemoAddress,
 ) -> None:
     """Set up, enrol and pair, each once; then let the hub talk to its cloud."""
+    config = daemon.config
     # With the ports that were really taken, so that hubctl can look at them.
     shown = replace(config, api=replace(config.api, https_port=daemon.https_port, http_port=daemon.http_port))
     await asyncio.to_thread((config.paths.data / CONFIG_FILE).write_text, config_toml(shown), "utf-8")
-    place = await shop.set_up(daemon, config.terminals, config.paths.data)
+    place = await shop.set_up(daemon, terminals, config.paths.data)
     key_file = config.paths.keys / "hub.key"
     signer = await asyncio.to_thread(load_or_create_key, key_file, runtime.ids.token_bytes)
     await enrol(daemon.services.db, cloud, signer, runtime, place.location)

@@ -40,12 +40,77 @@ class DeviceState(StrEnum):
     FAULTY = "faulty"
 
 
+class EndpointKind(StrEnum):
+    """By which source an endpoint was found."""
+
+    CONFIGURED = "configured"
+    MDNS = "mdns"
+    USB = "usb"
+    SERIAL = "serial"
+
+
+class IdentitySource(StrEnum):
+    """The rung of the identity ladder that gave an identity, best first."""
+
+    SERIAL_NUMBER = "serial_number"
+    PORT_PATH = "port_path"
+    NAME = "name"
+    """Under which it announces itself: unique on its network, and easily changed."""
+    ADDRESS = "address"
+
+
+class Flaw(StrEnum):
+    """What is wrong with an endpoint itself, whatever driver may want it."""
+
+    NONE = ""
+    NO_ADDRESS = "no_address"
+    """It names no address that the hub can reach (IPv6 only, no port)."""
+    ADDRESS_REFUSED = "address_refused"
+    """It names an address that lies outside the shop's network."""
+
+
+ENDPOINT_NAME_MAX = 60
+IDENTITY_MAX = 200
+TXT_ITEMS_MAX = 16
+TXT_KEY_MAX = 32
+TXT_VALUE_MAX = 128
+"""In characters, all of them; what is longer is cut, what is more is dropped."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A place where a device was seen, as an address a transport can open: `tcp://host:port`, `serial:///dev/...`."""
+    """A place where a device was seen. What comes from outside in it went through `plain` before."""
 
+    key: str
+    """What its source calls it, for as long as it is there, whatever its address becomes."""
+    kind: EndpointKind
     url: str
+    """An address that a transport can open, `tcp://host:port` or `serial:///dev/…`; empty with a flaw."""
     identity: str
-    """The best identity known: serial number, else port path, else the address itself."""
-    identity_source: str
-    """Which rung of the identity ladder gave `identity`: serial, port_path, vid_pid, address."""
+    """The best identity known, prefixed with what gave it: `serial:…`, `name:…`; for an address the address itself."""
+    identity_source: IdentitySource
+    name: str = ""
+    service: str = ""
+    """The mDNS service type, `_zvt._tcp.local.`."""
+    txt: tuple[tuple[str, str], ...] = ()
+    usb_vid: int | None = None
+    usb_pid: int | None = None
+    driver: str = ""
+    """The driver that a person named in the configuration."""
+    device_class: str = ""
+    flaw: Flaw = Flaw.NONE
+
+    @property
+    def scheme(self) -> str:
+        """Kind of line: `tcp` or `serial`."""
+        return self.url.partition("://")[0]
+
+
+def plain(text: str, length_max: int) -> str:
+    """What a stranger wrote, fit to be shown: no control, format or direction characters, one line, bounded.
+
+    Markup is left to whoever shows it: the page escapes everything.
+    """
+    shown = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text[: 2 * length_max])
+    shown = " ".join(shown.split())
+    return shown if len(shown) <= length_max else shown[: length_max - 1] + "…"

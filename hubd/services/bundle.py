@@ -9,6 +9,7 @@ from hubd.runtime import Runtime
 from hubd.services.access import AccessDesk
 from hubd.services.devices import DeviceDesk
 from hubd.services.dialogue import Dialogues
+from hubd.services.discovery import DiscoveryDesk
 from hubd.services.feed import Feed
 from hubd.services.flush import Flusher
 from hubd.services.jobs import Jobs
@@ -49,6 +50,7 @@ class Services:
     orders: OrderDesk
     receipts: ReceiptDesk
     devices: DeviceDesk
+    discovery: DiscoveryDesk
     flusher: Flusher
     outages: OutageDesk
     overview: OverviewDesk

@@ -35,6 +35,10 @@ class RunningDriver(Protocol):
         """Keep the device alive until cancelled."""
         ...
 
+    def follow(self, url: str) -> None:
+        """It was announced at another address: look there when it does not answer at its own."""
+        ...
+
 
 class Workers(Protocol):
     """Starts and stops the tasks in which drivers run; one that fails is restarted and hurts nobody else."""
@@ -75,6 +79,7 @@ class NewDevice:
     location: str
     role: str = ""
     identity: str = ""
+    """What it is, whatever its address; empty: its address is all that is known."""
 
 
 class DeviceDesk:
@@ -86,6 +91,7 @@ class DeviceDesk:
         self._make_driver = make_driver
         self._workers = workers
         self._load_errors: dict[str, HubError] = {}
+        self._running: dict[str, RunningDriver] = {}
 
     async def start(self) -> None:
         """Run the drivers of all active terminals. Called once, before payments are taken."""
@@ -108,13 +114,17 @@ class DeviceDesk:
         raise _unknown_device()
 
     async def claim(self, device_id: str, new: NewDevice, actor: str) -> Device:
-        """Note a proposed terminal; it takes no payments before a person activates it. A known address: no change."""
+        """Note a proposed terminal; it takes no payments before a person activates it. A known one: no change.
+
+        Known is what has the same identity, or, when only an address is known of it, the same address.
+        """
         if not 1 <= len(new.name) <= NAME_MAX:
             raise InvalidValueError("invalid_name", f"A name has 1 to {NAME_MAX} characters.", remedy="Shorten it.")
 
         def work(tx: Tx) -> Device:
             for known in devices.all_devices(tx.connection, DeviceKind.TERMINAL):
-                if known.id == device_id or known.address == new.address:
+                same = known.identity == new.identity if new.identity else known.address == new.address
+                if known.id == device_id or same:
                     return known
             if people.location(tx.connection, new.location) is None:
                 raise NotFoundError("location_unknown", "The location is not known.", remedy="Read the locations.")
@@ -165,6 +175,7 @@ class DeviceDesk:
 
         await self._db.write("device.deactivate", work)
         self._terminals.detach(device_id)
+        self._running.pop(device_id, None)
         await self._workers.stop(_worker(device_id))
         return await self.get(device_id)
 
@@ -196,6 +207,30 @@ class DeviceDesk:
                 attached.name, attached.role = after.name, after.role
                 self._terminals.changed(device_id)
         return await self.get(device_id)
+
+    async def terminals(self) -> tuple[list[Device], frozenset[str]]:
+        """The terminals, and which of them hold money or work on a payment."""
+        found, open_ones = await self._db.read(
+            "device.terminals", lambda c: (devices.all_devices(c, DeviceKind.TERMINAL), payments.open_ones(c))
+        )
+        return found, frozenset(payment.terminal for payment in open_ones if payment.terminal)
+
+    def follow(self, device_id: str, url: str) -> None:
+        """A terminal was announced at another address; its driver looks there when it does not answer at its own."""
+        driver = self._running.get(device_id)
+        if driver is not None:
+            driver.follow(url)
+
+    async def moved(self, device_id: str, address: str) -> None:
+        """Note where a terminal's driver has found it: the next start begins there."""
+
+        def work(tx: Tx) -> None:
+            device = _get(tx, device_id)
+            if device.address != address:
+                body = {"address": address, "name": device.name, "role": device.role}
+                journal.append(tx, Draft("device.assigned", device_id, "hub", body))
+
+        await self._db.write("device.moved", work)
 
     async def end_of_day(self, device_id: str, caller: Caller) -> TerminalTotals:
         """Close a terminal's batch; its totals are noted in the journal."""
@@ -249,6 +284,7 @@ class DeviceDesk:
             self._load_errors[device.id] = exc
             return
         self._load_errors.pop(device.id, None)
+        self._running[device.id] = driver
         self._terminals.attach(
             Attached(
                 device.id, device.name, device.role, device.location, device.device_class or "terminal", driver.terminal
@@ -293,9 +329,7 @@ def _unknown_device() -> NotFoundError:
 
 def pending_on(tx: Tx, device_id: str) -> list[Payment]:
     """Payments whose money is, or may be, in this terminal (B14)."""
-    held = payments.in_custody(tx.connection, *CUSTODY_OPEN)
-    open_ones = [*payments.running(tx.connection), *payments.unknown(tx.connection), *held]
-    return [payment for payment in open_ones if payment.terminal == device_id and payment.is_open]
+    return [payment for payment in payments.open_ones(tx.connection) if payment.terminal == device_id]
 
 
 def pending_of_till(tx: Tx, device_id: str) -> list[Payment]:

@@ -13,6 +13,7 @@ from typing import Any
 from hubd.model.entry import Entry, Json
 from hubd.model.money import Money
 from hubd.model.payment import (
+    CUSTODY_OPEN,
     Custody,
     CustodyEvent,
     ManualStatus,
@@ -98,6 +99,12 @@ def in_custody(connection: sqlite3.Connection, *custodies: Custody) -> list[Paym
         f"{_SELECT} WHERE custody IN ({marks}) AND state = 'stored' ORDER BY deadline_us, seq", custodies
     )
     return [_payment(row) for row in rows]
+
+
+def open_ones(connection: sqlite3.Connection) -> list[Payment]:
+    """Payments without an outcome, and those whose money is still in a terminal."""
+    found = [*running(connection), *unknown(connection), *in_custody(connection, *CUSTODY_OPEN)]
+    return [payment for payment in found if payment.is_open]
 
 
 def of_outage(connection: sqlite3.Connection, outage_id: str) -> list[Payment]:

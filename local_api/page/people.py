@@ -12,6 +12,7 @@ from hubd.errors import HubError
 from hubd.model.device import DeviceKind
 from hubd.model.permissions import Permission
 from hubd.services.access import Caller
+from hubd.services.discovery import Found, Standing, shown_name
 from hubd.services.pairing import HubAddress, Pairing, PairingRequest, PairingState, qr_text
 from hubd.services.staff import Location, NewPerson, SetUp
 from local_api.gate import DEVICE_COOKIE, SESSION_COOKIE, sender_of
@@ -139,6 +140,7 @@ async def devices(screen: Screen) -> Answer:
         "devices.html",
         shop,
         devices=await screen.services.devices.all(),
+        found=[(one, shown_name(one), why_not(screen, one)) for one in screen.services.discovery.all() if is_news(one)],
         can_manage=screen.may(Permission.DEVICES_MANAGE),
         can_pair=screen.may(Permission.PAIRINGS_MANAGE),
     )
@@ -148,6 +150,33 @@ async def activate(screen: Screen) -> Answer:
     """Use a terminal that was found."""
     await screen.services.devices.activate(screen.id(), screen.who)
     return redirect("/devices")
+
+
+async def use_found(screen: Screen) -> Answer:
+    """Make what was found a device of the store, under the name by which it announces itself, and use it."""
+    device = await screen.services.discovery.claim(screen.id(), "", "", screen.who)
+    await screen.services.devices.activate(device.id, screen.who)
+    return redirect("/devices")
+
+
+def is_news(found: Found) -> bool:
+    """Whether it is more than one of the devices that the page shows anyway."""
+    return found.standing is not Standing.KNOWN or found.reason == "holds_money"
+
+
+def why_not(screen: Screen, found: Found) -> str:
+    """Why it cannot be used, in the person's language; "" when it can."""
+    words = screen.words
+    return {
+        "": "",
+        "no_driver": words("The hub does not know how to work with this kind of device."),
+        "claimed_twice": words("It fits two drivers. A technician names the right one in the configuration."),
+        "driver_unusable": words("Its driver cannot be used. Call your technician."),
+        "no_address": words("It names no address that the hub can reach."),
+        "address_refused": words("It names an address outside the shop's network."),
+        "no_location": words("The shop is not set up yet."),
+        "holds_money": words("Its device holds payments. A technician confirms the new address."),
+    }.get(found.reason, found.reason)
 
 
 async def remove(screen: Screen) -> Answer:
@@ -309,6 +338,8 @@ def sentence(screen: Screen, error: HubError) -> str:
         "outage.not_found": words("This hub knows no such outage."),
         "statement.none": words("The cloud has not sent a statement yet."),
         "device_unknown": words("This hub knows no such device."),
+        "endpoint_unknown": words("This device is not seen any more. Look at the list again."),
+        "device.not_offered": words("This device cannot be used."),
         "not_found": words("There is no such page."),
         "enrolment.not_https": words("The address of the cloud begins with https:// and has no spaces."),
         "enrolment.invalid_code": words("This is not an enrolment code. Copy it as it stands."),

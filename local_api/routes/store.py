@@ -39,6 +39,7 @@ def device_out(view: DeviceView) -> DeviceOut:
         driver=device.driver,
         device_class=device.device_class,
         address=device.address,
+        identity=device.identity,
         state=status.state.value if status else None,
         problem=status.problem or None if status else None,
         remedy=status.remedy or None if status else None,

@@ -17,8 +17,9 @@ import pytest
 
 import hubd.daemon
 import hubd.runtime
-from hubd.config import Config, PathsConfig, TerminalConfig, parse_config
-from hubd.daemon import HUB_KEY, Daemon, Outside, claim_configured, running_hub
+from drivers.discovery.configured import configured as configured_endpoint
+from hubd.config import Config, PathsConfig, parse_config
+from hubd.daemon import HUB_KEY, Daemon, Outside, running_hub
 from hubd.demo.cloud import DemoAddress, demo_cloud, enrol
 from hubd.identity import load_or_create_key
 from hubd.model.entry import Draft
@@ -166,13 +167,14 @@ async def test_a_terminal_that_nobody_has_activated_is_a_problem(
         services = running.daemon.services
         draft = Draft("location.set", LOCATION, "hub", place)
         await services.db.write("test.place", lambda tx: journal.append(tx, draft))
-        await claim_configured(services, config.terminals)
+        await services.discovery.consider()
         (terminal,) = [view.device.id for view in await services.devices.all()]
         await running.until_raised("device.not_activated", terminal)
         await services.devices.activate(terminal, MANAGER)
         await running.until_cleared("device.not_activated", terminal)
         await services.devices.deactivate(terminal, MANAGER)
-        await claim_configured(services, [TerminalConfig("tcp://127.0.0.1:2")])
+        services.discovery.appeared(configured_endpoint("tcp://127.0.0.1:2", "zvt", "", ""))
+        await services.discovery.consider()
         (other,) = {view.device.id for view in await services.devices.all()} - {terminal}
         await running.until_raised("device.not_activated", other)
         assert ("device.not_activated", terminal) not in running.problems()

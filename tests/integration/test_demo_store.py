@@ -126,13 +126,23 @@ def test_page_and_api_answer_where_it_says(demo: Demo) -> None:
         assert b"<html" in answer.read().lower()
 
 
-def test_both_terminals_work_one_on_tcp_and_one_on_a_serial_line(demo: Demo) -> None:
-    def ready() -> list[dict[str, Any]] | None:
-        devices = [item for item in demo.ask("devices")["devices"] if item["kind"] == "terminal"]
-        return devices if [item["state"] for item in devices] == ["ready", "ready"] else None
+def test_both_terminals_work_one_on_a_serial_line_and_one_found_over_mdns(demo: Demo) -> None:
+    def ready() -> dict[str, dict[str, Any]] | None:
+        devices = {item["name"]: item for item in demo.ask("devices")["devices"] if item["kind"] == "terminal"}
+        return devices if [item["state"] for item in devices.values()] == ["ready", "ready"] else None
 
     devices = wait_for(ready, 30, "both terminals to be ready")
-    assert sorted(item["address"].partition(":")[0] for item in devices) == ["serial", "tcp"]
+    assert devices["Terminal 2"]["address"].startswith("serial://")
+    found = devices["Terminal 1"]
+    assert found["address"].startswith("tcp://127.0.0.1:")
+    assert found["address"] not in (demo.state / "hubd.toml").read_text("utf-8"), "it was not configured"
+    assert found["identity"] == "serial:" + json.loads((demo.state / "demo.json").read_text("utf-8"))["serial_number"]
+    seen = {item["device"]: item for item in demo.ask("devices")["endpoints"]}[found["id"]]
+    assert (seen["source"], seen["service"], seen["standing"]) == ("mdns", "_zvt._tcp.local.", "known")
+    demo.play("unplug", "Terminal 2")
+    payment = demo.play("sale", "14.00")["payment"]
+    assert (payment["state"], payment["terminal"]) == ("approved", found["id"])
+    demo.play("replug", "Terminal 2")
 
 
 def test_amounts_decide_and_cash_needs_no_terminal(demo: Demo) -> None:
@@ -219,8 +229,15 @@ def test_nothing_secret_is_in_its_logs(demo: Demo) -> None:
 def test_it_stops_in_order_and_goes_on_where_it_stopped(demo: Demo) -> None:
     before = demo.till()
     sold = len(demo.ask("payments")["payments"])
+    (was,) = [item for item in demo.ask("devices")["devices"] if item["name"] == "Terminal 1"]
     assert demo.child.stop() == 0
     demo.start()
+
+    def followed() -> bool:
+        (now,) = [item for item in demo.ask("devices")["devices"] if item["name"] == "Terminal 1"]
+        return bool(now["id"] == was["id"] and now["address"] != was["address"] and now["state"] == "ready")
+
+    wait_for(followed, 60, "the terminal to be known again at its new address")
     after = demo.till()
     assert (after["device"], after["token"]) == (before["device"], before["token"])
     assert len(demo.ask("payments")["payments"]) == sold
@@ -228,6 +245,30 @@ def test_it_stops_in_order_and_goes_on_where_it_stopped(demo: Demo) -> None:
     assert demo.ask("journal", "verify")["verify"]["ok"] is True
     lines = demo.ask("journal", "verify")["verify"]["lines"]
     assert len(lines) == 1
+
+
+def test_two_demos_on_one_machine_do_not_take_each_others_terminals(demo: Demo, tmp_path: Path) -> None:
+    other = Demo(tmp_path)
+    try:
+        other.start()
+        for store, neighbour in ((demo, other), (other, demo)):
+            mine, theirs = (
+                "serial:" + json.loads((one.state / "demo.json").read_text("utf-8"))["serial_number"]
+                for one in (store, neighbour)
+            )
+
+            def seen(store: Demo = store, theirs: str = theirs) -> dict[str, Any] | None:
+                found = [item for item in store.ask("devices")["endpoints"] if item["identity"] == theirs]
+                return found[0] if found else None
+
+            offered = wait_for(seen, 30, "the neighbour's terminal")
+            assert (offered["standing"], offered["device"]) == ("offered", None)
+            known = {item["identity"] for item in store.ask("devices")["devices"] if item["kind"] == "terminal"}
+            assert mine in known
+            assert theirs not in known
+            assert store.sell("12.00") == "approved"
+    finally:
+        other.child.close()
 
 
 def test_a_killed_demo_leaves_no_simulator_behind(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--state-file", type=Path, help="the terminal's books, one JSON line a change")
     parser.add_argument("--control", type=Path, metavar="SOCKET", help="unix socket for commands, one JSON line each")
     parser.add_argument("--mdns", default="", metavar="NAME", help="announce the terminal as _zvt._tcp under this name")
+    parser.add_argument("--serial-number", default="", metavar="TEXT", help="what the announcement tells as its id")
     parser.add_argument("--host-reachable", dest="host_up", action="store_true", default=True)
     parser.add_argument("--no-host", dest="host_up", action="store_false", help="begin without a line to the host")
     parser.add_argument("--terminal-id", default="52500038", help="eight digits")
@@ -65,6 +66,7 @@ async def main() -> None:
         pty=arguments.pty,
         control=arguments.control,
         mdns=f"_zvt._tcp.local/{arguments.mdns}" if arguments.mdns else "",
+        txt={"id": arguments.serial_number} if arguments.serial_number else {},
     )
 
 

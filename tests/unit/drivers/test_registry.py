@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from drivers.base import Manifest, Mdns, Serial, Sighting, Tcp, Usb
+from drivers.base import Manifest, Mdns, Serial, Tcp, Usb
 from drivers.registry import Entry, Registry, load, read_manifest
 from drivers.zvt import MANIFEST, ZvtTerminal
 from hubd.errors import DeviceError
-from hubd.model.device import Endpoint
+from hubd.model.device import Endpoint, EndpointKind, IdentitySource
 
 
-def seen(url: str, vid: int | None = None, pid: int | None = None, service: str = "") -> Sighting:
-    return Sighting(Endpoint(url, url, "address"), vid, pid, service)
+def seen(url: str, vid: int | None = None, pid: int | None = None, service: str = "", driver: str = "") -> Endpoint:
+    kind = EndpointKind.MDNS if service else EndpointKind.CONFIGURED
+    address = IdentitySource.ADDRESS
+    return Endpoint(url, kind, url, url, address, service=service, usb_vid=vid, usb_pid=pid, driver=driver)
 
 
 def entry(driver_id: str, *matches: Usb | Mdns | Tcp | Serial) -> Entry:
@@ -42,6 +44,19 @@ def test_two_claims_on_one_device_are_an_error_that_names_both() -> None:
     with pytest.raises(DeviceError, match="left and right both claim") as caught:
         registry.claim(seen("tcp://10.0.0.7:20007"))
     assert caught.value.code == "device.ambiguous"
+    assert caught.value.params == {"first": "left", "second": "right"}
+    named = registry.claim(seen("tcp://10.0.0.7:20007", driver="right"))
+    assert named is not None
+    assert named.id == "right"
+
+
+def test_a_device_whose_only_driver_cannot_be_used_is_not_called_unknown() -> None:
+    broken = entry("broken", Mdns("_acme._tcp.local."), Tcp(9))
+    registry = Registry([Entry("broken", broken.manifest, reason="load_error: no licence"), entry("zvt", Serial())])
+    assert registry.services() == ("_acme._tcp.local.",)
+    with pytest.raises(DeviceError, match="no licence") as caught:
+        registry.claim(seen("tcp://10.0.0.7:1", service="_acme._tcp.local."))
+    assert caught.value.code == "device.driver_unusable"
 
 
 HEAD = "from drivers.base import *\nfrom hubd.model.device import *\n"

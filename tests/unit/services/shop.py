@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from random import Random as SeededRandom  # noqa: TID251 - the seed itself, made in one place
 
-from drivers.registry import load
+from drivers.registry import Registry, load
 from drivers.sim.zvt import SimulatorOptions, ZvtSimulator
 from hubd.app import Hub, World, trading_hub
 from hubd.config import TerminalConfig
@@ -21,7 +21,7 @@ from hubd.model.entry import Draft
 from hubd.model.money import Money
 from hubd.model.payment import Method, Payment, Tender
 from hubd.model.permissions import ADMINISTRATOR_PERMISSIONS, TILL_PERMISSIONS
-from hubd.ports import ByteStream
+from hubd.ports import ByteStream, EndpointSource, OpenTransport
 from hubd.runtime import Runtime, SystemClock, SystemIds, read_boot_id
 from hubd.services.access import Caller
 from hubd.services.bundle import Services
@@ -142,6 +142,9 @@ async def shop(
     reason: LineReason | None = None,
     fingerprint: str = "00" * 32,
     configured: Sequence[TerminalConfig] = (),
+    sources: Sequence[EndpointSource] = (),
+    registry: Registry = DRIVERS,
+    transport: OpenTransport | None = None,
 ) -> AsyncIterator[Shop]:
     """Open the shop on the database in `folder`; the second time it goes on with what it has."""
     runtime = runtime or shop_runtime()
@@ -159,8 +162,9 @@ async def shop(
         database=folder / "hub.db",
         runtime=runtime,
         signer=KeySigner(bytes(range(32))),
-        open_transport=open_transport,
-        registry=DRIVERS,
+        open_transport=transport or open_transport,
+        registry=registry,
+        sources=sources,
         pins=ThreadedScrypt(runtime.ids.token_bytes),
         fingerprint=fingerprint,
         line_reason=reason,

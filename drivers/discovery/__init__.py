@@ -1,0 +1,1 @@
+"""Where endpoints are seen: the configuration and, over mDNS, the network. No source knows a driver."""

@@ -1,0 +1,296 @@
+"""What sources have found, which driver each is for, and which device of the store it is.
+
+Discovery only proposes. What the configuration names is claimed at once, because a person wrote it; anything else is
+kept in memory, bounded, until a person claims it, so nothing that a stranger announces is ever written down. A device
+is known again by its identity, not by its address; where it is announced is a hint to its driver and no proof.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hubd.errors import DeviceError, NotFoundError
+from hubd.health import Problems
+from hubd.model.device import DeviceKind, Endpoint, EndpointKind, Flaw, IdentitySource
+from hubd.model.permissions import Permission
+from hubd.ports import Claimed
+from hubd.runtime import Runtime
+from hubd.services.access import Caller
+from hubd.services.devices import NAME_MAX, DeviceDesk, NewDevice
+from hubd.services.staff import StaffDesk
+from hubd.services.terminals import Terminals
+from hubd.store.devices import Device
+
+log = logging.getLogger(__name__)
+
+ENDPOINTS_MAX = 64
+"""Of each kind. When they are full, an endpoint of a known device takes the place of one that nobody uses."""
+NOTICES_MAX = 5
+"""Problems raised for found devices; a network full of announcements must not bury what matters."""
+LOCATION_CHECK_S = 5.0
+"""How often a configured device without a location to stand in is looked at again."""
+DEVICE_CLASS = "terminal"
+
+Match = Callable[[Endpoint], Claimed | None]
+"""The driver for an endpoint; None: none wants it. Raises DeviceError with the reason when one cannot be used."""
+
+
+class Standing(StrEnum):
+    """What an endpoint is to the store."""
+
+    OFFERED = "offered"
+    """A driver can use it; a person decides."""
+    KNOWN = "known"
+    """It is a device of the store, at its address or on the way to its new one."""
+    UNUSABLE = "unusable"
+    """No driver can use it; `reason` says why."""
+
+
+_WHY = {
+    "": "",
+    "no_driver": "No driver of this hub speaks with it.",
+    "claimed_twice": "Two drivers claim it; a technician names the right one in the configuration.",
+    "driver_unusable": "Its driver cannot be used.",
+    Flaw.NO_ADDRESS: "It names no address that the hub can reach.",
+    Flaw.ADDRESS_REFUSED: "It names an address outside the shop's network.",
+    "no_location": "The shop is not set up yet.",
+    "elsewhere": "Its device has another address; this one is tried when it does not answer there.",
+    "holds_money": "Its device holds payments and is known by its name only: a person confirms the new address.",
+    "not_in_use": "The device was taken out of use.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An endpoint and what it is to the store."""
+
+    id: str
+    """Of this moment: it changes when the endpoint vanishes and appears again."""
+    endpoint: Endpoint
+    standing: Standing
+    driver: str = ""
+    kind: DeviceKind | None = None
+    device_id: str = ""
+    """The device of the store that it is."""
+    reason: str = ""
+    drivers: tuple[str, str] | None = None
+    """The two that claim it."""
+
+    @property
+    def why(self) -> str:
+        """The reason in a sentence."""
+        return _WHY.get(self.reason, self.reason)
+
+
+class DiscoveryDesk:
+    """The endpoints that are seen now. It is the sink of every source; `run` belongs to the supervisor."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        match: Match,
+        devices: DeviceDesk,
+        staff: StaffDesk,
+        terminals: Terminals,
+        problems: Problems,
+    ) -> None:
+        self._runtime = runtime
+        self._match = match
+        self._devices = devices
+        self._staff = staff
+        self._problems = problems
+        self._seen: dict[tuple[EndpointKind, str], tuple[str, Endpoint]] = {}
+        self._found: list[Found] = []
+        self._known: frozenset[str] = frozenset()
+        self._changed = asyncio.Event()
+        self._full: set[EndpointKind] = set()
+        self._considering = asyncio.Lock()
+        terminals.watch(lambda _: self.look_again())
+
+    # -- what sources say ----------------------------------------------------------------------------------------------
+
+    def appeared(self, endpoint: Endpoint) -> None:
+        """See `EndpointSink`."""
+        place = (endpoint.kind, endpoint.key)
+        before = self._seen.get(place)
+        if before is None and not self._room_for(endpoint):
+            if endpoint.kind not in self._full:
+                log.warning("discovery.full", extra={"kind": endpoint.kind.value, "count": ENDPOINTS_MAX})
+                self._full.add(endpoint.kind)
+            return
+        self._seen[place] = (before[0] if before else self._runtime.ids.new_id(), endpoint)
+        if before is None or before[1] != endpoint:
+            self._changed.set()
+
+    def vanished(self, kind: EndpointKind, key: str) -> None:
+        """See `EndpointSink`. How its device is follows from the device's answers, not from this."""
+        if self._seen.pop((kind, key), None) is not None:
+            self._full.discard(kind)
+            self._changed.set()
+
+    def _room_for(self, endpoint: Endpoint) -> bool:
+        same = [place for place in self._seen if place[0] is endpoint.kind]
+        if len(same) < ENDPOINTS_MAX:
+            return True
+        if endpoint.identity not in self._known:
+            return False
+        strangers = [place for place in same if self._seen[place][1].identity not in self._known]
+        if strangers:
+            del self._seen[strangers[0]]
+        return bool(strangers)
+
+    def look_again(self) -> None:
+        """A device has changed: what was found may mean something else now."""
+        if self._seen:
+            self._changed.set()
+
+    # -- what follows --------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep up with what changes, for ever."""
+        while True:
+            waiting = any(found.reason == "no_location" for found in self._found)
+            try:
+                async with self._runtime.clock.timeout(LOCATION_CHECK_S if waiting else None):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+            await self.consider()
+
+    async def consider(self) -> None:
+        """Bring devices and endpoints together: claim what is configured, tell drivers of new addresses."""
+        async with self._considering:
+            self._changed.clear()
+            terminals, busy = await self._devices.terminals()
+            self._known = frozenset(device.identity for device in terminals)
+            found = [await self._judge(found_id, one, terminals, busy) for found_id, one in list(self._seen.values())]
+            self._raise_problems(found)
+            self._found = found
+
+    async def moved(self, device_id: str, address: str) -> None:
+        """A driver has found its device at another address."""
+        await self._devices.moved(device_id, address)
+        self.look_again()
+
+    async def _judge(self, found_id: str, seen: Endpoint, terminals: list[Device], busy: frozenset[str]) -> Found:
+        def unusable(reason: str, drivers: tuple[str, str] | None = None) -> Found:
+            return Found(found_id, seen, Standing.UNUSABLE, reason=reason, drivers=drivers)
+
+        try:
+            claimed = self._match(seen)
+        except DeviceError as error:
+            if error.code == "device.ambiguous":
+                return unusable("claimed_twice", (str(error.params["first"]), str(error.params["second"])))
+            return unusable("driver_unusable")
+        if claimed is None:
+            return unusable("no_driver")
+        if seen.flaw:
+            return unusable(seen.flaw.value)
+        device = _device_of(seen, claimed, terminals)
+        if device is None and seen.kind is EndpointKind.CONFIGURED:
+            device = await self._claim_configured(seen, claimed)
+            if device is None:
+                return unusable("no_location")
+        if device is None:
+            return Found(found_id, seen, Standing.OFFERED, claimed.driver, claimed.kind)
+        reason = self._follow(device, seen, busy)
+        return Found(found_id, seen, Standing.KNOWN, claimed.driver, claimed.kind, device.id, reason)
+
+    def _follow(self, device: Device, seen: Endpoint, busy: frozenset[str]) -> str:
+        """Tell the driver of a new address; why it is not there yet, or ""."""
+        if not device.active:
+            return "not_in_use"
+        if seen.url == device.address or seen.identity_source is IdentitySource.ADDRESS:
+            return ""
+        if seen.identity_source is not IdentitySource.SERIAL_NUMBER and device.id in busy:
+            return "holds_money"
+        self._devices.follow(device.id, seen.url)
+        return "elsewhere"
+
+    async def _claim_configured(self, seen: Endpoint, claimed: Claimed) -> Device | None:
+        places = await self._staff.locations()
+        if not places:
+            return None
+        new = NewDevice(
+            address=seen.url,
+            driver=claimed.driver,
+            name=seen.name or claimed.driver,
+            device_class=seen.device_class or DEVICE_CLASS,
+            location=places[0].id,
+        )
+        return await self._devices.claim(self._runtime.ids.new_id(), new, "hub")
+
+    def _raise_problems(self, found: list[Found]) -> None:
+        wanted = {one.id: one for one in found if one.standing is Standing.OFFERED or one.reason == "claimed_twice"}
+        shown = list(wanted)[:NOTICES_MAX]
+        for before in self._found:
+            if before.id not in shown:
+                self._problems.clear("device.not_activated", before.id)
+                self._problems.clear("device.claimed_twice", before.id)
+        for one in (wanted[found_id] for found_id in shown):
+            name = shown_name(one)
+            twice, offered = one.drivers, one.standing is Standing.OFFERED
+            self._problems.set(offered, "device.not_activated", one.id, name=name)
+            first, second = twice or ("", "")
+            self._problems.set(twice is not None, "device.claimed_twice", one.id, name=name, first=first, second=second)
+
+    # -- what people ask -----------------------------------------------------------------------------------------------
+
+    def all(self) -> list[Found]:
+        """What is seen now, as it was last judged: offered ones first, then those that nobody can use."""
+        order = {Standing.OFFERED: 0, Standing.UNUSABLE: 1, Standing.KNOWN: 2}
+        here = {found_id for found_id, _ in self._seen.values()}
+        return sorted((one for one in self._found if one.id in here), key=lambda one: order[one.standing])
+
+    async def claim(self, found_id: str, name: str, role: str, caller: Caller) -> Device:
+        """Make an offered endpoint a device of the store; it takes no payments before it is activated.
+
+        Raises `endpoint_unknown`, and `device.not_offered` with the reason. One that is a device already: that device.
+        """
+        caller.need(Permission.DEVICES_MANAGE)
+        await self.consider()
+        found = next((one for one in self.all() if one.id == found_id), None)
+        if found is None:
+            raise NotFoundError("endpoint_unknown", "Nothing of this id is seen now.", remedy="Read the list again.")
+        if found.standing is Standing.UNUSABLE:
+            raise DeviceError(
+                "device.not_offered",
+                f"This device cannot be used. {found.why}",
+                remedy="Look at the list of what was found.",
+                params={"reason": found.reason},
+            )
+        new = NewDevice(
+            address=found.endpoint.url,
+            driver=found.driver,
+            name=name or shown_name(found)[:NAME_MAX],
+            device_class=DEVICE_CLASS,
+            location=await self._location(caller),
+            role=role,
+            identity=found.endpoint.identity,
+        )
+        device_id = found.device_id or self._runtime.ids.new_id()
+        device = await self._devices.claim(device_id, new, caller.actor)
+        await self.consider()
+        return device
+
+    async def _location(self, caller: Caller) -> str:
+        places = [place.id for place in await self._staff.locations()]
+        return caller.location if caller.location in places or not places else places[0]
+
+
+def shown_name(found: Found) -> str:
+    """What people call it before it has a name of its own."""
+    return found.endpoint.name or found.driver or found.endpoint.service or "device"
+
+
+def _device_of(seen: Endpoint, claimed: Claimed, terminals: list[Device]) -> Device | None:
+    """The device of the store that this endpoint is: by identity, else by the address of one that has no other."""
+    mine = [device for device in terminals if device.driver == claimed.driver]
+    for device in mine:
+        if device.identity == seen.identity:
+            return device
+    return next((device for device in mine if device.identity == device.address == seen.url), None)

@@ -1,0 +1,71 @@
+"""What discovery sees, wanted by a driver or not, and the claim by which a person makes it a device of the store."""
+
+from __future__ import annotations
+
+from hubd.model.ids import parse_id
+from hubd.model.permissions import Permission
+from hubd.services.discovery import Found, shown_name
+from local_api.call import Call, Reply
+from local_api.routes.store import device_out
+from local_api.schemas import ClaimIn, DeviceOut, EndpointOut, Items
+from local_api.table import RouteSpec
+
+
+def endpoint_out(found: Found) -> EndpointOut:
+    """What was seen, as it leaves the hub; every text of a stranger in it was made plain where it came in."""
+    seen = found.endpoint
+    return EndpointOut(
+        id=found.id,
+        source=seen.kind.value,
+        name=shown_name(found),
+        address=seen.url or None,
+        service=seen.service or None,
+        identity=seen.identity,
+        identity_source=seen.identity_source.value,
+        txt=dict(seen.txt),
+        standing=found.standing.value,
+        driver=found.driver or None,
+        drivers=list(found.drivers or ()),
+        device=found.device_id or None,
+        reason=found.reason or None,
+        why=found.why or None,
+    )
+
+
+async def list_endpoints(call: Call) -> Reply:
+    """What is seen now, wanted by a driver or not."""
+    return Reply(Items([endpoint_out(found) for found in call.context.services.discovery.all()]))
+
+
+async def claim_endpoint(call: Call) -> Reply:
+    """Make an offered endpoint a device of the store."""
+    wanted = call.body
+    assert isinstance(wanted, ClaimIn), "the table names the type of the body"
+    if wanted.role:
+        parse_id(wanted.role.removeprefix("till:"), "role")
+    services = call.context.services
+    device = await services.discovery.claim(call.id(), wanted.name or "", wanted.role, call.caller)
+    return Reply(device_out(await services.devices.get(device.id)))
+
+
+ROUTES = (
+    RouteSpec(
+        "GET",
+        "/v1/endpoints",
+        Permission.DEVICES_READ,
+        list_endpoints,
+        "List what was found",
+        reply=Items,
+        tag="devices",
+    ),
+    RouteSpec(
+        "POST",
+        "/v1/endpoints/{id}/claim",
+        Permission.DEVICES_MANAGE,
+        claim_endpoint,
+        "Make what was found a device",
+        body=ClaimIn,
+        reply=DeviceOut,
+        tag="devices",
+    ),
+)

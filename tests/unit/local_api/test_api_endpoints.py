@@ -1,0 +1,64 @@
+"""What was found, over the API: everybody who may read devices sees it, and a manager makes it one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.simulation.discovery import announced
+from tests.unit.local_api.counter import OWNER_PIN, counter
+from tests.unit.services.shop import Terminals, shop_runtime
+
+HERE = "terminal-1"
+
+
+async def test_a_manager_claims_and_activates_what_was_found(tmp_path: Path) -> None:
+    terminals = Terminals(shop_runtime())
+    terminals.add(f"tcp://{HERE}")
+    async with counter(tmp_path, terminals=terminals) as held:
+        till, owner = await held.till(), await held.owner()
+        discovery = held.shop.services.discovery
+        discovery.appeared(announced(HERE, name="<b>Counter</b>\x1b[2J"))
+        discovery.appeared(announced("printer", name="4111 1111 1111 1111", service="_ipp._tcp.local."))
+        await discovery.consider()
+        offered, odd = (await till.get("/v1/endpoints")).json()["items"]
+        assert offered == {
+            "id": offered["id"],
+            "source": "mdns",
+            "name": "<b>Counter</b>�[2J",
+            "address": f"tcp://{HERE}",
+            "service": "_zvt._tcp.local.",
+            "identity": "serial:SN-0001",
+            "identity_source": "serial_number",
+            "txt": {"id": "SN-0001"},
+            "standing": "offered",
+            "driver": "zvt",
+            "drivers": [],
+            "device": None,
+            "reason": None,
+            "why": None,
+        }
+        assert (odd["standing"], odd["reason"], odd["driver"]) == ("unusable", "no_driver", None)
+        assert odd["name"] == "_ipp._tcp.local."
+        claim = f"/v1/endpoints/{offered['id']}/claim"
+        refused = await till.post(claim, json={"name": "Mine"})
+        assert (refused.status_code, refused.json()["code"]) == (403, "access.not_allowed")
+        session = (await till.post("/v1/sessions", json={"staff": owner, "pin": OWNER_PIN})).json()
+        manager = {"hub-session": session["token"]}
+        wrong = await till.post(f"/v1/endpoints/{odd['id']}/claim", json={}, headers=manager)
+        assert (wrong.status_code, wrong.json()["code"]) == (409, "device.not_offered")
+        unknown = await till.post(f"/v1/endpoints/{held.new_id()}/claim", json={}, headers=manager)
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "endpoint_unknown")
+        card = await till.post(claim, json={"name": "4111 1111 1111 1111"}, headers=manager)
+        assert card.json()["code"] == "card_data_refused"
+        claimed = (await till.post(claim, json={"name": "Counter"}, headers=manager)).json()
+        assert (claimed["name"], claimed["identity"], claimed["active"]) == ("Counter", "serial:SN-0001", False)
+        entry = (await held.entries())[-1]
+        assert (entry["kind"], entry["actor"]) == ("device.claimed", f"staff:{owner}")
+        active = await till.post(f"/v1/devices/{claimed['id']}/activate", headers=manager)
+        assert active.json()["active"] is True
+        await held.shop.ready(claimed["id"])
+        await discovery.consider()
+        known = (await till.get("/v1/endpoints")).json()["items"][-1]
+        assert (known["standing"], known["device"]) == ("known", claimed["id"])
+        again = await till.post(claim, json={"name": "Other"}, headers=manager)
+        assert (again.json()["id"], again.json()["name"]) == (claimed["id"], "Counter")
