@@ -81,6 +81,8 @@ class Api:
             openapi_url=None,
             docs_url=None,
             redoc_url=None,
+            # A hub measures itself and tells nobody else; asking at each request whether somebody listens costs time.
+            telemetry={"tracing": False, "metrics": False, "logs": False},
         )
         app.router.routes[:] = self._routes()
         return app
