@@ -130,13 +130,18 @@ class Statements:
 
 
 def _ranges(storage: CloudStorage, hub: bytes, outage: OutageRow) -> list[dict[str, Any]]:
-    """One range for each line from the outage's first entry to the head of the newest line that holds its end."""
+    """One range for each line from the outage's first entry to the head of the newest line that holds its end.
+
+    What is stored and not interpreted yet is in none: the ledger, whose sums stand beside the ranges, does not know it.
+    """
     by_line = {row.line: row for row in storage.lines(hub)}
     path = next((found for row in reversed(by_line.values()) if (found := _path(row, by_line, outage))), [])
     spans = []
     for row in path:
         from_seq = outage.opened_seq if row.line == outage.opened_line else row.opened_seq
-        upto = next((child.opened_seq - 1 for child in path if child.parent_line == row.line), row.head_seq)
+        pending = storage.first_pending(hub, row.line)
+        head = row.head_seq if pending is None else pending - 1
+        upto = next((child.opened_seq - 1 for child in path if child.parent_line == row.line), head)
         hash_ = storage.hash_in_line(hub, row.line, upto)
         if hash_ is not None and from_seq <= upto:
             spans.append({"line": row.line.hex(), "from_seq": from_seq, "upto_seq": upto, "hash": hash_.hex()})

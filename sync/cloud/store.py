@@ -258,6 +258,12 @@ class SqliteCloudStorage:
         )
         return [_entry(row) for row in rows]
 
+    def first_pending(self, hub: bytes, line: bytes) -> int | None:
+        row = self._one(
+            "SELECT seq FROM entries WHERE hub = ? AND state = 'pending' AND line = ? ORDER BY rowid LIMIT 1", hub, line
+        )
+        return row[0] if row else None
+
     def pending_hubs(self) -> list[bytes]:
         rows = self._all(
             "SELECT hub FROM hubs WHERE EXISTS"

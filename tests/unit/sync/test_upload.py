@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from hubd.model.entry import Draft
+from hubd.model.statement import verify_with_entries
 from sync.cloud.storage import PENDING, CloudStorage, HubRow
 from sync.cloud.store import ThreadRunner
 from sync.cloud.upload import INTERPRETED_AT_ONCE_MAX, Taken, Upload
@@ -98,6 +100,30 @@ async def test_backlog_means_the_same_as_entries_that_came_one_by_one(
     assert await at_once.ledger(outages) == await slowly.ledger(outages)
     await slowly.runner.close()
     await at_once.runner.close()
+
+
+async def test_statement_speaks_only_of_what_is_understood(world: World, tmp_path: Path) -> None:
+    hub = await world.hub()
+    outage, cards = new_id(), [new_id() for _ in range(40)]
+    await hub.append(outage_opened(outage), *(draft for card in cards for draft in stored(card, 1000, outage=outage)))
+    await hub.append(outage_closed(outage))
+    for card in cards:
+        await hub.append(*forwarded(card, 1000, outage=outage))
+    taker = Taker(world, hub, tmp_path / "cloud.db")
+    small = await batches_of(hub, 10)
+    await taker.take([small[0], *await Sender(hub.db).batches(10, 1_000, Limits())])
+    entries = await hub.entries()
+    found: dict[str, dict[str, Any]] = {}
+    while await taker.interpret(3):
+        latest = await taker.runner.run(lambda storage: storage.latest_statement(hub.signer.hub_id, outage))
+        if latest is not None:
+            found[latest[0]] = json.loads(latest[2])
+    await taker.runner.close()
+    (first,) = found.values()
+    assert first["ranges"][-1]["upto_seq"] < entries[-1].seq
+    assert (first["finality"], first["payments"]["count"], first["lost"]) == ("provisional", 40, 0)
+    verdict = verify_with_entries(first, entries)
+    assert verdict.ok, verdict.reasons
 
 
 async def test_confirmed_backlog_is_interpreted_by_the_next_start_of_the_cloud(world: World, tmp_path: Path) -> None:
