@@ -51,7 +51,7 @@ from local_api.gate import Listener
 from local_api.page.app import make_lamp, make_pages
 from local_api.rivals import Rivals
 from local_api.server import Door, DoorServer, tcp_sockets, unix_socket
-from local_api.tls import CertificateStore, own_name
+from local_api.tls import CertificateStore
 from sync import enrol_file
 from sync.archive import FileArchive
 from sync.connectivity import Connectivity, NoCloud, Probe
@@ -231,7 +231,8 @@ async def running_hub(
         disk_id=await asyncio.to_thread(_disk_id, config.paths.data),
     )
     async with trading_hub(world) as hub:
-        parts = _Parts(config, runtime, hub, signer, certificates, fingerprint, room, outside)
+        name = await asyncio.to_thread(certificates.name)
+        parts = _Parts(config, runtime, hub, signer, certificates, fingerprint, name, room, outside)
         daemon = await parts.assemble()
         if started is not None:
             await started(daemon)
@@ -265,6 +266,8 @@ class _Parts:
     signer: KeySigner
     certificates: CertificateStore
     fingerprint: str
+    name: str
+    """The `.local` name that the CA vouches for."""
     room: _Room
     outside: Outside
     doors: _Doors = field(default_factory=_Doors)
@@ -313,6 +316,7 @@ class _Parts:
                 epoch,
                 https_port,
                 tuple(one for one in own_addresses(self.config.api.addresses) if ":" not in one),
+                self.name,
             )
 
         return Announcer(self.runtime.clock, present, rivals.heard, self.config.discovery.interfaces)
@@ -344,7 +348,7 @@ class _Parts:
     def _reach(self) -> dict[str, list[str]]:
         """Where tills in browsers find this hub and what they may trust there: told in every hello to the cloud."""
         return {
-            "names": [own_name(self.signer.hub_id.hex())],
+            "names": [self.name],
             "addresses": [f"https://{one}:{self.https_port}" for one in own_addresses(self.config.api.addresses)],
             "fingerprints": [self.fingerprint],
         }
@@ -371,7 +375,7 @@ class _Parts:
             version=hubd.__version__,
             fingerprint=self.fingerprint,
             addresses=lambda: [f"{address}:{https_port}" for address in own_addresses(config.addresses)],
-            names=frozenset({own_name(self.signer.hub_id.hex())}),
+            names=frozenset({self.name}),
             sync=(lambda: asdict(sync.status)) if sync else None,
             ca_pem=ca_pem,
             enrol=partial(_enrol, enrolment, sync) if sync else None,

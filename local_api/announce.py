@@ -34,6 +34,8 @@ class Announcement:
     epoch: int | None
     port: int
     addresses: tuple[str, ...]
+    host: str = ""
+    """The `.local` name of its certificate; empty: the one that follows from its id."""
 
     def info(self, name: str = "") -> AsyncServiceInfo:
         """The record, under the name that it got when it was first registered."""
@@ -50,7 +52,7 @@ class Announcement:
             port=self.port,
             addresses=[ipaddress.ip_address(one).packed for one in self.addresses],
             properties=text,
-            server=f"{own_name(self.hub_id)}.",
+            server=f"{self.host or own_name(self.hub_id)}.",
         )
 
 

@@ -35,6 +35,7 @@ KEY_FILE_MODE = 0o600
 FLOOR = datetime(2026, 1, 1, tzinfo=UTC)
 """No certificate of ours begins later than a clock without trust may believe: browsers with a right clock accept it."""
 LEEWAY = timedelta(days=2)
+LOCAL = ".local"
 
 PRIVATE_NETWORKS: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = (
     ipaddress.IPv4Network("10.0.0.0/8"),
@@ -62,16 +63,19 @@ class Names:
 
 def own_name(hub_id: str) -> str:
     """The hub's `.local` name."""
-    return f"hubd-{hub_id[:8]}.local"
+    return f"hubd-{hub_id[:8]}{LOCAL}"
 
 
-def names_of(hub_id: str, addresses: Sequence[str]) -> Names:
-    """The names of a hub at these addresses; public ones are left out, the CA may not vouch for them."""
+def names_of(hub_id: str, addresses: Sequence[str], host: str = "") -> Names:
+    """The names of a hub at these addresses; public ones are left out, the CA may not vouch for them.
+
+    `host` is the `.local` name where it is not the one that follows from the hub's id.
+    """
     parsed = [ipaddress.ip_address(address.partition("%")[0]) for address in addresses]
     private = {one for one in parsed if any(one in network for network in PRIVATE_NETWORKS)}
     private |= {ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1")}
     ordered = tuple(sorted(private, key=lambda one: (one.version, int(one))))
-    return Names(hub_id, (own_name(hub_id), "localhost"), ordered)
+    return Names(hub_id, (host or own_name(hub_id), "localhost"), ordered)
 
 
 def _new_key() -> ec.EllipticCurvePrivateKey:
@@ -187,6 +191,15 @@ class CertificateStore:
             _write(key_file, _pem(key), KEY_FILE_MODE)
         return x509.load_pem_x509_certificate(self.ca_file.read_bytes()), _load_key(key_file)
 
+    def name(self) -> str:
+        """The hub's `.local` name: the one that its CA may vouch for.
+
+        A hub that was restored on a new machine has a new key and id, and the CA that tills trust: it keeps its name.
+        """
+        constraints = self.ca()[0].extensions.get_extension_for_class(x509.NameConstraints).value
+        hosts = [one.value for one in constraints.permitted_subtrees or () if isinstance(one, x509.DNSName)]
+        return next((host for host in hosts if host.endswith(LOCAL)), own_name(self._hub_id))
+
     def fingerprint(self) -> str:
         """What the pairing QR and mDNS tell: SHA-256 of the CA key's SubjectPublicKeyInfo."""
         return spki_sha256(self.ca()[1].public_key())
@@ -210,7 +223,7 @@ class CertificateStore:
 
     def renew(self, addresses: Sequence[str]) -> bool:
         """Make a new leaf if addresses or the clock's trust have changed, or the old one ends soon; True if so."""
-        names = names_of(self._hub_id, addresses)
+        names = names_of(self._hub_id, addresses, self.name())
         if self._fits(names):
             return False
         ca, ca_key = self.ca()
@@ -234,6 +247,8 @@ class CertificateStore:
         if spki_sha256(key.public_key()) != certificate_fingerprint(leaf.public_bytes(Encoding.DER)):
             return False  # a power cut fell between the two files
         found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        if set(found.get_values_for_type(x509.DNSName)) != set(names.hosts):
+            return False
         if set(found.get_values_for_type(x509.IPAddress)) != set(names.addresses):
             return False
         now = self._now()

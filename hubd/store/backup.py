@@ -34,8 +34,9 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 MEMBERS_MAX = 10_000
 OLD_SUFFIX = ".before-restore"
-STAYS = ("hub.key",)
-"""Files of the present data directory that a restore takes over: on the same machine the hub stays who it is.
+STAYS = ("keys/hub.key", "keys/cloud.json")
+"""Files of the present data directory that a restore takes over: on the same machine the hub stays who it is, its key
+and what the cloud gave to it.
 
 On another machine there is none, so the hub makes a new key, as a replaced hub must."""
 
@@ -316,6 +317,7 @@ def restore(path: Path, private_key: bytes, data_folder: Path) -> Restored:
         erased += archive_files.forget(beside / ARCHIVE_FOLDER, gone)
         for name in STAYS:
             if (data_folder / name).is_file():
+                (beside / name).parent.mkdir(exist_ok=True, mode=0o700)
                 shutil.copy2(data_folder / name, beside / name)
         _sync_tree(beside)
         old = _move_aside(data_folder)

@@ -27,6 +27,7 @@ from hubd.runtime import Runtime
 from hubd.store import journal, payments
 from local_api.tls import certificate_fingerprint
 from sync.cloud.cloud import ReferenceCloud
+from sync.cloud.link import InProcessCloud
 from sync.codec import Hello
 from tests.rigs.process import wait_until
 from tests.tidy.tree import ROOT
@@ -62,6 +63,7 @@ class Running:
     hub_id: str
     wire: ScriptedWire
     cloud: ReferenceCloud
+    link: InProcessCloud
 
     def problems(self) -> list[tuple[str, str]]:
         """What people see, with the device that it is about."""
@@ -98,10 +100,12 @@ class Running:
 
 
 @asynccontextmanager
-async def daemon(place: Path, runtime: Runtime, config: Config | None = None) -> AsyncIterator[Running]:
-    """A hub that is enrolled at a cloud in this process."""
+async def daemon(
+    place: Path, runtime: Runtime, config: Config | None = None, ledger: Path | None = None
+) -> AsyncIterator[Running]:
+    """A hub that is enrolled at a cloud in this process, which keeps what it knows in `ledger`."""
     config, wire = config or configured(place), ScriptedWire()
-    async with demo_cloud(place / "cloud", runtime) as cloud, asyncio.TaskGroup() as group:
+    async with demo_cloud(ledger or place / "cloud", runtime) as cloud, asyncio.TaskGroup() as group:
         cloud.wire = wire
         serving = group.create_task(cloud.run(), name="cloud")
         address = DemoAddress(runtime)
@@ -111,7 +115,7 @@ async def daemon(place: Path, runtime: Runtime, config: Config | None = None) ->
             address.known(signer.hub_id.hex())
             assert running.sync is not None
             running.sync.wake()
-            yield Running(running, signer.hub_id.hex(), wire, cloud.cloud)
+            yield Running(running, signer.hub_id.hex(), wire, cloud.cloud, cloud)
         serving.cancel()
 
 

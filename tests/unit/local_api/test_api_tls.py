@@ -117,6 +117,18 @@ def test_a_clock_of_1970_makes_certificates_that_a_right_clock_accepts(wall: Wal
     assert store.renew(["192.168.1.10"])
 
 
+def test_a_hub_restored_on_a_new_machine_keeps_the_name_that_its_ca_vouches_for(wall: Wall) -> None:
+    """The new machine has a new key and so a new id; the CA came out of the backup, and only its name gets through."""
+    wall.store().context(["192.168.1.10"])
+    (wall.folder / "keys" / "leaf.pem").unlink()
+    restored = CertificateStore(wall.folder / "keys", "cd" * 16, lambda: wall.now, lambda: wall.trusted)
+    assert restored.name() == wall.store().name() == "hubd-abababab.local"
+    client = pinned_context(restored.ca_file.read_text())
+    client.check_hostname = True
+    for name in ("hubd-abababab.local", "192.168.1.11"):
+        shake_hands(restored.context(["192.168.1.11"]), client, name)
+
+
 def test_a_pinning_till_needs_no_date_and_takes_no_other_key(wall: Wall, tmp_path: Path) -> None:
     wall.now = datetime(2026, 2, 1, tzinfo=UTC)
     store = wall.store()

@@ -12,12 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hubd.config import PathsConfig
+from hubd.daemon import HUB_KEY
 from hubd.errors import InvalidValueError, NotFoundError, StoreError
 from hubd.store import archive, backup, copies, cursors, documents, journal, meta, replay, sealed, verify
 from hubd.store.backup import Contents, Made
 from hubd.store.cursors import Cursor
 from hubd.store.db import Database, open_database
 from hubd.store.sealed import Recipient
+from sync.enrolment import CREDENTIALS_FILE
 from tests.unit.store import journals
 from tests.unit.store.test_archive import DAYS_40, LaterClock
 
@@ -171,11 +174,14 @@ async def test_a_restore_refuses_to_lose_what_nobody_else_holds(tmp_path: Path) 
 
 async def test_a_restore_of_the_newest_state_needs_no_cloud_and_keeps_the_hubs_key(tmp_path: Path) -> None:
     made, _ = await make_one(tmp_path)
-    (tmp_path / "data" / "hub.key").write_bytes(b"k" * 32)
+    keys = PathsConfig(tmp_path / "data", tmp_path / "run").keys
+    keys.mkdir()
+    for name in (HUB_KEY, CREDENTIALS_FILE):
+        (keys / name).write_text(name)
     assert backup.restore(made.path, TENANT, tmp_path / "data").kept_old is not None
-    assert (tmp_path / "data" / "hub.key").read_bytes() == b"k" * 32
+    assert [(keys / name).read_text() for name in (HUB_KEY, CREDENTIALS_FILE)] == [HUB_KEY, CREDENTIALS_FILE]
     backup.restore(made.path, TENANT, tmp_path / "another machine")
-    assert not (tmp_path / "another machine" / "hub.key").exists()
+    assert not (tmp_path / "another machine" / "keys").exists()
 
 
 async def test_what_was_erased_since_the_backup_is_erased_again(tmp_path: Path) -> None:
