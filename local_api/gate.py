@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from typing import Any
+from urllib.parse import unquote_plus
 
 from hubd.errors import AccessError, HubError, InvalidValueError, Retry
 from hubd.model.card_data import check_free_text
@@ -37,6 +38,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 CALLS_FROM_STRANGERS_MAX = 64
+CALLS_FROM_ONE_STRANGER_MAX = 16
+STREAMS_FROM_STRANGERS_MAX = 16
 HEADER_CHARS_MAX = 4_096
 ATTEMPT_MAX = 1_000_000
 DRAIN_BYTES_MAX = 16 * 1024 * 1024
@@ -232,11 +235,8 @@ class Gate:
         headers: Headers,
         signed: Any,
     ) -> None:
-        who = (caller.device or f"staff:{caller.staff}") if caller else "stranger"
-        share = f"{who}/stream" if spec.stream else who
-        most = STREAMS_AT_ONCE_MAX if spec.stream else CALLS_AT_ONCE_MAX if caller else CALLS_FROM_STRANGERS_MAX
-        local = caller is not None and not caller.device and caller.staff is None
-        if self._busy[share] >= (most * 4 if local else most):
+        shares = _shares(spec, caller, sender_of(scope))
+        if any(self._busy[share] >= most for share, most in shares.items()):
             raise AccessError(
                 "too_many_requests",
                 "This device has too many requests running.",
@@ -244,7 +244,7 @@ class Gate:
                 retry=Retry.SAME_REQUEST,
                 retry_after_s=1,
             )
-        self._busy[share] += 1
+        self._busy.update(list(shares))
         try:
             body = b"" if scope["type"] == "websocket" else await self._body(spec, receive, headers)
             if signed is not None:
@@ -253,9 +253,10 @@ class Gate:
             replay = receive if scope["type"] == "websocket" else _Replay(body, receive)
             await self._app(scope, replay, answer)
         finally:
-            self._busy[share] -= 1
-            if not self._busy[share]:
-                del self._busy[share]
+            self._busy.subtract(list(shares))
+            for share in shares:
+                if not self._busy[share]:
+                    del self._busy[share]
 
     async def _body(self, spec: RouteSpec, receive: Receive, headers: Headers) -> bytes:
         """The whole body, within the row's limit and ten seconds."""
@@ -436,6 +437,23 @@ class _Replay:
         return await self._receive()
 
 
+def _shares(spec: RouteSpec, caller: Caller | None, sender: str) -> dict[str, int]:
+    """What a request counts against: name -> how many may run at once."""
+    kind = "/stream" if spec.stream else ""
+    if caller is None:
+        # Also by address: one machine that sends slow bodies must not keep the others from signing in.
+        one, all_of_them = (
+            (STREAMS_AT_ONCE_MAX, STREAMS_FROM_STRANGERS_MAX)
+            if spec.stream
+            else (CALLS_FROM_ONE_STRANGER_MAX, CALLS_FROM_STRANGERS_MAX)
+        )
+        return {f"stranger{kind}": all_of_them, f"stranger:{sender}{kind}": one}
+    most = STREAMS_AT_ONCE_MAX if spec.stream else CALLS_AT_ONCE_MAX
+    if not caller.device and caller.staff is None:
+        return {f"staff:None{kind}": most * 4}
+    return {f"{caller.device or f'staff:{caller.staff}'}{kind}": most}
+
+
 def _too_large(spec: RouteSpec) -> InvalidValueError:
     return InvalidValueError(
         "body_too_large",
@@ -452,7 +470,7 @@ def _check_address(scope: Scope) -> None:
         raise InvalidValueError("malformed_request", "The address is too long.", remedy="Send less in it.")
     check_free_text(scope["path"], "path")
     if query:
-        check_free_text(query.decode("latin-1").replace("+", " ").replace("%20", " "), "query")
+        check_free_text(unquote_plus(query.decode("latin-1")), "query")
 
 
 def _attempt(text: str) -> int:

@@ -8,6 +8,7 @@ Luhn digit; magnetic tracks are known by their shape. This is the second net: th
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,6 +58,10 @@ _HASH = re.compile(r"(?<![0-9a-f])(?=[0-9]*[a-f])[0-9a-f]{32,}(?![0-9a-f])", re.
 # One to three separators between groups of digits; a colon and a slash separate times and dates, not card numbers.
 _SEQUENCE = re.compile(r"(?<!\d)\d+(?:[ \u00a0\u2009\u202f._\-\u2010-\u2015]{1,3}\d+)*(?!\d)")
 _GROUP = re.compile(r"\d+")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""What commands a terminal, a printer or the direction of reading, and is nothing that a person reads."""
+INVISIBLE = frozenset({"Cf", "Mn"})
+"""Unicode's categories of what changes its neighbours and shows nothing by itself."""
 _TRACK_1 = re.compile(r"%?[A-Z]\d[\d ]{11,24}\^[^^?\n]{2,26}\^\d{4}", re.I)
 _TRACK_2 = re.compile(r";?(?<!\d)\d{13,19}[=D]\d{7,}", re.I)
 
@@ -112,7 +117,7 @@ def holds_card_data(text: str) -> bool:
     """Whether free text holds a card number (separators or not) or the shape of a magnetic track."""
     if len(text) < DIGITS_MIN:
         return False
-    text = text.translate(_OTHER_DIGITS) if not text.isascii() else text
+    text = text if text.isascii() else _folded(text)
     if _TRACK_1.search(text) or any(
         luhn_valid(re.split("[=D]", found.strip(";"), flags=re.I)[0]) for found in _TRACK_2.findall(text)
     ):
@@ -126,12 +131,13 @@ def holds_card_data(text: str) -> bool:
     )
 
 
-def _fold_digits() -> dict[int, int]:
-    # Full-width and Arabic digits are card numbers as well, written by another keyboard.
-    return {base + digit: 48 + digit for base in (0xFF10, 0x0660, 0x06F0, 0x0966) for digit in range(10)}
-
-
-_OTHER_DIGITS = _fold_digits()
+def _folded(text: str) -> str:
+    """The text as the eye reads it: digits of every script are digits, and what shows nothing is not there."""
+    return "".join(
+        str(unicodedata.decimal(char)) if char.isdecimal() else char
+        for char in text
+        if unicodedata.category(char) not in INVISIBLE
+    )
 
 
 def card_data_refused(where: str = "") -> InvalidValueError:
@@ -145,10 +151,22 @@ def card_data_refused(where: str = "") -> InvalidValueError:
 
 
 def check_free_text(text: str, where: str = "") -> str:
-    """Return `text`; raise `card_data_refused` if it holds card data."""
+    """Return `text`; raise `card_data_refused` if it holds card data, `control_characters` if it commands a screen."""
     if holds_card_data(text):
         raise card_data_refused(where)
+    if _CONTROL.search(text):
+        raise InvalidValueError(
+            "control_characters",
+            f"The text holds control characters{f': {where}' if where else ''}.",
+            remedy="Send what a person can read; line breaks and tabs may stay.",
+            params={"field": where} if where else None,
+        )
     return text
+
+
+def _check_card_data(text: str) -> None:
+    if holds_card_data(text):
+        raise card_data_refused()
 
 
 def check_json(value: Any, depth: int = 0) -> None:
@@ -159,15 +177,15 @@ def check_json(value: Any, depth: int = 0) -> None:
         )
     match value:
         case str():
-            check_free_text(value)
+            _check_card_data(value)
         case bool() | None:
             return
         case int() | float():
-            check_free_text(str(value))
+            _check_card_data(str(value))
         case list() | tuple():
             for item in value:
                 check_json(item, depth + 1)
         case dict():
             for key, item in value.items():
-                check_free_text(str(key))
+                _check_card_data(str(key))
                 check_json(item, depth + 1)

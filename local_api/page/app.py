@@ -17,7 +17,7 @@ from local_api.gate import App, Receive, Scope, Send
 from local_api.page import check, home, money, people
 from local_api.page.render import compile_all
 from local_api.page.screen import PAGE_HEADERS, Answer, Screen, Tools, redirect
-from local_api.problems import status_of
+from local_api.problems import method_not_allowed, not_found, problem_of, status_of
 from local_api.table import Auth, RouteSpec
 
 View = Callable[[Screen], Awaitable[Answer]]
@@ -132,19 +132,25 @@ class LampApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer GET and HEAD of the few addresses there are; anything else is not found here."""
         if scope["type"] != "http":
-            await send({"type": "websocket.close", "code": 4404})
+            status, body, headers = problem_of(not_found())
+            raw = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
+            raw.append((b"content-length", str(len(body)).encode("ascii")))
+            await send({"type": "websocket.http.response.start", "status": status, "headers": raw})
+            await send({"type": "websocket.http.response.body", "body": body})
             return
         scope = {**scope, "hubd.caller": None, "hubd.device": None, "hubd.body": b"", "hubd.parameters": {}}
         try:
             answer = await self._answer(scope)
         except HubError as error:
-            answer = Answer(b"", status_of(error), media_type="text/plain")
+            status, body, headers = problem_of(error)
+            allow = {"allow": "GET, HEAD"} if status == HTTPStatus.METHOD_NOT_ALLOWED else {}
+            answer = Answer(body, status, headers | allow, media_type=headers["content-type"])
         await send_answer(answer, scope, send)
 
     async def _answer(self, scope: Scope) -> Answer:
         path = scope["path"]
         if scope["method"] not in {"GET", "HEAD"}:
-            return Answer(b"", 405, {"allow": "GET, HEAD"}, media_type="text/plain")
+            raise method_not_allowed()
         if path == "/":
             return home.lamp(Screen(self._tools, scope), await self._tools.overview.shop())
         if path == "/trust":
@@ -157,7 +163,7 @@ class LampApp:
             return await home.language(Screen(self._tools, scope))
         if path.startswith("/static/"):
             return await home.static(Screen(self._tools, {**scope, "hubd.parameters": {"name": path[8:]}}))
-        return Answer(b"", 404, media_type="text/plain")
+        raise not_found()
 
 
 async def send_answer(answer: Answer, scope: Scope, send: Send) -> None:

@@ -74,6 +74,31 @@ BAD_BODIES: list[tuple[str, bytes, int, str]] = [
         422,
         "card_data_refused",
     ),
+    ("deep nesting in a field", _with(note=None)[:-5] + b"[" * 20_000 + b"]" * 20_000 + b"}", 400, "malformed_json"),
+    ("deep nesting of a known field", b'{"override": ' * 4_000 + b"1" + b"}" * 4_000, 400, "malformed_json"),
+    ("infinity", b'{"amount": {"amount": -Infinity, "currency": "EUR"}}', 400, "malformed_json"),
+    ("beyond a float", b'{"amount": {"amount": 1e400, "currency": "EUR"}}', 400, "malformed_json"),
+    (
+        "a float that is whole",
+        b'{"amount": {"amount": 1e3, "currency": "EUR"}, "tender": "cash"}',
+        422,
+        "invalid_field",
+    ),
+    ("50,000 digits", b'{"amount": {"amount": ' + b"9" * 50_000 + b', "currency": "EUR"}}', 400, "malformed_json"),
+    ("a truth for an amount", b'{"amount": {"amount": true, "currency": "EUR"}}', 422, "invalid_field"),
+    ("a leading zero", b'{"amount": {"amount": 01250, "currency": "EUR"}}', 400, "malformed_json"),
+    ("half a surrogate", _with(override={"reason": "\ud800" + MARK}), 400, "malformed_json"),
+    ("half a surrogate as bytes", b'{"tender": "\xed\xa0\x80' + MARK.encode() + b'"}', 400, "malformed_json"),
+    ("overlong UTF-8", b'{"tender": "\xc0\xaf' + MARK.encode() + b'"}', 400, "malformed_json"),
+    ("UTF-16", json.dumps(GOOD).encode("utf-16"), 400, "malformed_json"),
+    ("a byte order mark", b"\xef\xbb\xbf" + _with(), 400, "malformed_json"),
+    ("more after the end", _with() + MARK.encode(), 400, "malformed_json"),
+    ("compressed", b"\x1f\x8b\x08\x00" + MARK.encode(), 400, "malformed_json"),
+    ("NUL in a reason", _with(override={"reason": f"a\0{MARK}"}), 422, "control_characters"),
+    ("a command for a printer in a reason", _with(override={"reason": f"\x1bp0{MARK}"}), 422, "control_characters"),
+    ("text that runs backwards", _with(override={"reason": f"\u202e{MARK}"}), 422, "control_characters"),
+    ("card number with invisible signs", _with(note="\u200b".join("4111111111111111")), 422, "card_data_refused"),
+    ("card number in another script", _with(note="৪" + "১" * 15), 422, "card_data_refused"),
     ("too large", b'{"pad": "' + b"x" * 10_000_000 + b'"}', 413, "body_too_large"),
 ]
 
@@ -157,14 +182,24 @@ async def test_every_bad_body_is_refused_without_a_trace(
 BadCall = tuple[httpx2.AsyncClient, str, str, dict[str, Any], int, str]
 
 
-def _bad_calls(client: httpx2.AsyncClient, stranger: httpx2.AsyncClient, payment: str) -> list[BadCall]:
-    """Who asks, what, and the status and code that must come."""
+def _bad_calls(client: httpx2.AsyncClient, payment: str) -> list[BadCall]:
+    """Who asks what, and the status and code that must come."""
     return [
         (client, "PUT", f"/v1/payments/{MARK}", {"json": GOOD}, 422, "invalid_id"),
         (client, "PUT", "/v1/payments/4111111111111111", {"json": GOOD}, 422, "card_data_refused"),
         (client, "GET", "/v1/payments?terminal=4111%201111%201111%201111", {}, 422, "card_data_refused"),
         (client, "PUT", "/v1/payments/00000000-0000-4000-8000-000000000000", {"json": GOOD}, 422, "invalid_id"),
         (client, "GET", payment, {}, 404, "payment_unknown"),
+        (client, "GET", "/v1/payments?terminal=4111%2D1111%2D1111%2D1111", {}, 422, "card_data_refused"),
+        (client, "GET", f"/v1/payments/%00{MARK}", {}, 422, "control_characters"),
+        (client, "GET", f"/v1/payments/%ED%A0%80{MARK}", {}, 422, "invalid_id"),
+        (client, "GET", f"/v1/%2e%2e/{MARK}", {}, 404, "not_found"),
+        (client, "GET", f"/v1/payments?cursor=%0d%0a{MARK}", {}, 422, "invalid_field"),
+        (client, "GET", "/v1/events?after=" + "9" * 30, {}, 422, "invalid_field"),
+        (client, "TRACE", payment, {"headers": {"x-mark": MARK}}, 405, "method_not_allowed"),
+        (client, "OPTIONS", payment, {}, 405, "method_not_allowed"),
+        (client, MARK.upper(), payment, {}, 405, "method_not_allowed"),
+        (client, "GET", payment, {"headers": {"attempt": "9" * 4000}}, 422, "invalid_attempt"),
         (client, "GET", f"/v1/{MARK}", {}, 404, "not_found"),
         (client, "DELETE", payment, {}, 405, "method_not_allowed"),
         (
@@ -182,10 +217,33 @@ def _bad_calls(client: httpx2.AsyncClient, stranger: httpx2.AsyncClient, payment
         (client, "PUT", payment, {"json": GOOD, "headers": {"attempt": MARK}}, 422, "invalid_attempt"),
         (client, "PUT", payment, {"json": GOOD, "headers": {"hub-line": MARK}}, 422, "invalid_hub_line"),
         (client, "GET", payment, {"headers": {"hub-session": MARK}}, 401, "access.session_over"),
+    ]
+
+
+def _bad_callers(client: httpx2.AsyncClient, stranger: httpx2.AsyncClient, payment: str) -> list[BadCall]:
+    """The same for those who may not ask, or not from there."""
+    return [
         (client, "GET", payment, {"headers": {"origin": "https://evil.example"}}, 403, "access.foreign_origin"),
         (client, "GET", payment, {"headers": {"origin": "null"}}, 403, "access.foreign_origin"),
         (client, "GET", payment, {"headers": {"host": "evil.example"}}, 403, "access.foreign_host"),
         (client, "PUT", "/v1/settings/store.name", {"json": {"value": "x"}}, 403, "access.not_allowed"),
+        (
+            client,
+            "GET",
+            payment,
+            {"headers": {"host": "evil.example", "origin": "https://evil.example"}},
+            403,
+            "access.foreign_host",
+        ),
+        (client, "GET", payment, {"headers": {"host": "127.0.0.1@evil.example"}}, 403, "access.foreign_host"),
+        (
+            client,
+            "GET",
+            payment,
+            {"headers": [("origin", "https://127.0.0.1"), ("origin", "https://evil.example")]},
+            403,
+            "access.foreign_origin",
+        ),
         (stranger, "GET", payment, {}, 401, "access.not_signed_in"),
         (stranger, "GET", payment, {"headers": {"authorization": f"Bearer {MARK}"}}, 401, "access.unknown_token"),
         (stranger, "GET", payment, {"headers": {"authorization": f"Basic {MARK}"}}, 401, "access.not_signed_in"),
@@ -218,7 +276,7 @@ async def test_wrong_ids_tokens_types_and_addresses(
     head = hub.shop.services.db.head.seq
     payment = f"/v1/payments/{new_id()}"
     async with _client(hub, till) as client, _client(hub, None) as stranger:
-        cases = _bad_calls(client, stranger, payment)
+        cases = _bad_calls(client, payment) + _bad_callers(client, stranger, payment)
         wrong = []
         for caller, method, path, more, status, code in cases:
             answer = await caller.request(method, path, **more)

@@ -16,11 +16,13 @@ import httpx2
 import pytest
 
 from hubd.runtime import SystemClock
-from local_api import guard
+from local_api import gate, guard
 from local_api.client import Credential, new_id
 from local_api.client.trust import pinned_context
+from local_api.page.app import make_lamp
+from local_api.server import Door, DoorServer, tcp_sockets
 from tests.integration.test_api_bad_input import MARK, Logs
-from tests.rigs.api import ServedHub, served_hub
+from tests.rigs.api import ServedHub, served_hub, serving
 
 SHORT_S = 0.3
 """The deadlines, cut down for the tests."""
@@ -305,3 +307,148 @@ async def test_only_one_request_is_read_where_two_could_be_seen(hub: ServedHub) 
     async with wire(int(hub.http.rpartition(":")[2])) as (reader, writer):
         writer.write(both)
         assert (await until_closed(reader)).count(b"HTTP/1.1 ") == 1
+
+
+async def test_one_stranger_cannot_keep_the_others_from_pairing(hub: ServedHub) -> None:
+    """Aim: slow bodies of one machine leave room. Method: as many as it may have, one more, and one from elsewhere."""
+    port = int(hub.http.rpartition(":")[2])
+    head = b"POST /v1/pairings HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    async with AsyncExitStack() as stack:
+        for _ in range(gate.CALLS_FROM_ONE_STRANGER_MAX):
+            _, writer = await stack.enter_async_context(wire(port, "127.0.0.2"))
+            writer.write(head % 500 + b"{")
+        async with SystemClock().timeout(ANSWER_S):
+            code = ""
+            while code != "too_many_requests":
+                async with wire(port, "127.0.0.2") as (reader, writer):
+                    writer.write(head.replace(HOST, HOST + CLOSE) % 2 + b"{}")
+                    code = problem(await until_closed(reader))["code"]
+        async with wire(port) as (reader, writer):
+            writer.write(head.replace(HOST, HOST + CLOSE) % 2 + b"{}")
+            assert problem(await until_closed(reader))["code"] == "missing_field", "another address is heard"
+
+
+def _frame(opcode: int, payload: bytes, *, masked: bool = True, fin: bool = True) -> bytes:
+    """A WebSocket frame as a client sends it (RFC 6455, 5.2), right or wrong."""
+    size = len(payload)
+    length = (
+        bytes([size]) if size < 126 else b"\x7e" + size.to_bytes(2) if size < 65_536 else b"\x7f" + size.to_bytes(8)
+    )
+    length = bytes([length[0] | (0x80 if masked else 0)]) + length[1:]
+    return bytes([opcode | (0x80 if fin else 0)]) + length + (b"\0\0\0\0" if masked else b"") + payload
+
+
+ABUSE = {
+    "no mask": _frame(1, _M, masked=False),
+    "an unknown opcode": _frame(3, _M),
+    "text that is no text": _frame(1, b"\xff" + _M),
+    "a message too large": _frame(1, b"a" * 5_000),
+    "a message too large in parts": _frame(1, b"a" * 3_000, fin=False) + _frame(0, b"a" * 3_000),
+    "a length of 2^63": b"\x81\xff" + (2**63).to_bytes(8) + b"\0\0\0\0" + _M,
+    "a ping of 200 bytes": _frame(9, _M * 10),
+    "a close without sense": _frame(8, b"\x00\x01"),
+}
+
+
+async def _follow(hub: ServedHub, client: httpx2.AsyncClient, wire_: Wire) -> bytes:
+    """Ask for a WebSocket with a ticket; returns the ticket once the hub has accepted."""
+    ticket = (await client.post("/v1/events/ticket")).json()["ticket"].encode()
+    reader, writer = wire_
+    writer.write(b"GET /v1/events/ws?ticket=%s HTTP/1.1\r\n%s" % (ticket, HOST) + UPGRADE + VERSION + KEY + b"\r\n")
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+    return bytes(ticket)
+
+
+async def test_followers_who_break_the_rules_are_closed_and_nobody_else(hub: ServedHub, logs: Logs) -> None:
+    till = await hub.pair()
+    port = int(hub.http.rpartition(":")[2])
+    context = await asyncio.to_thread(pinned_context, hub.certificates.ca_file.read_text("ascii"))
+    async with _client(hub, till, context) as client:
+        for name, frames in ABUSE.items():
+            async with wire(port) as connection:
+                ticket = await _follow(hub, client, connection)
+                connection[1].write(frames)
+                assert _M not in await until_closed(connection[0]), name
+            async with wire(port) as (reader, writer):
+                path = b"GET /v1/events?ticket=%s HTTP/1.1\r\n" % ticket
+                writer.write(path + HOST + CLOSE + b"\r\n")
+                assert problem(await until_closed(reader))["code"] == "access.ticket_over", "a ticket is for one use"
+            assert ticket.decode() not in "\n".join(logs.text)
+        assert (await client.put(f"/v1/payments/{new_id()}", json=GOOD)).status_code == 201
+    assert MARK not in "\n".join(logs.text)
+    assert [text for text in logs.text if "'levelno': 40" in text or "'levelno': 30" in text] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        ("/payments/%0d%0aSet-Cookie:%20a=b", "/sign-in?then=/payments/%0D%0ASet-Cookie%3A%20a%3Db"),
+        ("/payments/%E2%82%AC", "/sign-in?then=/payments/%E2%82%AC"),
+        ("/language?to=fr&back=/%E2%82%AC", "/%E2%82%AC"),
+        ("/language?to=fr&back=/%0d%0aSet-Cookie:%20a=b", "/"),
+        ("/language?to=fr&back=//evil.example", "/"),
+        ("/language?to=fr&back=/%5Cevil.example", "/"),
+        ("/language?to=fr&back=https://evil.example", "/"),
+    ],
+)
+async def test_what_stands_in_an_address_leads_nowhere_else_and_ends_no_header(
+    hub: ServedHub, logs: Logs, path: str, location: str
+) -> None:
+    async with httpx2.AsyncClient(base_url=hub.http) as stranger:
+        answer = await stranger.get(path)
+    assert (answer.status_code, answer.headers["location"]) == (303, location)
+    assert [one for one in answer.headers.get_list("set-cookie") if not one.startswith("hubd_language=fr;")] == []
+    assert "api.failed" not in "\n".join(logs.text)
+
+
+async def test_head_of_a_stream_ends(hub: ServedHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("local_api.routes.browser.PROBE_EVERY_S", 3600)
+    async with wire(int(hub.http.rpartition(":")[2])) as (reader, writer):
+        writer.write(b"HEAD /v1/browser-check HTTP/1.1\r\n" + HOST + CLOSE + b"\r\n")
+        head, _, body = (await until_closed(reader)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    assert b"text/event-stream" in head
+    assert body == b""
+
+
+async def test_the_lamp_refuses_with_problem_documents_too(hub: ServedHub, logs: Logs) -> None:
+    facts, services = hub.api.context.facts, hub.shop.services
+    door = DoorServer(Door("lamp", make_lamp(services, facts), tcp_sockets(["127.0.0.1"], 0)))
+    upgrade = UPGRADE + VERSION + KEY + b"\r\n"
+    cases = [
+        (b"GET /%s HTTP/1.1\r\n" % _M + HOST + CLOSE + b"\r\n", "not_found"),
+        (b"POST / HTTP/1.1\r\n" + HOST + CLOSE + b"Content-Length: 20\r\n\r\n" + _M, "method_not_allowed"),
+        (b"GET /v1/events/ws HTTP/1.1\r\n" + HOST + upgrade, "not_found"),
+        (b"GET /?a=4111111111111111 HTTP/1.1\r\n" + HOST + CLOSE + b"\r\n", "card_data_refused"),
+        (b"GET /language?to=%FF HTTP/1.1\r\n" + HOST[:-2] + b"\xff\r\n" + CLOSE + b"Accept-Language: \xff\r\n\r\n", ""),
+        (b"\x00" + _M + b"\r\n\r\n", "malformed_http"),
+    ]
+    async with serving([door], services.runtime):
+        for sent, code in cases:
+            async with wire(door.door.port) as (reader, writer):
+                writer.write(sent)
+                answer = await until_closed(reader)
+                assert (problem(answer)["code"] == code) if code else answer.startswith(b"HTTP/1.1 303"), answer
+                assert _M not in answer
+    door.close()
+    assert MARK not in "\n".join(logs.text)
+    assert "api.failed" not in "\n".join(logs.text)
+
+
+async def test_a_fault_behind_the_lamp_is_told_without_its_words(
+    hub: ServedHub, logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_anything: object) -> None:
+        raise ValueError(MARK)
+
+    monkeypatch.setattr("local_api.page.home.build", fail)
+    services = hub.shop.services
+    door = DoorServer(Door("lamp", make_lamp(services, hub.api.context.facts), tcp_sockets(["127.0.0.1"], 0)))
+    async with serving([door], services.runtime), wire(door.door.port) as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\n" + HOST + CLOSE + b"\r\n")
+        assert problem(await until_closed(reader))["code"] == "internal"
+    door.close()
+    logged = "\n".join(logs.text)
+    assert "api.failed" in logged
+    assert "home.py" in logged, "the place must be found"
+    assert MARK not in logged
