@@ -29,6 +29,7 @@ from hubd.services.dialogue import Dialogues
 from hubd.services.discovery import DiscoveryDesk
 from hubd.services.feed import Feed
 from hubd.services.flush import Flusher
+from hubd.services.hearing import Hearing
 from hubd.services.jobs import Jobs
 from hubd.services.lines import LineReason, ensure_line
 from hubd.services.orders import OrderDesk
@@ -151,7 +152,7 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
         jobs.start(f"device.moved:{device_id}:{address}", discovery.moved(device_id, address))
 
     make_driver = partial(_make_driver, world, terminal_changed, terminal_moved)
-    devices = DeviceDesk(db, terminals, make_driver, _DriverWorkers(supervisor))
+    devices = DeviceDesk(db, terminals, make_driver, _DriverWorkers(supervisor), dialogues.make_document)
     discovery = DiscoveryDesk(runtime, partial(_claimed, world.registry), devices, staff, terminals, problems)
     flusher = Flusher(db, runtime, terminals, jobs, lambda: outages.snapshot().mode is Mode.ONLINE)
 
@@ -189,6 +190,7 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
         discovery=discovery,
         flusher=flusher,
         outages=outages,
+        hearing=Hearing(db, runtime, terminals, outages),
         overview=OverviewDesk(db, runtime, terminals, outages, problems, world.room_for_sales, world.signer.hub_id),
     )
 
@@ -283,6 +285,7 @@ async def trading_hub(world: World) -> AsyncIterator[Hub]:
         async with supervision(world.runtime) as supervisor, Jobs() as jobs:
             services = _compose(world, db, supervisor, jobs)
             supervisor.start("feed", services.feed.run, FOREVER)
+            supervisor.start("hearing", services.hearing.watch, FOREVER)
             await _check_store(world, services, supervisor)
             await services.access.guard.load()
             await services.outages.load()

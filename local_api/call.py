@@ -183,7 +183,9 @@ class Endpoint:
         spec = cast("RouteSpec", scope["hubd.spec"])
         assert spec.handler is not None, "the router sends only rows with a handler here"
         body = None
-        if spec.body is not None:
+        if spec.body is not None and spec.body_optional and not scope["hubd.body"]:
+            body = spec.body()
+        elif spec.body is not None:
             body = decode_body(scope["hubd.body"], spec.body, scope["hubd.headers"].get("content-type"))
         elif scope["hubd.body"] and spec.method != "WS":
             raise InvalidValueError("malformed_request", "This address takes no body.", remedy="Leave it out.")

@@ -56,7 +56,7 @@ SHOWN: dict[str, tuple[Permission, tuple[str, ...]]] = {
     ),
     "device": (_P.DEVICES_READ, ("kind", "name", "location", "role", "reason")),
     "end_of_day": (_P.TOTALS_READ, ("count", "total", "currency", "stored_count")),
-    "outage": (_P.OUTAGES_READ, ("cause", "started_at_us", "ended_at_us")),
+    "outage": (_P.OUTAGES_READ, ("cause", "started_at_us", "ended_at_us", "terminal")),
     "statement": (_P.TOTALS_READ, ("agrees",)),
     "location": (_P.LOCATIONS_READ, ("name", "zone", "currency", "country")),
     "setting": (_P.SETTINGS_READ, ("key", "scope", "version", "source", "effective_from_us", "value")),

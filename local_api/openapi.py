@@ -101,7 +101,7 @@ def _operation(row: RouteSpec, schemas: dict[str, Any]) -> dict[str, Any]:
         shown["parameters"] = parameters
     if row.body is not None:
         shown["requestBody"] = {
-            "required": True,
+            "required": not row.body_optional,
             "content": {"application/json": {"schema": {"$ref": _REF.format(name=row.body.__name__)}}},
         }
     return shown

@@ -354,6 +354,16 @@ class AssignIn(Request, frozen=True):
         check_free_text(self.name, "name")
 
 
+class DeactivateIn(Request, frozen=True):
+    """Why a terminal leaves that nobody has heard since an outage; not needed for any other."""
+
+    reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
+
+    def __post_init__(self) -> None:
+        """Refuse card data."""
+        check_free_text(self.reason, "reason")
+
+
 class DeviceOut(Answer, frozen=True):
     """A device and how it is."""
 
@@ -372,6 +382,7 @@ class DeviceOut(Answer, frozen=True):
     remedy: str | None
     payment: str | None
     progress: str | None
+    unheard: bool
     held_count: int
     held: list[MoneyOut]
 

@@ -60,6 +60,8 @@ class RouteSpec:
     summary: str = ""
     auth: frozenset[Auth] = EVERYBODY_KNOWN
     body: type[Any] | None = None
+    body_optional: bool = False
+    """Whether the body may be left out; it is then as if all its fields were."""
     query: type[Any] | None = None
     reply: Any = None
     created: bool = False

@@ -55,6 +55,8 @@ KINDS: dict[str, int] = {
     "setting.changed": 1,
     "outage.opened": 1,
     "outage.closed": 1,
+    "outage.terminal_heard": 1,
+    "outage.terminal_closed": 1,
     "statement.received": 1,
     "receipt.printed": 1,
     "override.given": 1,

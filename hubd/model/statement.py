@@ -50,6 +50,13 @@ _CUSTODY_AFTER = {
     "payment.expired": Custody.EXPIRED,
     "payment.rejected": Custody.REJECTED,
 }
+USES_TERMINAL = frozenset(
+    f"payment.{event}"
+    for event in ("started", "approved", "stored", "declined", "unknown", "forwarding", "requeued", "forwarded")
+)
+"""Entries after which a payment was, or may have been, sent to its terminal; a refused or cancelled one never was."""
+TERMINAL_HEARD = "outage.terminal_heard"
+TERMINAL_CLOSED = "outage.terminal_closed"
 _CREATED = ("payment.requested", "payment.recorded", "payment.refused", "payment.announced")
 _PAID_CUSTODY = {
     Custody.HELD: "stored",
@@ -110,13 +117,25 @@ class OutageCount:
     payments: dict[str, Counted] = field(default_factory=dict)
     doubled: int = 0
     """Payments that the entries create a second time; 0 in every journal that hubd wrote."""
+    used: set[str] = field(default_factory=set)
+    """Terminals to which live payments of the outage were sent."""
+    heard: set[str] = field(default_factory=set)
+    """Terminals that have answered since the outage ended."""
+    closed: set[str] = field(default_factory=set)
+    """Terminals for which a person no longer waits."""
 
     def add(self, kind: str, subject: str, body: Mapping[str, Json]) -> None:
         """Count one entry; entries about anything else change nothing.
 
+        A terminal that is used again after a person has closed it is waited for again.
+
         A payment may join the outage after it was asked for (a terminal that turns out to be cut off); every entry
         about money carries enough to begin counting there.
         """
+        if kind in {TERMINAL_HEARD, TERMINAL_CLOSED}:
+            if subject == self.outage:
+                (self.heard if kind == TERMINAL_HEARD else self.closed).add(body["terminal"])
+            return
         payment = self.payments.get(subject)
         if payment is None:
             if body.get("outage") != self.outage or (kind not in _STATE_AFTER and kind not in _CUSTODY_AFTER):
@@ -126,6 +145,16 @@ class OutageCount:
             self.doubled += 1
             return
         _advance(payment, kind, body)
+        terminal = body.get("terminal")
+        if terminal and kind in USES_TERMINAL and payment.mode == Mode.LIVE and body.get("outage") == self.outage:
+            self.used.add(terminal)
+            if kind == "payment.started":
+                self.closed.discard(terminal)
+
+    @property
+    def unheard(self) -> list[str]:
+        """Terminals used in the outage that have not answered since, and that nobody has closed; in order."""
+        return sorted(self.used - self.heard - self.closed)
 
     @property
     def open_count(self) -> int:
@@ -192,7 +221,7 @@ def count_outage(document: Mapping[str, Any], entries: Iterable[Entry]) -> Outag
     ranges = {bytes.fromhex(r["line"]): (r["from_seq"], r["upto_seq"]) for r in document["ranges"]}
     verdicts = {v["line"]: v["upto_seq"] for v in document["verdicts"]}
     for entry in entries:
-        if not entry.kind.startswith("payment."):
+        if not entry.kind.startswith(("payment.", "outage.terminal_")):
             continue
         first, last = ranges.get(entry.line, (0, -1))
         body = entry.body()
@@ -208,6 +237,7 @@ def differences(document: Mapping[str, Any], count: OutageCount) -> list[str]:
         "payments": {"count": len(count.payments), "ids_sha256": count.ids_sha256()},
         "totals": count.totals(),
         "open": count.open_count,
+        "unheard": count.unheard,
         "doubled": count.doubled,
     }
     return [name for name, value in own.items() if document.get(name) != value]
@@ -242,6 +272,8 @@ def verify_statement(
             reasons.append(f"The statement has format {document['format']}, this program reads {FORMAT}.")
         if document["finality"] == FINAL and document["open"]:
             reasons.append("It calls itself final while payments are open.")
+        if document["finality"] == FINAL and document.get("unheard"):
+            reasons.append("It calls itself final while terminals of the outage have not been heard.")
         count = document["payments"]["count"]
     except (KeyError, ValueError, TypeError, HubError):
         return Verdict(False, ("It is not a statement of this format.",))
@@ -262,5 +294,5 @@ def verify_with_entries(document: Mapping[str, Any], entries: Iterable[Entry]) -
             reasons.append(f"Entry {span['upto_seq']} has another hash than the statement names.")
     count = count_outage(document, kept)
     reasons += [f"The entries give another value for `{name}`." for name in differences(document, count)]
-    matched = () if reasons else ("hash", "payments", "totals", "open", "doubled")
+    matched = () if reasons else ("hash", "payments", "totals", "open", "unheard", "doubled")
     return Verdict(not reasons, tuple(reasons), len(count.payments), matched)

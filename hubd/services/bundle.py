@@ -12,6 +12,7 @@ from hubd.services.dialogue import Dialogues
 from hubd.services.discovery import DiscoveryDesk
 from hubd.services.feed import Feed
 from hubd.services.flush import Flusher
+from hubd.services.hearing import Hearing
 from hubd.services.jobs import Jobs
 from hubd.services.orders import OrderDesk
 from hubd.services.outages import OutageDesk
@@ -53,4 +54,5 @@ class Services:
     discovery: DiscoveryDesk
     flusher: Flusher
     outages: OutageDesk
+    hearing: Hearing
     overview: OverviewDesk

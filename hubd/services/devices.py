@@ -12,15 +12,19 @@ from hubd.model.entry import Draft
 from hubd.model.money import Money
 from hubd.model.payment import CUSTODY_OPEN, Payment
 from hubd.model.permissions import Permission
+from hubd.model.statement import TERMINAL_CLOSED
 from hubd.ports import Diagnosis, Progress, Terminal, TerminalStatus, TerminalTotals
 from hubd.services.access import Caller
+from hubd.services.outcomes import MakeDocument
 from hubd.services.terminals import Attached, Terminals
-from hubd.store import devices, journal, payments, people
+from hubd.store import devices, journal, outages, payments, people
 from hubd.store.db import Database
 from hubd.store.devices import Device
 from hubd.store.tx import Tx
 
 NAME_MAX = 60
+REASON_MIN, REASON_MAX = 3, 500
+"""Characters of a reason that a person gives."""
 
 
 class RunningDriver(Protocol):
@@ -66,6 +70,8 @@ class DeviceView:
     held: tuple[Money, ...]
     payment_id: str
     progress: Progress | None
+    unheard: bool = False
+    """Whether it took payments in an outage that is over and has not answered since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +91,16 @@ class NewDevice:
 class DeviceDesk:
     """Lists, claims, activates, assigns and operates devices."""
 
-    def __init__(self, db: Database, terminals: Terminals, make_driver: MakeDriver, workers: Workers) -> None:
+    def __init__(
+        self,
+        db: Database,
+        terminals: Terminals,
+        make_driver: MakeDriver,
+        workers: Workers,
+        make_document: MakeDocument,
+    ) -> None:
         self._db = db
+        self._make_document = make_document
         self._terminals = terminals
         self._make_driver = make_driver
         self._workers = workers
@@ -101,10 +115,12 @@ class DeviceDesk:
 
     async def all(self) -> list[DeviceView]:
         """Every device that was not removed; one that holds money cannot be removed."""
-        found, stored = await self._db.read(
-            "device.all", lambda c: (devices.all_devices(c), payments.in_custody(c, *CUSTODY_OPEN))
+        found, stored, unheard = await self._db.read(
+            "device.all",
+            lambda c: (devices.all_devices(c), payments.in_custody(c, *CUSTODY_OPEN), outages.unheard(c)),
         )
-        return [self._view(device, stored) for device in found]
+        silent = {one.terminal for one in unheard if one.ended}
+        return [self._view(device, stored, device.id in silent) for device in found]
 
     async def get(self, device_id: str) -> DeviceView:
         """One device. Raises `device_unknown`."""
@@ -162,15 +178,31 @@ class DeviceDesk:
             self._attach(device)
         return await self.get(device_id)
 
-    async def deactivate(self, device_id: str, caller: Caller) -> DeviceView:
-        """Take a terminal out of use. Raises `pending_offline_payments` while it holds money or works on a payment."""
+    async def deactivate(self, device_id: str, caller: Caller, reason: str = "") -> DeviceView:
+        """Take a terminal out of use. Raises `pending_offline_payments` while it holds money or works on a payment.
+
+        One that was used in an outage and has not answered since may hold what nobody knows of: `terminal_unheard`,
+        unless the person gives a reason. The statements of those outages then no longer wait for it.
+        """
         caller.need(Permission.DEVICES_MANAGE)
+        said = reason.strip()
+        if said and not REASON_MIN <= len(said) <= REASON_MAX:
+            raise InvalidValueError(
+                "reason_missing", "A decision needs a reason in words.", remedy=f"Write 3 to {REASON_MAX} characters."
+            )
+        documents = (self._make_document("manual_reason", said.encode("utf-8")),) if said else ()
 
         def work(tx: Tx) -> Device:
             device = _get(tx, device_id)
             refuse_while_pending(pending_on(tx, device_id))
-            if device.active:
-                journal.append(tx, Draft("device.deactivated", device_id, caller.actor, {"address": device.address}))
+            unheard = [one for one in outages.unheard(tx.connection) if one.terminal == device_id]
+            if unheard and not said:
+                raise _unheard(len(unheard))
+            for one in unheard:
+                journal.append(tx, Draft(TERMINAL_CLOSED, one.outage, caller.actor, {"terminal": device_id}))
+            if device.active or unheard:
+                body = {"address": device.address, "closed_unheard": len(unheard)}
+                journal.append(tx, Draft("device.deactivated", device_id, caller.actor, body, documents=documents))
             return _get(tx, device_id)
 
         await self._db.write("device.deactivate", work)
@@ -296,7 +328,7 @@ class DeviceDesk:
         """Devices whose driver cannot be used, with the reason."""
         return dict(self._load_errors)
 
-    def _view(self, device: Device, stored: list[Payment]) -> DeviceView:
+    def _view(self, device: Device, stored: list[Payment], unheard: bool) -> DeviceView:
         held = [payment for payment in stored if payment.terminal == device.id]
         sums: dict[str, int] = {}
         for payment in held:
@@ -309,6 +341,7 @@ class DeviceDesk:
             tuple(Money(total, currency) for currency, total in sorted(sums.items())),
             attached.payment_id if attached else "",
             attached.progress if attached else None,
+            unheard,
         )
 
 
@@ -321,6 +354,16 @@ def _get(tx: Tx, device_id: str) -> Device:
     if device is None or device.removed:
         raise _unknown_device()
     return device
+
+
+def _unheard(outages_count: int) -> DeviceError:
+    return DeviceError(
+        "terminal_unheard",
+        "The terminal took payments in an outage and has not answered since.",
+        remedy="Switch it on and wait until it answers. If it never will, say so in a reason.",
+        retry=Retry.AFTER_ENQUIRY,
+        params={"outages": outages_count},
+    )
 
 
 def _unknown_device() -> NotFoundError:

@@ -29,7 +29,7 @@ from hubd.model.payment import LATE_REFUSED, Custody, Payment, PaymentState, Ten
 from hubd.model.payment import Mode as PaymentMode
 from hubd.model.policy import Elapsed
 from hubd.runtime import Runtime
-from hubd.store import journal, outages, payments
+from hubd.store import devices, journal, outages, payments
 from hubd.store.db import Database
 from hubd.store.outages import Outage, StoredStatement
 from hubd.store.tx import Connection, Tx
@@ -88,12 +88,22 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedTerminal:
+    """A terminal, as people call it."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class OutageView:
     """An outage with what was taken in it and its newest statement."""
 
     outage: Outage
     taken: Taken
     statement: StoredStatement | None
+    unheard: tuple[NamedTerminal, ...] = ()
+    """Terminals used in it that have not answered since, nor been closed by a person; empty while it lasts."""
 
 
 def group_of(payment: Payment) -> str:
@@ -133,6 +143,8 @@ class OutageDesk:
         self._outage: Outage | None = None
         self._anchor: Anchor | None = None
         self._uptime_between_ms = 0
+        self._ended_ms: dict[str, int] = {}
+        """Monotonic end of the outages that ended in this process."""
         self._listeners: list[Listener] = []
         self._store_failing = False
 
@@ -186,6 +198,13 @@ class OutageDesk:
         most_s = None if lasted.most_ms is None else -(-lasted.most_ms // 1000)
         return Elapsed(lasted.least_ms // 1000, most_s)
 
+    def ended_s(self, outage_id: str) -> float:
+        """Monotonic second at which an outage ended; 0 if that was before this process, which has heard nothing since.
+
+        Asked only about outages that are over. No wall clock: that may be set back just when service returns.
+        """
+        return self._ended_ms.get(outage_id, 0) / 1000
+
     async def observe(self, facts: Facts) -> ModeSnapshot:
         """Judge a new set of facts; open or close the outage row that follows from them."""
         before = self.snapshot()
@@ -218,10 +237,6 @@ class OutageDesk:
         if view is None:
             raise NotFoundError("outage.not_found", "This hub knows no such outage.", params={"outage": outage_id})
         return view
-
-    async def statements(self, outage_id: str) -> list[StoredStatement]:
-        """Every statement about an outage, oldest first; the last one counts."""
-        return await self._database.read("outage.statements", lambda c: outages.statements(c, outage_id))
 
     async def payments(self, outage_id: str) -> list[Payment]:
         """What was taken in an outage, oldest first."""
@@ -280,6 +295,8 @@ class OutageDesk:
             actor="hub",
             body={"ended_at_us": max(ended_at_us, outage.started_at_us), "cause": cause.value},
         )
+        # Before the row says that it is over: whoever reads that must find when.
+        self._ended_ms[outage.id] = last_good_ms(self._state)
         await self._database.write("outage.close", lambda tx: journal.append(tx, draft))
         self._outage, self._anchor, self._uptime_between_ms = None, None, 0
 
@@ -316,4 +333,11 @@ def view_of(connection: Connection, found: Outage) -> OutageView:
     """An outage with what was taken in it and its newest statement."""
     statements = outages.statements(connection, found.id)
     taken = summarise(payments.of_outage(connection, found.id))
-    return OutageView(found, taken, statements[-1] if statements else None)
+    waiting = outages.unheard_of_outage(connection, found.id) if found.ended_at_us is not None else []
+    unheard = tuple(_named(connection, terminal) for terminal in waiting)
+    return OutageView(found, taken, statements[-1] if statements else None, unheard)
+
+
+def _named(connection: Connection, terminal: str) -> NamedTerminal:
+    device = devices.get(connection, terminal)
+    return NamedTerminal(terminal, device.name if device else terminal)

@@ -43,10 +43,8 @@ class TerminalNow:
     held: Group = NOTHING
     silent_since_us: int | None = None
     """Wall time of its last answer, while it does not answer."""
-    used_in_outage: bool = False
-    """Whether it took payments in the present or the last outage."""
-    heard_since_outage: bool = True
-    """Whether it has answered since the last outage ended."""
+    unheard: bool = False
+    """Whether it took payments in an outage that is over and has not answered since."""
 
     @property
     def answers(self) -> bool:
@@ -279,7 +277,7 @@ def all_fine(shop: Shop) -> bool:
 
 
 def _was_heard(terminal: TerminalNow) -> bool:
-    return terminal.held.count == 0 and (terminal.heard_since_outage or not terminal.used_in_outage)
+    return terminal.held.count == 0 and not terminal.unheard
 
 
 def banner(mode: ModeSnapshot) -> str:

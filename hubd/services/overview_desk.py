@@ -49,7 +49,7 @@ class _Rows:
     confirmed_seq: int
     confirmed_at_us: int
     outage: OutageView | None
-    outage_terminals: frozenset[str]
+    unheard: frozenset[str]
     vendor_status_url: str
     help_phone: str
 
@@ -164,13 +164,12 @@ class OverviewDesk:
             self._unsent_since_us = now_us
 
     def _terminals_now(self, rows: _Rows, now_us: int, mono_ms: int) -> tuple[TerminalNow, ...]:
-        ended = rows.outage.outage.ended_at_us if rows.outage else None
         found = []
         for device in rows.devices:
             if device.kind is not DeviceKind.TERMINAL:
                 continue
             held = _sum(payment for payment in rows.stored if payment.terminal == device.id)
-            if not device.active and not held.count:
+            if not device.active and not held.count and device.id not in rows.unheard:
                 continue
             status = self._terminals.status(device.id)
             heard_us = None
@@ -185,8 +184,7 @@ class OverviewDesk:
                     state=status.state if status else None,
                     held=held,
                     silent_since_us=None if answers else heard_us,
-                    used_in_outage=device.id in rows.outage_terminals,
-                    heard_since_outage=ended is None or (heard_us is not None and heard_us >= ended),
+                    unheard=device.id in rows.unheard,
                 )
             )
         return tuple(found)
@@ -212,7 +210,6 @@ def _read(connection: Connection, hub: bytes, wanted: str, now_us: int) -> _Rows
     deadlines = [one.deadline_us for one in stored if one.custody is not Custody.FORWARDED and one.deadline_us]
     classes = {one.device_class or "terminal" for one in found if one.kind is DeviceKind.TERMINAL} | {"terminal"}
     location = place.id if place else ""
-    taken = payments.of_outage(connection, outage.outage.id) if outage else []
     return _Rows(
         set_up=bool(people.all_staff(connection)) and place is not None,
         replaced=replacements.stopped(connection, hub),
@@ -232,7 +229,7 @@ def _read(connection: Connection, hub: bytes, wanted: str, now_us: int) -> _Rows
         confirmed_seq=confirmed.seq,
         confirmed_at_us=confirmed.at_us,
         outage=outage,
-        outage_terminals=frozenset(one.terminal for one in taken if one.terminal and one.custody is not None),
+        unheard=frozenset(one.terminal for one in outages.unheard(connection) if one.ended),
         vendor_status_url=effective(connection, "vendor.status_url", now_us).value,
         help_phone=effective(connection, "network.help_phone", now_us).value,
     )

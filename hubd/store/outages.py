@@ -7,7 +7,10 @@ import sqlite3
 from dataclasses import dataclass
 
 from hubd.model.entry import Entry, Json
+from hubd.model.statement import TERMINAL_CLOSED, TERMINAL_HEARD
 from hubd.store.tx import Tx
+
+STARTED = "payment.started"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,60 @@ def statements(connection: sqlite3.Connection, outage_id: str) -> list[StoredSta
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Unheard:
+    """A terminal that was used in an outage and has neither answered since nor been closed by a person."""
+
+    outage: str
+    terminal: str
+    ended: bool
+    """Whether the outage is over: only then can the terminal be heard since."""
+
+
+_UNHEARD = (
+    "SELECT t.outage, t.terminal, o.ended_at_us IS NOT NULL FROM outage_terminals AS t"
+    " JOIN outages AS o ON o.id = t.outage WHERE t.heard_seq IS NULL AND t.closed_seq IS NULL"
+)
+
+
+def unheard(connection: sqlite3.Connection) -> list[Unheard]:
+    """Every terminal that is still to be heard after an outage, oldest outage first."""
+    rows = connection.execute(f"{_UNHEARD} ORDER BY o.opened_seq, t.terminal")
+    return [Unheard(outage, terminal, bool(ended)) for outage, terminal, ended in rows]
+
+
+def unheard_of_outage(connection: sqlite3.Connection, outage_id: str) -> list[str]:
+    """The terminals that one outage waits for."""
+    rows = connection.execute(f"{_UNHEARD} AND t.outage = ? ORDER BY t.terminal", (outage_id,))
+    return [row[1] for row in rows]
+
+
+def note_use(tx: Tx, entry: Entry, outage_id: str, terminal: str) -> None:
+    """Keep in mind that a payment of this outage was, or may have been, sent to this terminal.
+
+    One that a person has closed is waited for again once a payment is really sent to it.
+    """
+    tx.execute(
+        "INSERT INTO outage_terminals(outage, terminal, used_seq) VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
+        " SET closed_seq = NULL WHERE closed_seq IS NOT NULL AND ?",
+        (outage_id, terminal, entry.seq, entry.kind == STARTED),
+    )
+
+
+def _heard(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    tx.execute(
+        "UPDATE outage_terminals SET heard_seq = ? WHERE outage = ? AND terminal = ?",
+        (entry.seq, entry.head.subject, body["terminal"]),
+    )
+
+
+def _closed_by_a_person(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    tx.execute(
+        "UPDATE outage_terminals SET closed_seq = ? WHERE outage = ? AND terminal = ?",
+        (entry.seq, entry.head.subject, body["terminal"]),
+    )
+
+
 def _opened(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
     tx.execute(
         "INSERT INTO outages(id, cause, started_at_us, opened_seq, opened_clock, anchor_boot, anchor_mono_ms)"
@@ -127,4 +184,10 @@ def _statement(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
     )
 
 
-PROJECTORS = {"outage.opened": _opened, "outage.closed": _closed, "statement.received": _statement}
+PROJECTORS = {
+    "outage.opened": _opened,
+    "outage.closed": _closed,
+    TERMINAL_HEARD: _heard,
+    TERMINAL_CLOSED: _closed_by_a_person,
+    "statement.received": _statement,
+}

@@ -28,6 +28,8 @@ from hubd.model.payment import (
     next_custody,
     next_state,
 )
+from hubd.model.statement import USES_TERMINAL
+from hubd.store import outages
 from hubd.store.lines import use_number
 from hubd.store.tx import Tx
 
@@ -347,6 +349,12 @@ def _payment_of(entry: Entry, body: dict[str, Json]) -> Payment:
     )
 
 
+def _note_terminal(tx: Tx, entry: Entry, payment: Payment) -> None:
+    """A live payment of an outage that went to a terminal: that terminal must be heard when the outage is over."""
+    if payment.outage and payment.terminal and payment.mode is Mode.LIVE and entry.kind in USES_TERMINAL:
+        outages.note_use(tx, entry, payment.outage, payment.terminal)
+
+
 def _created(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
     payment = _payment_of(entry, body)
     _insert(tx, payment)
@@ -382,6 +390,7 @@ def _moved(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
     if entry.head.documents:
         after = replace(after, receipt_document=entry.head.documents[0].id)
     _update(tx, before, after)
+    _note_terminal(tx, entry, after)
 
 
 def _custody_moved(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
@@ -398,6 +407,7 @@ def _custody_moved(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
         outage=body.get("outage") or before.outage,
     )
     _update(tx, before, after)
+    _note_terminal(tx, entry, after)
 
 
 def _resolved(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:

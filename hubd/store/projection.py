@@ -36,6 +36,7 @@ PROJECTED_TABLES = (
     "settings",
     "number_series",
     "outages",
+    "outage_terminals",
     "statements",
     "enrolment",
     "cloud_keys",

@@ -53,6 +53,7 @@ _ROWS: tuple[tuple[str, str, Permission | None, View], ...] = (
     ("GET", "/devices", _P.DEVICES_READ, people.devices),
     ("POST", "/devices/{id}/activate", _P.DEVICES_MANAGE, people.activate),
     ("POST", "/endpoints/{id}/use", _P.DEVICES_MANAGE, people.use_found),
+    ("POST", "/devices/{id}/close", _P.DEVICES_MANAGE, people.close),
     ("POST", "/devices/{id}/remove", _P.PAIRINGS_MANAGE, people.remove),
     ("GET", "/pairing", _P.PAIRINGS_MANAGE, people.pairing),
     ("POST", "/pairing/open", _P.PAIRINGS_MANAGE, people.pairing_open),

@@ -149,12 +149,14 @@ async def statement(screen: Screen) -> Answer:
     shop = await screen.tools.overview.shop(screen.who.location)
     document = view.statement.document
     address = screen.tools.statement_address(view.statement.id)
+    names = await names_of(screen)
     return screen.show(
         "statement.html",
         shop,
         view=view,
         document=document,
         rows=_rows(screen, view),
+        name_of=lambda terminal: names.get(terminal, terminal),
         qr=qr_svg(address, screen.words("Address of the cloud's copy")) if address else "",
     )
 

@@ -179,6 +179,14 @@ def why_not(screen: Screen, found: Found) -> str:
     }.get(found.reason, found.reason)
 
 
+async def close(screen: Screen) -> Answer:
+    """Take a terminal out of use that will not come back; the reason is kept."""
+    reason = screen.form().get("reason", "").strip()
+    if reason:
+        await screen.services.devices.deactivate(screen.id(), screen.who, reason)
+    return redirect("/devices")
+
+
 async def remove(screen: Screen) -> Answer:
     """Take a till or a phone out."""
     await screen.services.pairing.remove(screen.id(), screen.who)
@@ -334,6 +342,10 @@ def sentence(screen: Screen, error: HubError) -> str:
         "pending_offline_payments": words(
             "This device still holds payments. Leave it plugged in until they have left."
         ),
+        "terminal_unheard": words(
+            "This terminal took payments in an outage and has not answered since. Switch it on or say why not."
+        ),
+        "reason_missing": words("A reason has 3 to 500 characters."),
         "payment_unknown": words("This hub knows no such payment."),
         "outage.not_found": words("This hub knows no such outage."),
         "statement.none": words("The cloud has not sent a statement yet."),

@@ -17,6 +17,7 @@ from local_api.schemas import (
     AnnouncementIn,
     AnnouncementOut,
     AssignIn,
+    DeactivateIn,
     DeviceOut,
     Items,
     SettingIn,
@@ -45,6 +46,7 @@ def device_out(view: DeviceView) -> DeviceOut:
         remedy=status.remedy or None if status else None,
         payment=view.payment_id or None,
         progress=view.progress.code if view.progress else None,
+        unheard=view.unheard,
         held_count=view.held_count,
         held=[money_out(money) for money in view.held],
     )
@@ -66,8 +68,13 @@ async def activate(call: Call) -> Reply:
 
 
 async def deactivate(call: Call) -> Reply:
-    """Take a terminal out of use; refused while money is in it."""
-    return Reply(device_out(await call.context.services.devices.deactivate(call.id(), call.caller)))
+    """Take a terminal out of use; refused while money is in it.
+
+    One that was used in an outage and was not heard since needs a reason: then no statement waits for it any more.
+    """
+    wanted = call.body
+    assert isinstance(wanted, DeactivateIn), "the table names the type of the body"
+    return Reply(device_out(await call.context.services.devices.deactivate(call.id(), call.caller, wanted.reason)))
 
 
 async def assign(call: Call) -> Reply:
@@ -97,6 +104,10 @@ def _group_out(group: Group) -> dict[str, object]:
     return {"count": group.count, "totals": [money_out(total) for total in group.totals]}
 
 
+def _unheard_out(view: OutageView) -> list[dict[str, object]]:
+    return [{"id": one.id, "name": one.name} for one in view.unheard]
+
+
 def outage_out(view: OutageView, *, totals: bool) -> dict[str, object]:
     """An outage with what was taken in it; sums only for those who may see them."""
     outage, taken = view.outage, view.taken
@@ -107,6 +118,7 @@ def outage_out(view: OutageView, *, totals: bool) -> dict[str, object]:
         "ended_at": rfc3339(outage.ended_at_us) if outage.ended_at_us is not None else None,
         "clock_trusted": outage.opened_clock == 1,
         "statement": view.statement.finality if view.statement else None,
+        "unheard": _unheard_out(view),
     }
     if totals:
         names = ("accepted", "waiting", "held", "refused_late", "unknown", "not_taken", "cash")
@@ -128,21 +140,25 @@ async def get_outage(call: Call) -> Reply:
 
 
 async def get_statement(call: Call) -> Reply:
-    """The newest statement about an outage as the cloud signed it, with the hub's own comparison."""
-    found = await call.context.services.outages.statements(call.id())
-    if not found:
+    """The newest statement about an outage as the cloud signed it, with the hub's own comparison.
+
+    `unheard` names the terminals for which the hub waits now; the statement names those of the moment it was made.
+    """
+    view = await call.context.services.outages.get(call.id())
+    latest = view.statement
+    if latest is None:
         raise NotFoundError(
             "no_statement_yet",
             "The cloud has made no statement about this outage yet.",
             remedy="Wait until the hub is connected again.",
         )
-    latest = found[-1]
     return Reply(
         {
             "id": latest.id,
             "finality": latest.finality,
             "replaces": latest.replaces,
             "agrees": latest.agrees,
+            "unheard": _unheard_out(view),
             "statement": latest.document,
         }
     )
@@ -268,6 +284,8 @@ ROUTES = (
         _P.DEVICES_MANAGE,
         deactivate,
         "Take a terminal out of use",
+        body=DeactivateIn,
+        body_optional=True,
         reply=DeviceOut,
         tag=_D,
     ),

@@ -113,6 +113,9 @@ class Ledger:
             closed = replace(known, ended_at_us=fields["ended_at_us"], closed_hash=entry.hash, cause=fields["cause"])
             storage.put_outage(hub, closed)
             return [entry.subject]
+        elif entry.kind in ("outage.terminal_heard", "outage.terminal_closed"):
+            _ = fields["terminal"]
+            return [entry.subject]
         elif entry.kind == "document.erased":
             storage.erase_document(hub, bytes.fromhex(fields["id"]))
         elif entry.kind == "sync.forgotten_listed":

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from sync.cloud.down import DownJournal
-from sync.cloud.hashing import write_body
+from sync.cloud.hashing import CloudEntry, write_body
 from sync.cloud.keys import CloudKeys
 from sync.cloud.storage import CloudStorage, HubRow, LedgerPayment, LineRow, OutageRow
 
@@ -16,6 +17,10 @@ DOMAIN = b"hubd.statement.v1\x00"
 FIXED_BUCKETS = ("taken", "cash", "stored", "captured", "declined_late", "processing", "unknown")
 OPEN_BUCKETS = frozenset({"stored", "processing", "unknown", "running", "reversal_pending", "conflict"})
 TAKEN_BUCKETS = frozenset({"cash", "card", "stored", "processing", "captured", "reversal_pending"})
+USES_TERMINAL = frozenset(
+    {"started", "approved", "stored", "declined", "unknown", "forwarding", "requeued", "forwarded"}
+)
+"""Events of a payment after which its terminal may have been sent something."""
 _CUSTODY_BUCKETS = {"held": "stored", "forwarding": "processing", "forwarded": "processing"}
 
 
@@ -66,7 +71,9 @@ class Statements:
     def issue_if_due(self, storage: CloudStorage, hub: HubRow, outage_id: str) -> bool:
         """Issue a provisional statement when an outage ends, a final one when its last payment has its verdict.
 
-        A final statement whose sums change later (a reversal, a contradiction) is replaced.
+        It also waits for the terminals that were used: what is in one that nobody has heard since, nobody knows. Where
+        they are all that is missing, a new provisional statement says which. A final statement whose sums change later
+        (a reversal, a contradiction) is replaced.
         """
         outage = storage.outage(hub.hub, outage_id)
         if outage is None or outage.ended_at_us is None:
@@ -75,9 +82,8 @@ class Statements:
         latest = storage.latest_statement(hub.hub, outage_id)
         if latest is not None:
             before = json.loads(latest[2])
-            settled_now = content["finality"] == "final"
-            same = before["totals"] == content["totals"] and before["finality"] == content["finality"]
-            if same or (before["finality"] == "provisional" and not settled_now):
+            same = all(before.get(name) == content[name] for name in ("totals", "finality", "unheard"))
+            if same or (before["finality"] == "provisional" and content["open"]):
                 return False
         self._issue(storage, hub, outage_id, content, latest[0] if latest else None)
         return True
@@ -103,7 +109,7 @@ class Statements:
         open_count = sum(1 for row in own if row.mode == "live" and bucket_of(row) in OPEN_BUCKETS)
         ids = "".join(f"{row.id}\n" for row in sorted(own, key=lambda row: row.id))
         ranges = _ranges(storage, hub.hub, outage)
-        chained = _payments_in_chain(storage, hub.hub, outage, ranges)
+        chained = _read_chain(storage, hub.hub, outage, ranges)
         return {
             "format": 1,
             "tenant": hub.tenant,
@@ -113,7 +119,7 @@ class Statements:
             "cause": outage.cause,
             "started_at_us": outage.started_at_us,
             "ended_at_us": outage.ended_at_us,
-            "finality": "provisional" if open_count else "final",
+            "finality": "provisional" if open_count or chained.unheard else "final",
             "ranges": ranges,
             "verdicts": [
                 {"line": place.line.hex(), "upto_seq": place.seq, "hash": place.hash.hex()}
@@ -122,7 +128,8 @@ class Statements:
             "payments": {"count": len(own), "ids_sha256": hashlib.sha256(ids.encode("ascii")).hexdigest()},
             "totals": totals_of(own),
             "open": open_count,
-            "lost": len(chained - {row.id for row in own}),
+            "unheard": chained.unheard,
+            "lost": len(chained.payments - {row.id for row in own}),
             "doubled": sum(row.times_created - 1 for row in own),
             "quarantined": {"count": len(apart), "totals": totals_of(apart)},
             "uninterpreted": storage.uninterpreted_count(hub.hub),
@@ -159,9 +166,42 @@ def _path(row: LineRow, by_line: dict[bytes, LineRow], outage: OutageRow) -> lis
     return path
 
 
-def _payments_in_chain(storage: CloudStorage, hub: bytes, outage: OutageRow, ranges: list[dict[str, Any]]) -> set[str]:
-    """Ids of the payments that the hub's entries in the ranges tell of: what the ledger is compared with."""
-    found: set[str] = set()
+@dataclass(slots=True)
+class _Chain:
+    """What the hub's entries in the ranges of a statement tell of one outage."""
+
+    outage: str
+    payments: set[str] = field(default_factory=set)
+    used: set[str] = field(default_factory=set)
+    heard: set[str] = field(default_factory=set)
+    closed: set[str] = field(default_factory=set)
+
+    @property
+    def unheard(self) -> list[str]:
+        """Terminals that took payments in the outage and for whose answer the statement waits."""
+        return sorted(self.used - self.heard - self.closed)
+
+    def add(self, entry: CloudEntry) -> None:
+        subject_kind, _, event = entry.kind.partition(".")
+        if entry.kind == "outage.terminal_heard" and entry.subject == self.outage:
+            self.heard.add(str(entry.fields().get("terminal")))
+        elif entry.kind == "outage.terminal_closed" and entry.subject == self.outage:
+            self.closed.add(str(entry.fields().get("terminal")))
+        elif subject_kind == "payment":
+            fields = entry.fields()
+            if fields.get("outage") != self.outage:
+                return
+            self.payments.add(entry.subject)
+            terminal = fields.get("terminal")
+            if terminal and event in USES_TERMINAL and fields.get("mode") == "live":
+                self.used.add(str(terminal))
+                if event == "started":
+                    self.closed.discard(str(terminal))
+
+
+def _read_chain(storage: CloudStorage, hub: bytes, outage: OutageRow, ranges: list[dict[str, Any]]) -> _Chain:
+    """The hub's own entries again: what the ledger is compared with, and which terminals are still to be heard."""
+    found = _Chain(outage.outage)
     for span in ranges:
         line, at = bytes.fromhex(span["line"]), span["from_seq"]
         while at <= span["upto_seq"]:
@@ -169,7 +209,6 @@ def _payments_in_chain(storage: CloudStorage, hub: bytes, outage: OutageRow, ran
             if not batch:
                 break
             for entry in batch:
-                if entry.kind.startswith("payment.") and entry.fields().get("outage") == outage.outage:
-                    found.add(entry.subject)
+                found.add(entry)
             at = batch[-1].seq + 1
     return found

@@ -16,33 +16,19 @@ from hubd.model.entry import Draft
 from hubd.model.mode import Hop, Mode
 from hubd.model.payment import Tender
 from hubd.model.permissions import Role
-from hubd.runtime import Runtime, SystemClock, SystemIds
+from hubd.runtime import Runtime, SystemIds
 from hubd.services.staff import NewPerson
 from hubd.store import cursors, journal
 from hubd.store.cursors import Cursor
 from hubd.store.tx import Tx
 from tests.rigs.api import ServedHub, served_hub
 from tests.rigs.process import wait_until
+from tests.unit.clocks import JumpingClock
 from tests.unit.services.shop import BOOT, LOCATION, MANAGER, TILL_1, Shop, Terminals, shop_runtime, till
 
 PIN = "7319"
 OWNER = "Marie Lambert"
 WAIT_S = 15
-
-
-class JumpingClock(SystemClock):
-    """The system's clocks, which a test moves forward together: an outage of three hours takes no time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ahead_s = 0.0
-        self.trust()
-
-    def now_us(self) -> int:
-        return super().now_us() + int(self.ahead_s * 1_000_000)
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self.ahead_s
 
 
 @dataclass

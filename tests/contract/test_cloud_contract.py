@@ -10,7 +10,7 @@ import pytest
 from hubd.model.entry import Draft, Entry
 from hubd.store import outages
 from tests.rigs.broker import Broker
-from tests.unit.sync.shop import cash, forwarded, new_id, outage_closed, outage_opened, stored
+from tests.unit.sync.shop import cash, forwarded, heard, new_id, outage_closed, outage_opened, stored
 from tests.unit.sync.world import BrokerWorld, Hub, World, copy_of
 
 
@@ -93,17 +93,20 @@ async def test_outage_ends_with_a_final_statement_on_which_both_sides_agree(worl
         await world.until(lambda: hub.kinds("statement.received"), "the provisional statement")
         await hub.append(*forwarded(good, 1011, outage=outage), *forwarded(late, 1012, outage=outage))
 
-        async def final() -> bool:
+        async def newest(finality: str, unheard: list[str], open_count: int) -> bool:
             found = await hub.read(lambda c: outages.statements(c, outage))
-            return bool(found) and found[-1].finality == "final"
+            document = found[-1].document
+            return (found[-1].finality, document["unheard"], document["open"]) == (finality, unheard, open_count)
 
-        await world.until(final, "the final statement")
+        await world.until(lambda: newest("provisional", ["term-1"], 0), "a statement that waits for the terminal alone")
+        await hub.append(heard(outage))
+        await world.until(lambda: newest("final", [], 0), "the final statement")
         await hub.drained()
     found = await hub.read(lambda c: outages.statements(c, outage))
-    assert [statement.finality for statement in found] == ["provisional", "final"]
-    assert [statement.agrees for statement in found] == [True, True]
-    assert found[1].replaces == found[0].id
-    document = found[1].document
+    assert [statement.finality for statement in found] == ["provisional", "provisional", "final"]
+    assert [statement.agrees for statement in found] == [True, True, True]
+    assert [statement.replaces for statement in found] == [None, found[0].id, found[1].id]
+    document = found[-1].document
     assert (document["lost"], document["doubled"], document["open"]) == (0, 0, 0)
     buckets = document["totals"][0]["buckets"]
     assert buckets["cash"] == {"count": 2, "total": 1500}

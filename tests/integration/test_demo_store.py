@@ -196,6 +196,30 @@ def test_an_outage_is_noticed_traded_through_and_proven(demo: Demo, kind: str, m
     wait_for(lambda: demo.ask("sync")["sync"]["waiting"] == 0, SETTLE_LIMIT_S, "everything to be confirmed")
 
 
+def test_a_statement_stays_provisional_until_the_terminal_of_the_outage_has_answered(demo: Demo) -> None:
+    """Nothing is open (the sale was declined), and yet nobody knows what else is in the terminal that was pulled."""
+    demo.play("outage", "network")
+    assert demo.sell("8.05") == "declined"
+    used = demo.ask("payments")["payments"][0]["terminal"]
+    name = next(item["name"] for item in demo.ask("devices")["devices"] if item["id"] == used)
+    demo.play("unplug", name)
+    assert demo.play("restore")["mode"] == "online", demo.log_tail()
+
+    def newest(finality: str) -> dict[str, Any] | None:
+        outage: dict[str, Any] = demo.ask("outages")["outages"][0]
+        return outage if outage.get("statement") == finality else None
+
+    outage = wait_for(lambda: newest("provisional"), SETTLE_LIMIT_S, "the provisional statement")
+    assert outage["unheard"] == [{"id": used, "name": name}]
+    statement = demo.ask("outages", "statement", outage["id"])["statement"]
+    assert (statement["agrees"], statement["statement"]["open"], statement["statement"]["unheard"]) == (True, 0, [used])
+    demo.play("replug", name)
+    outage = wait_for(lambda: newest("final"), SETTLE_LIMIT_S, "the final statement")
+    assert outage["unheard"] == []
+    statement = demo.ask("outages", "statement", outage["id"])["statement"]
+    assert (statement["agrees"], statement["statement"]["unheard"]) == (True, [])
+
+
 def test_operators_look_pair_and_add_people(demo: Demo) -> None:
     code = demo.ask("pair", "new")["pairing"]
     assert len(code["code"]) == 8

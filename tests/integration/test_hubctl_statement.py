@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,12 @@ async def test_verify_takes_what_statement_prints_and_the_signed_document_alone(
     kept, bare, changed = (tmp_path / name for name in ("kept.json", "bare.json", "changed.json"))
     key = ("--cloud-key", KEY.public_key.hex())
     async with served_hub(tmp_path) as hub:
-        draft = Draft("statement.received", STATEMENT, "hub", body)
-        await hub.shop.services.db.write("statement", lambda tx: journal.append(tx, draft))
+        outage = {"cause": "network_outage", "started_at_us": 1_000_000, "started_mono_ms": 1}
+        for draft in (
+            Draft("outage.opened", OUTAGE, "hub", outage),
+            Draft("statement.received", STATEMENT, "hub", body),
+        ):
+            await hub.shop.services.db.write("statement", partial(journal.append, draft=draft))
         code, printed = await hubctl(hub, "outages", "statement", OUTAGE, "--json")
         assert code == 0, printed
         document = json.loads(printed)["statement"]

@@ -69,7 +69,8 @@ def drafts() -> list[Draft]:
         add(f"payment.{begin}", ids[number], _money(tender="card", method="card", **more), f"device:{DEVICE}")
         for event in events:
             evidence = {"trace_number": "000123", "receipt_number": "0042"} if event in ("approved", "stored") else {}
-            add(f"payment.{event}", ids[number], _money(evidence=evidence, reason="r", manual="success"))
+            place = {name: more[name] for name in ("outage", "terminal") if name in more}
+            add(f"payment.{event}", ids[number], _money(evidence=evidence, reason="r", manual="success", **place))
 
     add("hub.set_up", "", {"name": "Demo"})
     add("clock.corrected", "", {"from_us": 1, "to_us": 2})
@@ -108,7 +109,7 @@ def drafts() -> list[Draft]:
     payment(7, "started", "cancelled")
     payment(8, "started", "unknown", "resolved")
     payment(9, "started", "stored", "forwarding", "requeued", "forwarding", "forwarded", "captured", outage=OUTAGE)
-    payment(10, "started", "stored", "declined_late", outage=OUTAGE)
+    payment(10, "started", "stored", "declined_late", outage=OUTAGE, terminal=TERMINAL)
     payment(11, "started", "stored", "expired")
     payment(12, "started", "stored", "rejected")
     payment(13, "started", "stored")
@@ -117,6 +118,8 @@ def drafts() -> list[Draft]:
     add("override.given", ids[8], {"what": "previous_unknown"}, f"staff:{MANAGER}")
     add("end_of_day.closed", TERMINAL, {"total": 1250, "currency": "EUR"})
     add("outage.closed", OUTAGE, {"cause": "network_outage", "ended_at_us": 9})
+    add("outage.terminal_heard", OUTAGE, {"terminal": TERMINAL})
+    add("outage.terminal_closed", OUTAGE, {"terminal": TERMINAL}, f"staff:{MANAGER}")
     add("statement.received", "st-1", {"statement": statement, "agrees": True})
     add("backup.made", "", {"place": "usb", "seq": 1, "hash": "ff" * 32, "sha256": "ff" * 32, "size": 1})
     add("backup.key_set", "", {"tenant": "t-1", "public_key": "ab" * 32})

@@ -35,6 +35,8 @@ AFTER = {
     "conflict": {"conflict"},
 }
 """What a payment may be after the till was told this."""
+OPEN_CUSTODIES = {"held", "forwarding", "forwarded"}
+UNDECIDED = {"requested", "in_progress", "unknown", "conflict", "reversal_pending"}
 WINDOW_SLACK_S = 20.0
 
 
@@ -208,6 +210,7 @@ class Checks:
         self._sums(hub, rows)
         self._orders(hub, rows)
         self._numbers(hub, rows)
+        self._outages(hub, rows)
         self._chain(hub)
 
     def _all_known(self, hub: HubMachine, rows: dict[str, Row]) -> None:
@@ -334,6 +337,37 @@ class Checks:
             self.trace.need(
                 counters == list(range(1, len(counters) + 1)), "numbers without gaps", f"{series}: {counters}"
             )
+
+    def _outages(self, hub: HubMachine, rows: dict[str, Row]) -> None:
+        """Every terminal that an ended outage used was heard, once; statements agree and are final when they may be."""
+        ended: set[str] = set()
+        used: set[tuple[str, str]] = set()
+        heard: list[tuple[str, str]] = []
+        newest: dict[str, dict[str, Any]] = {}
+        for _, _, kind, subject, body in entries_in(hub.disk.path):
+            if kind == "outage.closed":
+                ended.add(subject)
+            elif kind == "outage.terminal_heard":
+                heard.append((subject, body["terminal"]))
+                self.trace.need(subject in ended, "heard after the outage", f"{body['terminal']} in {subject}")
+            elif kind in {"payment.started", "payment.stored"} and body["outage"]:
+                used.add((body["outage"], body["terminal"]))
+            elif kind == "statement.received":
+                newest[body["statement"]["outage"]] = body
+        missing = sorted(one for one in used if one[0] in ended and one not in heard)
+        self.trace.need(not missing, "every terminal of an outage is heard", f"{missing} in {hub.name}")
+        self.trace.need(len(heard) == len(set(heard)), "heard once", f"{heard} in {hub.name}")
+        if hub.forgets or self.store.link.forgets or len(self.store.hubs) > 1:
+            return
+        open_ones = {row.id for row in rows.values() if row.state == "stored" and row.custody in OPEN_CUSTODIES}
+        open_ones |= {row.id for row in rows.values() if row.state in UNDECIDED and row.manual is None}
+        for outage in ended:
+            told = newest.get(outage)
+            self.trace.need(told is not None, "an outage ends with a statement", f"{outage} in {hub.name}")
+            if told is not None:
+                final = told["statement"]["finality"] == "final"
+                self.trace.need(told["agrees"], "hub and cloud agree on a statement", json.dumps(told["reasons"]))
+                self.trace.need(final or bool(open_ones), "statements become final", f"{outage}: {told['statement']}")
 
     def _chain(self, hub: HubMachine) -> None:
         report = verify_database(str(hub.disk.path))

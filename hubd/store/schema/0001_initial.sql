@@ -226,6 +226,17 @@ CREATE TABLE outages(
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX outages_opened ON outages(opened_seq);
 
+-- Terminals to which payments of an outage were sent: they must be heard after it, or closed by a person.
+CREATE TABLE outage_terminals(
+  outage     TEXT NOT NULL,
+  terminal   TEXT NOT NULL,
+  used_seq   INTEGER NOT NULL,
+  heard_seq  INTEGER,
+  closed_seq INTEGER,
+  PRIMARY KEY (outage, terminal)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX outage_terminals_unheard ON outage_terminals(terminal) WHERE heard_seq IS NULL AND closed_seq IS NULL;
+
 CREATE TABLE statements(
   id       TEXT PRIMARY KEY,
   outage   TEXT NOT NULL,

@@ -158,6 +158,15 @@ CREATE TABLE orders(
   updated_at_us INTEGER NOT NULL
 ) STRICT;
 
+CREATE TABLE outage_terminals(
+  outage     TEXT NOT NULL,
+  terminal   TEXT NOT NULL,
+  used_seq   INTEGER NOT NULL,
+  heard_seq  INTEGER,
+  closed_seq INTEGER,
+  PRIMARY KEY (outage, terminal)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE outages(
   id            TEXT PRIMARY KEY,
   cause         TEXT NOT NULL,
@@ -275,6 +284,8 @@ CREATE INDEX down_journal_place ON down_journal(line, seq);
 CREATE INDEX journal_subject ON journal(subject, seq) WHERE subject <> '';
 
 CREATE UNIQUE INDEX lines_opened ON lines(opened_seq);
+
+CREATE INDEX outage_terminals_unheard ON outage_terminals(terminal) WHERE heard_seq IS NULL AND closed_seq IS NULL;
 
 CREATE UNIQUE INDEX outages_opened ON outages(opened_seq);
 

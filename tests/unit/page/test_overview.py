@@ -80,7 +80,7 @@ SPOILERS: dict[str, dict[str, Any]] = {
     "no terminal": {"terminals": ()},
     "silent terminal": {"terminals": (replace(READY, state=DeviceState.SILENT),)},
     "terminal with money": {"terminals": (replace(READY, held=ONE),)},
-    "unheard terminal": {"terminals": (READY, replace(READY, used_in_outage=True, heard_since_outage=False))},
+    "unheard terminal": {"terminals": (READY, replace(READY, unheard=True))},
     "problem": {"problems": (problem("no_backup_elsewhere"),)},
 }
 
@@ -108,8 +108,13 @@ def test_all_is_fine_exactly_when_nothing_waits(names: set[str]) -> None:
     assert all_fine(picture) is overview.all_fine
 
 
-def test_unused_terminal_that_was_not_heard_spoils_nothing() -> None:
-    assert build(shop(terminals=(READY, replace(READY, id="t2", heard_since_outage=False)))).all_fine
+def test_a_terminal_that_is_gone_and_was_not_heard_is_in_the_headline_even_without_known_money() -> None:
+    gone = replace(READY, id="t2", state=DeviceState.GONE, unheard=True)
+    overview = build(shop(terminals=(READY, gone)))
+    assert (overview.headline, overview.tone) == (Headline.BACK_UNHEARD, Tone.CARE)
+    assert overview.unheard == Group()
+    answered = replace(gone, unheard=False)
+    assert build(shop(terminals=(READY, answered))).all_fine
 
 
 # -- the one thing to do -----------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from hubd.model.money import Money
 from hubd.model.payment import Method, Payment, Tender
 from hubd.model.permissions import ADMINISTRATOR_PERMISSIONS, TILL_PERMISSIONS
 from hubd.ports import ByteStream, EndpointSource, OpenTransport
-from hubd.runtime import Runtime, SystemClock, SystemIds, read_boot_id
+from hubd.runtime import Clock, Runtime, SystemClock, SystemIds, read_boot_id
 from hubd.services.access import Caller
 from hubd.services.bundle import Services
 from hubd.services.devices import NewDevice
@@ -129,9 +129,9 @@ class Shop:
                 await self.services.runtime.clock.sleep(0.005)
 
 
-def shop_runtime(process: bytes = b"1-process") -> Runtime:
+def shop_runtime(process: bytes = b"1-process", clock: Clock | None = None) -> Runtime:
     """The real world, with chance from a seed."""
-    return Runtime(SystemClock(), SystemIds(), SeededRandom(7), BOOT, process)
+    return Runtime(clock or SystemClock(), SystemIds(), SeededRandom(7), BOOT, process)
 
 
 @asynccontextmanager

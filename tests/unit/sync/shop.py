@@ -85,6 +85,11 @@ def outage_closed(outage: str) -> Draft:
     return Draft("outage.closed", outage, "hub", {"ended_at_us": 2_000_000, "cause": "network_outage"})
 
 
+def heard(outage: str, terminal: str = "term-1") -> Draft:
+    """The terminal has answered since the outage ended."""
+    return Draft("outage.terminal_heard", outage, "hub", {"terminal": terminal})
+
+
 class ScriptedWire:
     """Asks `rule` what becomes of each message; None means that it arrives."""
 

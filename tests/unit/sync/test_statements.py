@@ -14,8 +14,9 @@ from hubd.services import statements
 from hubd.services.lines import LineReason, ensure_line, next_number
 from hubd.store import journal, outages
 from hubd.store.tx import Tx
+from sync.cloud.cloud import INTERPRETED_A_TURN
 from sync.cloud.keys import SigningKey
-from tests.unit.sync.shop import cash, forwarded, new_id, outage_closed, outage_opened, payment_body, stored
+from tests.unit.sync.shop import cash, forwarded, heard, new_id, outage_closed, outage_opened, payment_body, stored
 from tests.unit.sync.world import SIGNING_SEED, Hub, World
 
 KEY = SigningKey.of_seed(SIGNING_SEED)
@@ -49,6 +50,7 @@ async def ended(world: World) -> Ended:
     await hub.append(Draft("payment.unknown", unknown, "hub", body), outage_closed(outage))
     async with hub.online():
         await world.until(lambda: hub.kinds("statement.received"), "the provisional statement")
+        await hub.append(heard(outage))
         await hub.append(*forwarded(good, 1011, outage=outage), *forwarded(late, 1012, outage=outage))
         await world.until(lambda: hub.kinds("payment.declined_late"), "the late verdict")
         await hub.append(Draft("payment.resolved", unknown, "staff:s1", body | {"manual": "failure"}))
@@ -83,6 +85,7 @@ async def test_statement_counts_what_happened_and_names_what_it_replaces(ended: 
     assert [document["finality"] for document in ended.documents] == ["provisional", "final"]
     assert all(ended.agreed)
     assert ended.documents[0]["open"] == 3
+    assert [document["unheard"] for document in ended.documents] == [["term-1"], []]
     assert ended.final["replaces"] == ended.documents[0]["id"]
     (total,) = ended.final["totals"]
     counts = {name: (bucket["count"], bucket["total"]) for name, bucket in total["buckets"].items()}
@@ -125,6 +128,7 @@ LIES: list[tuple[tuple[Any, ...], Any]] = [
     (("ranges", 0, "hash"), "00" * 32),
     (("ranges", 1, "upto_seq"), 9_999),
     (("open",), 1),
+    (("unheard",), ["term-1"]),
     (("doubled",), 1),
 ]
 
@@ -145,7 +149,8 @@ async def test_verdicts_that_the_statement_knew_count_though_their_entries_come_
     hub = await world.hub()
     outage, payment = new_id(), new_id()
     sale = stored(payment, 1011, outage=outage)
-    await hub.append(outage_opened(outage), *sale, outage_closed(outage), *forwarded(payment, 1011, outage=outage))
+    await hub.append(outage_opened(outage), *sale, outage_closed(outage), heard(outage))
+    await hub.append(*forwarded(payment, 1011, outage=outage))
     async with hub.online():
         await world.until(lambda: final_of(hub, outage), "the final statement")
         await hub.drained()
@@ -158,12 +163,86 @@ async def test_verdicts_that_the_statement_knew_count_though_their_entries_come_
     assert not verify_with_entries(lie(final.document, "verdicts", value=[]), entries).ok
 
 
+async def test_statement_made_in_the_middle_of_a_backlog_covers_what_is_understood_and_no_more(world: World) -> None:
+    """The payment moves on in entries that are stored with the outage's end, and interpreted some turns later."""
+    hub = await world.hub()
+    outage, payment = new_id(), new_id()
+    async with hub.online():
+        await hub.drained()
+    await hub.append(outage_opened(outage), *stored(payment, 1011, outage=outage), outage_closed(outage))
+    for _ in range(3):
+        await hub.append(*(cash(new_id(), 100) for _ in range(INTERPRETED_A_TURN)))
+    await hub.append(*forwarded(payment, 1011, outage=outage), heard(outage))
+    async with hub.online():
+        await world.until(lambda: final_of(hub, outage), "the final statement")
+    found = await hub.read(lambda c: outages.statements(c, outage))
+    assert len(found) > 1, "one was made before everything was interpreted"
+    for statement in found:
+        assert statement.agrees
+        assert verify_with_entries(statement.document, await hub.entries()).ok
+
+
+@pytest.mark.parametrize("sales", [0, 1])
+async def test_the_end_of_an_outage_alone_is_enough_for_a_statement(world: World, sales: int) -> None:
+    hub = await world.hub()
+    outage = new_id()
+    async with hub.online():
+        await hub.append(outage_opened(outage), *(cash(new_id(), 700, outage=outage) for _ in range(sales)))
+        await hub.drained()
+        await hub.append(outage_closed(outage))
+        await world.until(lambda: final_of(hub, outage), "the final statement")
+    (found,) = await hub.read(lambda c: outages.statements(c, outage))
+    assert found.agrees
+    assert found.document["payments"]["count"] == sales
+
+
 async def compared(hub: Hub, document: dict[str, Any]) -> statements.Comparison:
     return await hub.read(lambda connection: statements.compare(connection, document))
 
 
-async def test_final_statement_with_open_payments_contradicts_itself(ended: Ended) -> None:
+async def test_final_statement_with_open_payments_or_unheard_terminals_contradicts_itself(ended: Ended) -> None:
     assert not check(lie(ended.final, "open", value=2)).ok
+    assert not check(lie(ended.final, "unheard", value=["term-1"])).ok
+
+
+async def test_statement_waits_for_every_terminal_that_was_used_and_names_it(world: World) -> None:
+    """Nothing is open, yet three terminals were used: one is heard, one is closed, used again and closed for good."""
+    hub = await world.hub()
+    outage, other = new_id(), new_id()
+
+    def sale(terminal: str, event: str, **more: Any) -> list[Draft]:
+        body, payment = payment_body(1000, outage=outage, terminal=terminal, **more), new_id()
+        return [Draft(f"payment.{name}", payment, "hub", body) for name in ("requested", "started", event)]
+
+    def closed(terminal: str) -> Draft:
+        return Draft("outage.terminal_closed", outage, "staff:s1", {"terminal": terminal})
+
+    refused = Draft("payment.refused", new_id(), "hub", payment_body(9, outage=outage, terminal="not-touched"))
+    await hub.append(outage_opened(outage), refused, *sale("practice", "approved", mode="training"))
+    await hub.append(*sale("gone", "approved"), closed("gone"), *sale("gone", "declined"), *sale("well", "approved"))
+    await hub.append(heard(other, "well"), outage_closed(outage))
+    found: list[outages.StoredStatement] = []
+
+    async def told(unheard: list[str]) -> bool:
+        found[:] = await hub.read(lambda c: outages.statements(c, outage))
+        return bool(found) and found[-1].document["unheard"] == unheard
+
+    async with hub.online():
+        await world.until(lambda: told(["gone", "well"]), "a statement that waits for both")
+        await hub.append(heard(outage, "well"))
+        await world.until(lambda: told(["gone"]), "a statement that waits for one")
+        assert {statement.finality for statement in found} == {"provisional"}
+        await hub.append(closed("gone"))
+        await world.until(lambda: told([]), "the final statement")
+        await hub.append(heard(outage, "well"), heard(outage, "not-touched"))
+        await hub.drained()
+    assert [statement.finality for statement in found] == ["provisional", "provisional", "final"]
+    assert len(await hub.read(lambda c: outages.statements(c, outage))) == 3, "what changes nothing is not answered"
+    entries = await hub.entries()
+    for statement in found:
+        assert statement.agrees
+        assert statement.document["open"] == 0
+        assert verify_with_entries(statement.document, entries).ok
 
 
 async def test_numbers_are_gapless_in_their_series_and_a_new_line_opens_new_ones(world: World) -> None:
