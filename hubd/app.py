@@ -143,8 +143,7 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
 
     def terminal_changed(device_id: str, status: TerminalStatus) -> None:
         terminals.changed(device_id)
-        attached = terminals.get(device_id)
-        _note_terminal(problems, attached.name if attached else device_id, device_id, status)
+        _note_terminal(problems, terminals, device_id, status)
         if status.state in READY and outages.snapshot().mode is Mode.ONLINE:
             jobs.start("flush.wake", flusher.wake())
 
@@ -216,8 +215,10 @@ def _tell_followers(feed: Feed, terminals: Terminals, outages: OutageDesk, probl
     problems.listen(lambda: feed.tell("problems.changed", "", {"count": len(problems.visible())}))
 
 
-def _note_terminal(problems: Problems, name: str, device_id: str, status: TerminalStatus) -> None:
+def _note_terminal(problems: Problems, terminals: Terminals, device_id: str, status: TerminalStatus) -> None:
     """Problems of a terminal follow from its status; a driver that was stopped on purpose is no problem."""
+    attached = terminals.get(device_id)
+    name = attached.name if attached else device_id
     stopped = status.problem == "stopped"
     problems.set(status.state is DeviceState.SILENT, "device.silent", device_id, name=name)
     problems.set(status.state is DeviceState.GONE and not stopped, "device.gone", device_id, name=name)
