@@ -13,7 +13,7 @@ import typer
 from hubd.cli.common import JsonFlag, client_of, dead_store, items_of, target_of
 from hubd.cli.lists import flat
 from hubd.cli.output import Exit, moment_text, print_facts, print_json, print_line, print_table
-from hubd.errors import InvalidValueError
+from hubd.errors import InvalidValueError, NotFoundError
 
 if TYPE_CHECKING:
     from hubd.model.entry import Entry
@@ -47,9 +47,19 @@ def list_(context: typer.Context, as_json: JsonFlag = False) -> None:
 
 
 @app.command()
-def statement(context: typer.Context, outage: str, as_json: JsonFlag = False) -> None:
+def statement(
+    context: typer.Context,
+    outage: Annotated[str, typer.Argument(help="The outage's id. Default: the newest outage.")] = "",
+    as_json: JsonFlag = False,
+) -> None:
     """Print the newest statement of an outage."""
-    document = client_of(context).get(f"/v1/outages/{outage}/statement")
+    client = client_of(context)
+    if not outage:
+        outages = items_of(client.get("/v1/outages"))
+        if not outages:
+            raise NotFoundError("outage.not_found", "There was no outage.", remedy="A statement follows an outage.")
+        outage = str(outages[0]["id"])
+    document = client.get(f"/v1/outages/{outage}/statement")
     if as_json:
         print_json(statement=document)
         return

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import shutil
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -159,11 +161,20 @@ async def _open_shop(
         daemon.sync.wake()
 
 
+def hubctl_command() -> str:
+    """How a person who stands here calls hubctl: by its name where the shell finds it, else by its place."""
+    if shutil.which("hubctl"):
+        return "hubctl"
+    beside, here = Path(sys.prefix) / "bin/hubctl", Path.cwd()
+    return str(beside.relative_to(here) if beside.is_relative_to(here) else beside)
+
+
 def welcome(settings: DemoSettings, daemon: Daemon) -> list[str]:
     """What the person who started it reads."""
     here = Path.cwd() / ".demo"
     elsewhere = "" if settings.directory == here else f" --dir {settings.directory}"
     config_file = settings.directory / CONFIG_FILE
+    hubctl = hubctl_command()
     return [
         "",
         "The demo store is open.",
@@ -174,11 +185,12 @@ def welcome(settings: DemoSettings, daemon: Daemon) -> list[str]:
         f"  Till       paired; its token is in {settings.directory / shop.TILL_FILE}",
         f"  Backups    opened by the recovery code in {settings.directory / shop.RECOVERY_FILE}",
         "  Play       in another terminal:",
-        f"               hubctl demo{elsewhere} sale 12.00         (ending 05 declines; 11 is stored)",
-        f"               hubctl demo{elsewhere} outage network     then sell on, then",
-        f"               hubctl demo{elsewhere} restore            and read the statement",
-        f"               hubctl demo{elsewhere} unplug 'Terminal 1'",
-        f"  Look       hubctl --config {config_file} status",
+        f"               {hubctl} demo{elsewhere} sale 12.00         (ending 05 declines; 11 is stored)",
+        f"               {hubctl} demo{elsewhere} outage network     then sell on, then",
+        f"               {hubctl} demo{elsewhere} restore",
+        f"               {hubctl} demo{elsewhere} unplug 'Terminal 1'",
+        f"  Look       {hubctl} --config {config_file} status",
+        f"  Statement  {hubctl} --config {config_file} outages statement",
         "  Stop       Ctrl-C; the next start goes on from here.",
         "",
     ]

@@ -65,7 +65,11 @@ def open_read_only(path: Path) -> Iterator[sqlite3.Connection]:
     in the machine's temporary directory is opened instead.
     """
     if not path.exists():
-        raise StoreError("store.absent", f"{path} does not exist.", remedy="Start the hub once: it makes its store.")
+        raise StoreError(
+            "store.absent",
+            f"{path} does not exist.",
+            remedy="Start the hub once: it makes its store; or name the configuration of another hub with --config.",
+        )
     try:
         with _opened(path) as connection:
             yield connection

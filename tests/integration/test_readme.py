@@ -51,6 +51,15 @@ class Demo:
         assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
         return done.stdout
 
+    def until_proven(self) -> None:
+        """Return when the newest outage has its final statement: the text says to wait for it."""
+
+        def final() -> bool:
+            said = json.loads(self.run(".venv/bin/hubctl --config .demo/hubd.toml outages --json"))
+            return bool(said["outages"][0]["statement"] == "final")
+
+        wait_for(final, 60, "the final statement")
+
     def waiting(self) -> int:
         """How many entries the cloud has not confirmed."""
         said = json.loads(self.run(".venv/bin/hubctl --config .demo/hubd.toml sync --json"))
@@ -79,7 +88,7 @@ def last_json(output: str) -> Any:
 
 
 def test_the_readmes_commands_do_what_it_says(demo: Demo) -> None:
-    pay, outage = blocks("README.md")
+    pay, outage, prove = blocks("README.md")
 
     first = last_json(demo.run(pay))
     again = last_json(demo.run(pay))
@@ -91,10 +100,14 @@ def test_the_readmes_commands_do_what_it_says(demo: Demo) -> None:
     assert len(counts) == 2, printed
     assert counts[0] > 0, printed
     wait_for(lambda: demo.waiting() == 0, 30, "the cloud's word about every entry")
+    demo.until_proven()
+    assert re.search(r"^The statement over \d payments is right\. Compared: .*totals", demo.run(prove), re.MULTILINE)
 
 
 def test_the_first_ten_minutes_work_as_written(demo: Demo) -> None:
     for commands in blocks("docs/start.md"):
+        if "outages verify" in commands:
+            demo.until_proven()
         demo.run(commands)
     wait_for(lambda: demo.waiting() == 0, 30, "the cloud's word about every entry")
 

@@ -40,6 +40,14 @@ async def address(opened: Shop, device: str, wanted: str) -> None:
             await clock.sleep(0.005)
 
 
+async def gone(opened: Shop, device: str) -> None:
+    """Return once the hub has noticed that the line is lost."""
+    clock = opened.services.runtime.clock
+    async with clock.timeout(WAIT_S):
+        while (status := opened.services.terminals.status(device)) and status.state is DeviceState.READY:
+            await clock.sleep(0.001)
+
+
 async def use(opened: Shop) -> str:
     """Do what a manager does with the one device that was found."""
     (one,) = await found(opened)
@@ -121,6 +129,11 @@ async def test_a_terminal_that_answers_is_not_taken_away_by_an_announcement(tmp_
         source.announce(announced(THERE))
         (known,) = await found(opened)
         assert (known.device_id, known.reason) == (device, "elsewhere")
+        await sell(opened)
+        await counter.simulators[f"tcp://{HERE}"].unplug()
+        counter.simulators[f"tcp://{HERE}"].replug()  # a line that was lost for a moment is opened again where it was
+        await gone(opened, device)
+        await opened.ready(device)
         await sell(opened)
         source.goodbye(announced(THERE))
         assert await found(opened, 0) == []
