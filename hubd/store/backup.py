@@ -7,6 +7,7 @@ hub that kept that key would be a clone. No key that opens a backup lies on the 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -154,7 +155,12 @@ def _copy_database(connection: sqlite3.Connection, copy: Path, archives: Path) -
     """Copy, and verify the copy: SQLite's own check, then the journal with archives and documents."""
     target = sqlite3.connect(copy, isolation_level=None)
     try:
-        connection.backup(target)
+        try:
+            connection.backup(target)
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(copy)) from exc
         target.execute("PRAGMA journal_mode=DELETE").fetchall()
         report = _verify(target, archives)
         return report.head_seq, report.head_hash
