@@ -89,6 +89,21 @@ def load_or_create_key(path: Path, token_bytes: Callable[[int], bytes]) -> KeySi
     return KeySigner(seed)
 
 
+def load_key(path: Path) -> KeySigner:
+    """The key of a hub that has one; makes none. Raises `identity.unreadable`."""
+    try:
+        seed = path.read_bytes()
+    except OSError as exc:
+        raise ConfigError(
+            "identity.unreadable",
+            f"{path.name} cannot be read: {exc.strerror}.",
+            remedy="Run it where the hub's key is.",
+        ) from exc
+    if len(seed) != SEED_BYTES:
+        raise ConfigError("identity.unreadable", f"{path.name} is not a key of {SEED_BYTES} bytes.")
+    return KeySigner(seed)
+
+
 def _write_key(path: Path, seed: bytes) -> None:
     """Write beside it, sync, rename, sync the directory: after a power cut the key is whole or absent."""
     beside = path.with_suffix(".new")

@@ -18,7 +18,9 @@ import os
 import re
 import ssl
 import struct
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import httpcore2  # noqa: F401 - httpx2 imports it at its first connection, which would be in the event loop
 import httpx2
@@ -43,6 +45,8 @@ RENEW_DOMAIN = b"hubd.renew.v1\0"
 NONCE_BYTES = 16
 CODE_MAX = 200
 REQUEST_TIMEOUT_S = 15.0
+CARRY_TIMEOUT_S = 60.0
+CARRY_CHUNK_BYTES = 64 * 1024
 RENEW_BEFORE_US = 15 * 60 * 1_000_000
 CREDENTIALS_FILE = "cloud.json"
 _HOST = r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])"
@@ -91,6 +95,8 @@ class Kept(msgspec.Struct, frozen=True):
 
 class _Refused(msgspec.Struct, frozen=True):
     code: str
+    detail: str = ""
+    remedy: str = ""
 
 
 def enrol_bytes(code: str, public_key: bytes, nonce: bytes) -> bytes:
@@ -240,6 +246,41 @@ class Enrolment:
     async def _keep(self, kept: Kept) -> None:
         await asyncio.to_thread(_write, self._file, msgspec.json.encode(kept))
         self._kept, self._loaded = kept, True
+
+
+class Carried(msgspec.Struct, frozen=True):
+    """The cloud's answer to a file that was carried to it."""
+
+    hub: str
+    entries: int
+    new: int
+    documents: int
+    upto_seq: int
+
+
+def hand_over(config: CloudConfig, folder: Path, file: BinaryIO) -> Carried:
+    """Send a file of another hub's entries to the cloud at which this one is enrolled. Blocks: for `hubctl`.
+
+    Raises `carried.not_enrolled`, `enrolment.unreachable`, and what the cloud refuses under its own code.
+    """
+    kept = _read(folder / CREDENTIALS_FILE)
+    if kept is None:
+        raise SyncError("carried.not_enrolled", "This hub is enrolled at no cloud.", remedy="Run it on the new hub.")
+    verify: ssl.SSLContext | bool = True
+    if config.ca_file:
+        verify = _tls_context(Path(config.ca_file).read_text("ascii"))
+    try:
+        with httpx2.Client(timeout=CARRY_TIMEOUT_S, verify=verify) as client:
+            answer = client.post(f"{kept.cloud}/carried", content=iter(partial(file.read, CARRY_CHUNK_BYTES), b""))
+    except httpx2.HTTPError as exc:
+        raise _unreachable() from exc
+    try:
+        if answer.status_code == 200:
+            return msgspec.json.decode(answer.content, type=Carried)
+        said = msgspec.json.decode(answer.content, type=_Refused)
+    except msgspec.DecodeError as exc:
+        raise _not_a_cloud() from exc
+    raise SyncError(said.code, said.detail, remedy=said.remedy)
 
 
 def _unreachable() -> SyncError:

@@ -35,11 +35,11 @@ class Sender:
 
         def read(connection: Connection) -> tuple[bytes | None, list[Entry], dict[bytes, WireDocument]]:
             found = journal.entries_after(connection, after_seq, wanted)
-            return journal.hash_at(connection, after_seq), found, _documents_of(connection, found)
+            return journal.hash_at(connection, after_seq), found, documents_of(connection, found)
 
         prev_hash, entries, beside = await self._db.read("sync.batches", read)
         if entries and entries[0].seq == after_seq + 1 and prev_hash is not None:
-            return list(_pack(prev_hash, entries, beside, limits))[:count]
+            return list(pack(prev_hash, entries, beside, limits))[:count]
         if not entries and prev_hash is not None and after_seq >= self._db.head.seq:
             return []
         return await self._archived(after_seq, count, limits)
@@ -49,14 +49,14 @@ class Sender:
         assert self._archive is not None, "entries below the cut are asked for, and there is no archive"
         prev_hash, entries = await self._archive.entries_after(after_seq, count * limits.batch_entries)
         assert entries, "the archive and the database leave no gap between them"
-        beside = await self._db.read("sync.archived_documents", lambda c: _documents_of(c, entries))
-        return list(_pack(prev_hash, list(entries), beside, limits))[:count]
+        beside = await self._db.read("sync.archived_documents", lambda c: documents_of(c, entries))
+        return list(pack(prev_hash, list(entries), beside, limits))[:count]
 
     async def documents(self, ids: Sequence[bytes], limits: Limits) -> list[list[WireDocument]]:
         """Documents that the cloud wants, in groups that fit a message; erased ones say so, absent ones are missing."""
 
         def read(connection: Connection) -> list[WireDocument]:
-            found = (_document(connection, id_) for id_ in ids)
+            found = (document_of(connection, id_) for id_ in ids)
             return [document for document in found if document is not None]
 
         groups: list[list[WireDocument]] = []
@@ -71,24 +71,26 @@ class Sender:
         return groups
 
 
-def _document(connection: Connection, id_: bytes) -> WireDocument | None:
+def document_of(connection: Connection, id_: bytes) -> WireDocument | None:
+    """A document as it travels; None for one that is not here."""
     found = documents.get(connection, id_)
     if found is not None:
         return WireDocument(found.id, found.klass, found.salt, found.content, found.keep_until, found.law)
     return WireDocument(id_, erased=True) if documents.is_erased(connection, id_) else None
 
 
-def _documents_of(connection: Connection, entries: Sequence[Entry]) -> dict[bytes, WireDocument]:
+def documents_of(connection: Connection, entries: Sequence[Entry]) -> dict[bytes, WireDocument]:
+    """Every document that these entries name and that is here or erased."""
     found: dict[bytes, WireDocument] = {}
     for entry in entries:
         for ref in entry.head.documents:
-            document = _document(connection, ref.id)
+            document = document_of(connection, ref.id)
             if document is not None:
                 found[ref.id] = document
     return found
 
 
-def _pack(
+def pack(
     prev_hash: bytes, entries: Sequence[Entry], beside: dict[bytes, WireDocument], limits: Limits
 ) -> Iterator[Entries]:
     """Cut a run of entries into batches: of one line, within count and bytes; a single large entry goes alone."""

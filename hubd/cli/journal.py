@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +11,7 @@ import typer
 
 from hubd.cli.common import JsonFlag, dead_store, target_of
 from hubd.cli.output import Exit, print_facts, print_json, print_line, print_table
+from hubd.errors import HubError
 
 if TYPE_CHECKING:
     from hubd.store.verify import Report
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="The journal: entries, their chain, and the state that follows from them.", no_args_is_help=True)
 ArchivesOption = Annotated[Path | None, typer.Option(help="Folder with archived parts; default: the hub's own.")]
 DIFFERENCES_SHOWN = 20
+HUB_KEY = "hub.key"
 
 
 @app.command("list")
@@ -83,6 +87,70 @@ def _wrongs(report: Report) -> list[str]:
     if report.proof_signature == "bad":
         found.append("the newest proof is not signed by the cloud's key")
     return found
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="Where to; it must not be there yet.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Write what the cloud has not confirmed to a file, to be imported where there is a line. Changes nothing here.
+
+    For a hub that was replaced and has no Internet. The file is signed, not sealed: names of persons can stand in it.
+    """
+    from hubd.identity import load_key
+    from hubd.runtime import SystemClock
+    from sync import export as unsent
+
+    config = target_of(context).config()
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as exc:
+        raise HubError("export.no_place", f"{file} cannot be written: {exc.strerror}.", remedy="Name another.") from exc
+    written = False
+    try:
+        with os.fdopen(descriptor, "wb") as target, dead_store(config) as connection:
+            signer = load_key(config.paths.keys / HUB_KEY)
+            header = unsent.header_of(connection, signer, SystemClock().now_us())
+            if header is not None:
+                for piece in unsent.export(connection, signer, header):
+                    target.write(piece)
+                target.flush()
+                os.fsync(target.fileno())
+                written = True
+    finally:
+        if not written:
+            with contextlib.suppress(OSError):  # as the service user we may not remove what root has made
+                file.unlink()
+    count = header.count if header else 0
+    if as_json:
+        print_json(file=str(file) if header else None, entries=count, upto_seq=header.upto_seq if header else 0)
+    elif header is None:
+        print_line("Nothing to export: the cloud has confirmed everything.")
+    else:
+        print_line(f"{file}: {count} entries up to {header.upto_seq}. On the new hub: `hubctl journal import {file}`.")
+
+
+@app.command("import")
+def import_(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="What `hubctl journal export` wrote on the other hub.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Send another hub's exported entries to this hub's cloud. The same file again doubles nothing."""
+    from sync.enrolment import hand_over
+
+    config = target_of(context).config()
+    try:
+        with file.open("rb") as source:
+            done = hand_over(config.cloud, config.paths.keys, source)
+    except OSError as exc:
+        raise HubError("import.no_file", f"{exc.filename or file}: {exc.strerror}.", remedy="Name the file.") from exc
+    if as_json:
+        print_json(hub=done.hub, entries=done.entries, new=done.new, upto_seq=done.upto_seq)
+        return
+    print_line(f"The cloud has all {done.entries} entries of the file; {done.new} of them were new to it.")
 
 
 @app.command()

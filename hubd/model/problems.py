@@ -347,9 +347,9 @@ _KINDS = (
             "Een andere hub gebruikt de identiteit van deze",
         ),
         Text(
-            "Selling goes on. A technician finds the copy and enrols it anew.",
-            "La vente continue. Un technicien retrouve la copie et l'inscrit à nouveau.",
-            "De verkoop gaat door. Een technicus zoekt de kopie en meldt die opnieuw aan.",
+            "Selling goes on. A technician says in the cloud which of the two sells, or enrols the copy anew.",
+            "La vente continue. Un technicien dit dans le cloud lequel des deux vend, ou réinscrit la copie.",
+            "De verkoop gaat door. Een technicus zegt in de cloud welke verkoopt, of meldt de kopie opnieuw aan.",
         ),
     ),
     ProblemKind(
@@ -361,9 +361,9 @@ _KINDS = (
             "Deze hub is vervangen en verkoopt niet meer",
         ),
         Text(
-            "Keep it: its records can be imported into the new one. Connect the tills to the new hub.",
-            "Gardez-le : ses données peuvent être importées dans le nouveau. Reliez les caisses au nouveau boîtier.",
-            "Bewaar hem: de gegevens kunnen in de nieuwe worden ingelezen. Verbind de kassa's met de nieuwe hub.",
+            "Connect the tills to the new hub. Keep this one until all is sent (hubctl journal export).",
+            "Reliez les caisses au nouveau boîtier. Gardez celui-ci jusqu'à l'envoi complet (hubctl journal export).",
+            "Verbind de kassa's met de nieuwe hub. Bewaar deze tot alles is verzonden (hubctl journal export).",
         ),
     ),
     # -- the machine -------------------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ from typing import Any
 
 from hubd.errors import AccessError, Retry, SyncError
 from hubd.runtime import Runtime
+from sync.carried import Header
+from sync.cloud.carried import Import
 from sync.cloud.keys import CloudKeys, hub_id_of, signature_holds
 from sync.cloud.ledger import SETTLE
 from sync.cloud.replacing import replace_line
@@ -227,6 +229,21 @@ class ReferenceCloud:
             return [(hub, frame) for frame in self.service.push(storage, hub)]
 
         return await self._runner.run(work)
+
+    def importing(self) -> Import:
+        """Begin with a file of entries that was carried here."""
+        return Import(self.service.upload)
+
+    async def take_carried(self, into: Import, header: Header, frame: bytes) -> list[tuple[bytes, bytes]]:
+        """Take one frame of a carried file; durable on return. See `Import.take` for what it raises."""
+
+        def work(storage: CloudStorage) -> list[tuple[bytes, bytes]]:
+            hub = into.take(storage, header, frame)
+            return [(hub.hub, one) for one in self.service.push(storage, hub.hub)]
+
+        answers = await self._runner.run(work)
+        self._pending.set()  # a long run is stored first and interpreted right after
+        return answers
 
     async def rotate_key(self, seed: bytes) -> list[tuple[bytes, bytes]]:
         """Sign with a new key from now on and tell every hub in its journal."""

@@ -3,6 +3,7 @@
 POST /enrol            {code, public_key, nonce, signature}   -> tenant, store, locations, root_key, broker, credentials
 POST /renew            {hub, time_us, nonce, signature}       -> broker, credentials
 GET  /statements/{id}  -> the statement as signed, the key that signed it and the root's word for that key
+POST /carried            the file of `hubctl journal export`   -> entries, new, documents, upto_seq
 GET  /healthz
 """
 
@@ -21,10 +22,12 @@ from starlette.routing import Route
 from hubd.errors import HubError
 from hubd.model.ids import UUID7
 from hubd.runtime import Clock
+from sync.carried import Unpacker, damaged
 from sync.cloud.cloud import ReferenceCloud
 from sync.cloud.credentials import BrokerCredentials, CredentialIssuer
 
 BODY_BYTES_MAX = 4096
+CARRIED_BYTES_MAX = 512 * 1024 * 1024
 PROTOCOL = 1
 
 
@@ -74,6 +77,7 @@ class CloudHttp:
                 Route("/enrol", self._enrol, methods=["POST"]),
                 Route("/renew", self._renew, methods=["POST"]),
                 Route("/statements/{id}", self._statement, methods=["GET"]),
+                Route("/carried", self._carried, methods=["POST"]),
                 Route("/healthz", self._health, methods=["GET"]),
             ]
         )
@@ -135,6 +139,23 @@ class CloudHttp:
             },
             headers={"Cache-Control": "no-store"},
         )
+
+    async def _carried(self, request: Request) -> Response:
+        """Entries carried by hand. The file proves itself: every frame is signed by an enrolled hub."""
+        into, unpacker, size = self._cloud.importing(), Unpacker(), 0
+        try:
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > CARRIED_BYTES_MAX:
+                    raise damaged("it is larger than this cloud takes")
+                for frame in unpacker.feed(chunk):
+                    assert unpacker.header is not None, "frames follow the header"
+                    await self._cloud.take_carried(into, unpacker.header, frame)
+            header = into.finish(unpacker)
+        except HubError as exc:
+            return _problem(exc, 409 if exc.code == "carried.gap" else 400)
+        done = {"hub": header.hub, "entries": header.count, "new": into.new_count, "documents": into.document_count}
+        return JSONResponse(done | {"upto_seq": header.upto_seq})
 
     async def _health(self, _request: Request) -> Response:
         return JSONResponse({"ok": True})

@@ -129,6 +129,11 @@ class CloudService:
         self._sessions: dict[bytes, dict[bytes, Session]] = {}
         self._probes = 0
 
+    @property
+    def upload(self) -> Upload:
+        """Takes entries that came by another way than a conversation, under the same rules."""
+        return self._upload
+
     def forget_conversations(self) -> None:
         """As after a restart of the process, or when a transaction failed that conversations rested on."""
         self._sessions.clear()
