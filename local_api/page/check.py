@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from local_api.page.render import CHECK_SCRIPT, CONTENT_SECURITY_POLICY
@@ -24,6 +25,11 @@ def places(screen: Screen) -> tuple[list[str], str]:
     return found, f"{name}:{found[0].rpartition(':')[2]}" if name and found else ""
 
 
+def for_others(places: Sequence[str]) -> list[str]:
+    """Those of the places that another device can reach; all, if there is none."""
+    return [place for place in places if not place.startswith("127.")] or list(places)
+
+
 async def browser(screen: Screen, *, lamp: bool = False) -> Answer:
     """Whether the browser that shows this can be a till here."""
     shop = await screen.tools.overview.shop()
@@ -38,10 +44,11 @@ async def browser(screen: Screen, *, lamp: bool = False) -> Answer:
         shop,
         lamp=lamp,
         script=CHECK_SCRIPT,
-        places_https=found,
+        places_https=for_others(found),
         name_https=name,
         name=name.rpartition(":")[0],
         hosts=[place.rpartition(":")[0] for place in asked],
+        others=[place.rpartition(":")[0] for place in for_others(found)],
         port=port,
         port_here=here[0] if here else "",
         now_ms=shop.now_us // 1000,
@@ -56,7 +63,7 @@ async def trust(screen: Screen, *, lamp: bool = False) -> Answer:
     fingerprint = screen.tools.facts.fingerprint
     values: dict[str, Any] = {
         "lamp": lamp,
-        "addresses": [f"https://{address}/" for address in screen.tools.facts.addresses()],
+        "addresses": [f"https://{address}/" for address in for_others(screen.tools.facts.addresses())],
         "fingerprint": " ".join(fingerprint[at : at + 4] for at in range(0, len(fingerprint), 4)),
     }
     return screen.show("trust.html", await screen.tools.overview.shop(), **values)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 import ssl
 import statistics
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,13 @@ from local_api.page.app import make_lamp
 from local_api.server import Door, DoorServer, tcp_sockets
 from tests.integration.test_api_bad_input import MARK, Logs
 from tests.rigs.api import ServedHub, served_hub, serving
+from tests.rigs.process import wait_until
 
 SHORT_S = 0.3
 """The deadlines, cut down for the tests."""
 ANSWER_S = 10
+TCP_CLOSE = 7
+"""Linux's number of the state, the first byte of TCP_INFO."""
 GOOD: dict[str, Any] = {"amount": {"amount": 1250, "currency": "EUR"}, "tender": "cash"}
 HOST = b"Host: 127.0.0.1\r\n"
 CLOSE = b"Connection: close\r\n"
@@ -121,6 +125,24 @@ async def test_a_body_that_nobody_reads_any_more_ends(short: None, hub: ServedHu
     async with wire(port) as (reader, writer):
         writer.write(b"PUT /v1/payments/%s HTTP/1.1\r\n%sContent-Length: 60000\r\n\r\n" % (new_id().encode(), HOST))
         assert problem(await drip(writer, reader))["code"] == "access.not_signed_in"
+
+
+async def test_a_receiver_that_reads_nothing_is_dropped(hub: ServedHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Aim: answers that nobody takes are not kept for ever. Method: ask for a long page often, read nothing."""
+    monkeypatch.setattr(guard, "STALLED_MS_MAX", 500)
+    loop = asyncio.get_running_loop()
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        one.setblocking(False)
+        await loop.sock_connect(one, ("127.0.0.1", int(hub.http.rpartition(":")[2])))
+        await loop.sock_sendall(one, (b"GET /docs HTTP/1.1\r\n" + HOST + b"\r\n") * 400)
+
+        def is_closed() -> bool:
+            with suppress(OSError):
+                one.send(b"a")  # a peer that was given up is told when it speaks
+            return one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE
+
+        await wait_until(is_closed, ANSWER_S, "the hub to drop the connection")
 
 
 async def test_an_idle_connection_is_closed(hub: ServedHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
