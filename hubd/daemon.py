@@ -54,6 +54,7 @@ from local_api.server import Door, DoorServer, tcp_sockets, unix_socket
 from local_api.tls import CertificateStore
 from sync import enrol_file
 from sync.archive import FileArchive
+from sync.cloud_backups import CloudBackups
 from sync.connectivity import Connectivity, NoCloud, Probe
 from sync.enrol_file import TokenEnrolment
 from sync.enrolled_link import EnrolledLink, broker_place
@@ -301,6 +302,9 @@ class _Parts:
             hub.supervisor.start("announce", self._announcer(https_port, rivals).run, FOREVER)
         hub.supervisor.start("problems", services.overview.watch, FOREVER)
         hub.supervisor.start("backups", backups.run, FOREVER)
+        to_cloud = CloudBackups(self.runtime, self.signer, enrolment.cloud)
+        if config.cloud.enabled:
+            hub.supervisor.start("backups.cloud", partial(backups.send_for_ever, to_cloud.send), FOREVER)
         hub.supervisor.start("archive", backups.archive_for_ever, FOREVER)
         return Daemon(hub, config, https_port, http_port, self.fingerprint, sync, connectivity, enrolment)
 

@@ -186,6 +186,11 @@ class Enrolment:
         """Where people find the cloud's copy of a statement; empty while the hub is not enrolled."""
         return f"{self._kept.cloud}/statements/{statement_id}" if self._kept else ""
 
+    async def cloud(self) -> tuple[str, ssl.SSLContext | bool] | None:
+        """The cloud's own address and how it is known; None while the hub is not enrolled."""
+        kept = await self._load()
+        return (kept.cloud, await self._cloud_tls()) if kept else None
+
     async def broker(self) -> BrokerPlace | None:
         """Where the broker is, as enrolment told."""
         kept = await self._load()

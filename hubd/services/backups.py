@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,14 @@ DOWNLOADS_AT_ONCE_MAX = 2
 DOWNLOAD_BYTES_S = 8 * 1024 * 1024
 """Of one download."""
 DOWNLOAD_STEP_BYTES = 256 * 1024
+
+
+CLOUD = "cloud"
+CLOUD_AGE_US = 20 * 3600 * 1_000_000
+"""The cloud gets a backup about once a day: the line is the shop's, and sticks and tills hold the younger ones."""
+
+Send = Callable[[Made], Awaitable[bool]]
+"""Brings a backup to the cloud; True once it is stored there, False where there is none to bring it to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +264,29 @@ class BackupDesk:
                 self._problems.raise_("backup.failed")
             return False
         return True
+
+    async def send_for_ever(self, send: Send) -> None:
+        """Bring the newest backup to the cloud when the last one there is a day old; one out of reach is asked again.
+
+        Beside `run` and not in it: over a shop's line it takes as long as it takes.
+        """
+        while True:
+            try:
+                await self._send_if_due(send)
+            except HubError as exc:
+                log.info("backup.not_sent", extra={"code": exc.code})
+            await self._runtime.clock.sleep(CHECK_S)
+
+    async def _send_if_due(self, send: Send) -> None:
+        here, found = await self._here(), await self._db.read("backup.elsewhere", copies.elsewhere)
+        there = next((one for one in found if one.place == CLOUD), None)
+        if not here or (there is not None and (there.seq, there.id) >= (here[0].seq, here[0].id)):
+            return
+        if there is not None and abs(self._runtime.clock.now_us() - there.made_at_us) < CLOUD_AGE_US:
+            return
+        if await send(here[0]):
+            await self._db.write("backup.sent", lambda tx: copies.record(tx, here[0], CLOUD))
+            await self._look_at_age()
 
     async def archive_for_ever(self) -> None:
         """Once a day: confirmed entries older than 35 days go into files, and only then out of the database."""

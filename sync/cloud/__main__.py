@@ -10,6 +10,7 @@ from pathlib import Path
 import uvicorn
 
 from hubd.runtime import system_runtime
+from sync.cloud.backups import BackupShelf
 from sync.cloud.cloud import CODE_LIFETIME_S, ReferenceCloud
 from sync.cloud.credentials import OpenBroker
 from sync.cloud.http import BrokerPlace, CloudHttp
@@ -69,7 +70,8 @@ async def _serve(arguments: argparse.Namespace) -> None:
     keys = await asyncio.to_thread(load_or_create_keys, data, runtime.ids.token_bytes)
     cloud = ReferenceCloud(ThreadRunner(data / "cloud.db"), keys, runtime, TestAmountAcquirer())
     dynsec = DynsecIssuer(broker, runtime, cloud) if arguments.dynsec else None
-    http = CloudHttp(cloud, dynsec or OpenBroker(), BrokerPlace(host, int(port), tls=False), runtime.clock)
+    shelf = BackupShelf(cloud, data / "backups")
+    http = CloudHttp(cloud, dynsec or OpenBroker(), BrokerPlace(host, int(port), tls=False), runtime.clock, shelf)
     server = uvicorn.Server(
         uvicorn.Config(
             http.app(),

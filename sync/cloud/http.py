@@ -4,6 +4,7 @@ POST /enrol            {code, public_key, nonce, signature}   -> tenant, store, 
 POST /renew            {hub, time_us, nonce, signature}       -> broker, credentials
 GET  /statements/{id}  -> the statement as signed, the key that signed it and the root's word for that key
 POST /carried            the file of `hubctl journal export`   -> entries, new, documents, upto_seq
+PUT  /backups/{id}, GET /backups, GET /backups/{hub}/{id}       the hubs' sealed backups (sync.cloud.backups)
 GET  /healthz
 """
 
@@ -16,19 +17,22 @@ from typing import Any
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from hubd.errors import HubError
 from hubd.model.ids import UUID7
 from hubd.runtime import Clock
 from sync.carried import Unpacker, damaged
+from sync.cloud.backups import Asked, BackupShelf
 from sync.cloud.cloud import ReferenceCloud
 from sync.cloud.credentials import BrokerCredentials, CredentialIssuer
+from sync.cloud.storage import HubRow
 
 BODY_BYTES_MAX = 4096
 CARRIED_BYTES_MAX = 512 * 1024 * 1024
 PROTOCOL = 1
+BACKUP_STATUS = {"backup.signature": 403, "backup.too_large": 413, "backup.other_content": 409, "backup.gone": 404}
 
 
 class EnrolRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,8 +68,16 @@ class BrokerPlace:
 class CloudHttp:
     """Handlers, made once for an application."""
 
-    def __init__(self, cloud: ReferenceCloud, issuer: CredentialIssuer, broker: BrokerPlace, clock: Clock) -> None:
+    def __init__(
+        self,
+        cloud: ReferenceCloud,
+        issuer: CredentialIssuer,
+        broker: BrokerPlace,
+        clock: Clock,
+        shelf: BackupShelf | None = None,
+    ) -> None:
         self._cloud = cloud
+        self._shelf = shelf
         self._issuer = issuer
         self._broker = broker
         self._clock = clock
@@ -79,10 +91,50 @@ class CloudHttp:
                 Route("/statements/{id}", self._statement, methods=["GET"]),
                 Route("/carried", self._carried, methods=["POST"]),
                 Route("/healthz", self._health, methods=["GET"]),
+                *self._backup_routes(),
             ]
         )
         app.router.redirect_slashes = False
         return app
+
+    def _backup_routes(self) -> list[Route]:
+        if self._shelf is None:
+            return []
+        return [
+            Route("/backups", self._backups, methods=["GET"]),
+            Route("/backups/{id}", self._store_backup, methods=["PUT"]),
+            Route("/backups/{hub}/{id}", self._backup, methods=["GET"]),
+        ]
+
+    async def _asks(self, request: Request) -> tuple[BackupShelf, Asked, HubRow]:
+        assert self._shelf is not None, "there are no such routes without a shelf"
+        asked = Asked.of(request.headers)
+        path = request.url.path
+        return self._shelf, asked, await self._shelf.caller(asked, request.method, path, self._clock.now_us())
+
+    async def _store_backup(self, request: Request) -> Response:
+        try:
+            shelf, asked, row = await self._asks(request)
+            stored = await shelf.store(row, request.path_params["id"], asked, request.stream(), self._clock.now_us())
+        except HubError as exc:
+            return _problem(exc, BACKUP_STATUS.get(exc.code, 400))
+        return JSONResponse(asdict(stored))
+
+    async def _backups(self, request: Request) -> Response:
+        try:
+            shelf, _, row = await self._asks(request)
+            found = await shelf.for_store(row)
+        except HubError as exc:
+            return _problem(exc, BACKUP_STATUS.get(exc.code, 400))
+        return JSONResponse({"items": [asdict(stored) for stored in found]})
+
+    async def _backup(self, request: Request) -> Response:
+        try:
+            shelf, _, row = await self._asks(request)
+            path, _ = await shelf.file(row, request.path_params["hub"], request.path_params["id"])
+        except HubError as exc:
+            return _problem(exc, BACKUP_STATUS.get(exc.code, 400))
+        return FileResponse(path, media_type="application/octet-stream")
 
     async def _enrol(self, request: Request) -> Response:
         try:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from hubd.runtime import Clock
 from local_api.gate import App, Receive, Scope, Send
 from local_api.server import Door, DoorServer, tcp_sockets
+from sync.cloud.backups import BackupShelf
 from sync.cloud.cloud import ReferenceCloud
 from sync.cloud.credentials import CredentialIssuer, OpenBroker
 from sync.cloud.http import BrokerPlace, CloudHttp
@@ -45,10 +46,11 @@ async def cloud_door(
     broker: Broker | None = None,
     issuer: CredentialIssuer | None = None,
     port: int = 0,
+    shelf: BackupShelf | None = None,
 ) -> AsyncIterator[CloudDoor]:
     """Serve until the block ends; `port` is one that served before, for a cloud that comes back."""
     place = BrokerPlace(broker.host, broker.port, tls=False) if broker else NOWHERE
-    app = CloudHttp(cloud, issuer or OpenBroker(), place, clock).app()
+    app = CloudHttp(cloud, issuer or OpenBroker(), place, clock, shelf).app()
     (listening,) = tcp_sockets(["127.0.0.1"], port)
     with listening:
         opened = CloudDoor(listening.getsockname()[1])

@@ -1,0 +1,121 @@
+"""The hub's side of backups in the cloud: one sealed file, sent whole, and believed stored only when the cloud says so.
+
+    PUT /backups/{id}   over BACKUP | hub | str8 method | str8 path | sha256 | u64 bytes | i64 time_us | bytes8 nonce
+
+The address is the one at which the hub was enrolled. The cloud gets no key with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from pathlib import Path
+
+import httpcore2  # noqa: F401 - httpx2 imports it at its first connection, which would be in the event loop
+import httpx2
+import msgspec
+
+from hubd.errors import Retry, SyncError
+from hubd.ports import Signer
+from hubd.runtime import Runtime
+from hubd.store.backup import Made
+
+BACKUP_DOMAIN = b"hubd.backup.v1\0"
+NONCE_BYTES = 16
+STEP_BYTES = 256 * 1024
+BYTES_S = 1024 * 1024
+"""Not faster than this: the shop's line is for its sales."""
+SILENCE_MAX_S = 60.0
+
+Place = Callable[[], Awaitable[tuple[str, ssl.SSLContext | bool] | None]]
+"""Where the cloud is, and how it is known; None while the hub is not enrolled."""
+
+
+class _Stored(msgspec.Struct, frozen=True):
+    id: str
+    sha256: str
+    bytes: int
+
+
+def signed_bytes(hub_id: bytes, method: str, path: str, sha256: bytes, size: int, time_us: int, nonce: bytes) -> bytes:
+    """What the hub signs with each request about backups."""
+    what = b"".join(bytes((len(one),)) + one for one in (method.encode(), path.encode()))
+    numbers = size.to_bytes(8, "big") + time_us.to_bytes(8, "big", signed=True)
+    return BACKUP_DOMAIN + hub_id + what + sha256 + numbers + bytes((len(nonce),)) + nonce
+
+
+class CloudBackups:
+    """Sends backups to the cloud in which this hub is enrolled."""
+
+    def __init__(self, runtime: Runtime, signer: Signer, place: Place) -> None:
+        self._runtime = runtime
+        self._signer = signer
+        self._place = place
+
+    def headers(self, method: str, path: str, sha256: bytes, size: int) -> dict[str, str]:
+        """What proves a request; good once."""
+        nonce, now_us = self._runtime.ids.token_bytes(NONCE_BYTES), self._runtime.clock.now_us()
+        signed = signed_bytes(self._signer.hub_id, method, path, sha256, size, now_us, nonce)
+        return {
+            "hub-id": self._signer.hub_id.hex(),
+            "hub-time": str(now_us),
+            "hub-nonce": nonce.hex(),
+            "hub-sha256": sha256.hex(),
+            "hub-bytes": str(size),
+            "hub-signature": self._signer.sign(signed).hex(),
+        }
+
+    async def send(self, made: Made) -> bool:
+        """Send a backup; True once the cloud has it on disk and says its digest. False while the hub is not enrolled.
+
+        Raises `backup.cloud_unreachable`, and `backup.cloud_refused` for a cloud that takes none or not this one. Safe
+        to repeat: the cloud keeps a backup once under its id.
+        """
+        place = await self._place()
+        if place is None:
+            return False
+        address, tls = place
+        path = f"/backups/{made.id}"
+        headers = self.headers("PUT", path, bytes.fromhex(made.sha256), made.size)
+        headers |= {"content-length": str(made.size), "content-type": "application/octet-stream"}
+        try:
+            async with httpx2.AsyncClient(timeout=SILENCE_MAX_S, verify=tls) as client:
+                answer = await client.put(f"{address}{path}", content=self._steps(made.path), headers=headers)
+        except (httpx2.HTTPError, OSError) as exc:
+            raise _unreachable() from exc
+        if answer.status_code >= 500 or answer.status_code == 429:
+            raise _unreachable()
+        try:
+            stored = msgspec.json.decode(answer.content, type=_Stored) if answer.status_code == 200 else None
+        except msgspec.DecodeError:
+            stored = None
+        if stored != _Stored(made.id, made.sha256, made.size):
+            raise SyncError(
+                "backup.cloud_refused",
+                f"The cloud did not store the backup ({answer.status_code}).",
+                remedy="Ask who runs the cloud whether it takes backups of this size; meanwhile plug in a stick.",
+            )
+        return True
+
+    async def _steps(self, path: Path) -> AsyncGenerator[bytes]:
+        clock = self._runtime.clock
+        file = await asyncio.to_thread(path.open, "rb")
+        try:
+            begun, sent = clock.monotonic(), 0
+            while step := await asyncio.to_thread(file.read, STEP_BYTES):
+                yield step
+                sent += len(step)
+                await clock.sleep(max(0.0, begun + sent / BYTES_S - clock.monotonic()))
+        finally:
+            await asyncio.to_thread(file.close)
+
+
+def _unreachable() -> SyncError:
+    return SyncError(
+        "backup.cloud_unreachable",
+        "The cloud does not take the backup now.",
+        remedy="The hub tries again by itself.",
+        retry=Retry.SAME_REQUEST,
+        retry_after_s=300,
+    )
