@@ -11,6 +11,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import httpcore2  # noqa: F401 - httpx2 imports it at its first connection, which would be in the event loop
 import httpx2
@@ -23,6 +24,7 @@ from hubd.store.backup import Made
 
 BACKUP_DOMAIN = b"hubd.backup.v1\0"
 NONCE_BYTES = 16
+SHELF = "/backups"
 STEP_BYTES = 256 * 1024
 BYTES_S = 1024 * 1024
 """Not faster than this: the shop's line is for its sales."""
@@ -36,6 +38,13 @@ class _Stored(msgspec.Struct, frozen=True):
     id: str
     sha256: str
     bytes: int
+
+
+class _List(msgspec.Struct, frozen=True):
+    items: list[_Stored]
+
+
+T = TypeVar("T")
 
 
 def signed_bytes(hub_id: bytes, method: str, path: str, sha256: bytes, size: int, time_us: int, nonce: bytes) -> bytes:
@@ -69,33 +78,27 @@ class CloudBackups:
     async def send(self, made: Made) -> bool:
         """Send a backup; True once the cloud has it on disk and says its digest. False while the hub is not enrolled.
 
-        Raises `backup.cloud_unreachable`, and `backup.cloud_refused` for a cloud that takes none or not this one. Safe
-        to repeat: the cloud keeps a backup once under its id.
+        Raises `backup.cloud_unreachable`, and `backup.cloud_refused` for a cloud that takes none or not this one. Asks
+        first: a cloud that takes none, or has this one already, is not sent a shop's whole journal.
         """
         place = await self._place()
         if place is None:
             return False
         address, tls = place
-        path = f"/backups/{made.id}"
-        headers = self.headers("PUT", path, bytes.fromhex(made.sha256), made.size)
-        headers |= {"content-length": str(made.size), "content-type": "application/octet-stream"}
+        mine = _Stored(made.id, made.sha256, made.size)
         try:
-            async with httpx2.AsyncClient(timeout=SILENCE_MAX_S, verify=tls) as client:
-                answer = await client.put(f"{address}{path}", content=self._steps(made.path), headers=headers)
+            async with httpx2.AsyncClient(timeout=SILENCE_MAX_S, verify=tls, base_url=address) as client:
+                headers = self.headers("GET", SHELF, bytes(32), 0)
+                if mine in _read(await client.get(SHELF, headers=headers), _List).items:
+                    return True
+                path = f"{SHELF}/{made.id}"
+                headers = self.headers("PUT", path, bytes.fromhex(made.sha256), made.size)
+                headers |= {"content-length": str(made.size), "content-type": "application/octet-stream"}
+                stored = _read(await client.put(path, content=self._steps(made.path), headers=headers), _Stored)
         except (httpx2.HTTPError, OSError) as exc:
             raise _unreachable() from exc
-        if answer.status_code >= 500 or answer.status_code == 429:
-            raise _unreachable()
-        try:
-            stored = msgspec.json.decode(answer.content, type=_Stored) if answer.status_code == 200 else None
-        except msgspec.DecodeError:
-            stored = None
-        if stored != _Stored(made.id, made.sha256, made.size):
-            raise SyncError(
-                "backup.cloud_refused",
-                f"The cloud did not store the backup ({answer.status_code}).",
-                remedy="Ask who runs the cloud whether it takes backups of this size; meanwhile plug in a stick.",
-            )
+        if stored != mine:
+            raise _refused(200)
         return True
 
     async def _steps(self, path: Path) -> AsyncGenerator[bytes]:
@@ -109,6 +112,25 @@ class CloudBackups:
                 await clock.sleep(max(0.0, begun + sent / BYTES_S - clock.monotonic()))
         finally:
             await asyncio.to_thread(file.close)
+
+
+def _read(answer: httpx2.Response, wanted: type[T]) -> T:
+    if answer.status_code >= 500 or answer.status_code == 429:
+        raise _unreachable()
+    if answer.status_code != 200:
+        raise _refused(answer.status_code)
+    try:
+        return msgspec.json.decode(answer.content, type=wanted)
+    except msgspec.DecodeError as exc:
+        raise _refused(answer.status_code) from exc
+
+
+def _refused(status: int) -> SyncError:
+    return SyncError(
+        "backup.cloud_refused",
+        f"The cloud did not store the backup ({status}).",
+        remedy="Ask who runs the cloud whether it takes backups of this size; meanwhile plug in a stick.",
+    )
 
 
 def _unreachable() -> SyncError:

@@ -41,6 +41,8 @@ CLOUD = "cloud"
 CLOUD_AGE_US = 20 * 3600 * 1_000_000
 """The cloud gets a backup about once a day: the line is the shop's, and sticks and tills hold the younger ones."""
 
+SEND_PAUSE_MAX_S = 20 * 3600.0
+
 Send = Callable[[Made], Awaitable[bool]]
 """Brings a backup to the cloud; True once it is stored there, False where there is none to bring it to."""
 
@@ -270,12 +272,16 @@ class BackupDesk:
 
         Beside `run` and not in it: over a shop's line it takes as long as it takes.
         """
+        pause = CHECK_S
         while True:
             try:
                 await self._send_if_due(send)
+                pause = CHECK_S
             except HubError as exc:
-                log.info("backup.not_sent", extra={"code": exc.code})
-            await self._runtime.clock.sleep(CHECK_S)
+                # What was sent in vain went over the shop's line: not again at once, and a refusal not today.
+                pause = min(pause * 2, SEND_PAUSE_MAX_S) if exc.retry is Retry.SAME_REQUEST else SEND_PAUSE_MAX_S
+                log.info("backup.not_sent", extra={"code": exc.code, "delay_s": pause})
+            await self._runtime.clock.sleep(pause)
 
     async def _send_if_due(self, send: Send) -> None:
         here, found = await self._here(), await self._db.read("backup.elsewhere", copies.elsewhere)

@@ -15,9 +15,11 @@ import pytest
 import hubd.services.backups
 from hubd.config import PathsConfig, parse_config
 from hubd.daemon import Daemon, running_hub
+from hubd.errors import SyncError
 from hubd.identity import KeySigner
 from hubd.ports import Signer
 from hubd.store import backup, copies
+from hubd.store.backup import Made
 from sync.cloud.backups import BackupShelf
 from sync.cloud.cloud import enrol_bytes
 from sync.cloud_backups import CloudBackups
@@ -186,3 +188,29 @@ async def test_what_is_not_what_was_signed_is_not_stored(cloud: Cloud) -> None:
         answer = await client.put(path, content=b"other", headers=other)
         assert (answer.status_code, answer.json()["code"]) == (409, "backup.other_content")
     assert [one.read_bytes() for one in cloud.files()] == [content]
+
+
+async def test_a_cloud_that_takes_no_backups_or_has_this_one_is_not_sent_it(cloud: Cloud, tmp_path: Path) -> None:
+    """The file does not exist: whoever began to send it would fail in another way."""
+    signer, content = await cloud.member(11, "s1"), b"sealed" * 100
+    made = Made(tmp_path / "gone", f"{ID}0", hashlib.sha256(content).hexdigest(), len(content), 1, "00" * 32, 1)
+
+    def hub(address: str) -> CloudBackups:
+        async def place() -> tuple[str, bool]:
+            return address, True
+
+        return CloudBackups(shop_runtime(), signer, place)
+
+    async with cloud_door(cloud.world.cloud, cloud.world.runtime.clock) as without_shelf:
+        with pytest.raises(SyncError, match=r"backup\.cloud_refused"):
+            await hub(without_shelf.url).send(made)
+        assert without_shelf.asked == 1
+    with pytest.raises(SyncError, match=r"backup\.cloud_unreachable"):
+        await hub(without_shelf.url).send(made)
+    with pytest.raises(SyncError, match=r"backup\.cloud_unreachable"):
+        await hub(cloud.door.url).send(made)
+    path = f"/backups/{made.id}"
+    async with httpx2.AsyncClient(base_url=cloud.door.url) as client:
+        answer = await client.put(path, content=content, headers=signed(signer, "PUT", path, content))
+        assert answer.status_code == 200
+    assert await hub(cloud.door.url).send(made) is True
