@@ -39,6 +39,7 @@ from hubd.services.pairing import PairingDesk
 from hubd.services.payments import PaymentDesk
 from hubd.services.pins import PinHasher
 from hubd.services.receipts import ReceiptDesk
+from hubd.services.recovery import RecoveryDesk
 from hubd.services.replacement import ReplacementDesk
 from hubd.services.settings import SettingsDesk
 from hubd.services.staff import StaffDesk
@@ -135,9 +136,11 @@ def _outage_view(outages: OutageDesk) -> OutageView:
 def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> Services:
     runtime = world.runtime
     feed, problems = Feed(db, runtime), Problems(runtime.clock)
+    recovery = RecoveryDesk(db, runtime, problems)
     access = AccessDesk(db, runtime, world.pins, feed)
     terminals, tills, outages = Terminals(), TillLines(db, runtime, world.signer), OutageDesk(db, runtime)
-    dialogues, staff = Dialogues(db, runtime, terminals, jobs), StaffDesk(db, runtime, access, world.pins)
+    dialogues = Dialogues(db, runtime, terminals, jobs)
+    staff = StaffDesk(db, runtime, access, world.pins, recovery)
     view = partial(_outage_view, outages)
     payments = PaymentDesk(db, runtime, dialogues, terminals, tills, view, world.room_for_sales)
 
@@ -177,6 +180,7 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
         pins=world.pins,
         pairing=PairingDesk(db, runtime, access, feed, world.fingerprint),
         staff=staff,
+        recovery=recovery,
         settings=SettingsDesk(db, runtime.clock.now_us),
         terminals=terminals,
         tills=tills,
@@ -289,6 +293,7 @@ async def trading_hub(world: World) -> AsyncIterator[Hub]:
             supervisor.start("hearing", services.hearing.watch, FOREVER)
             await _check_store(world, services, supervisor)
             await services.access.guard.load()
+            await services.recovery.load()
             await services.outages.load()
             await services.flusher.resume()
             await services.devices.start()

@@ -144,11 +144,26 @@ class SetUpIn(Request, frozen=True):
 
 
 class SetUpOut(Answer, frozen=True):
-    """Whether the hub is set up. The set-up code is for the machine's administrator, the recovery code told once."""
+    """Whether the hub is set up. The set-up code is for the machine's administrator."""
 
     done: bool
     code: str | None = None
     recovery_code: str | None = None
+
+
+class RecoveryCodeOut(Answer, frozen=True):
+    """The recovery code while nobody has confirmed that it is on paper; told no more afterwards."""
+
+    confirmed: bool
+    id: str | None = None
+    code: str | None = None
+    """Missing after a restart of the hub before the confirmation: then a new one is to be made."""
+
+
+class RecoveryConfirmIn(Request, frozen=True):
+    """The code with this id is on paper."""
+
+    id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
 
 
 class EnrolIn(Request, frozen=True):

@@ -57,6 +57,7 @@ STATUS_BY_CODE: dict[str, int] = {
     "store.full": 507,
     "store.low_space": 507,
     "setup.done": 409,
+    "recovery.other_code": 409,
     "last_owner": 409,
     "pairing.code_used": 409,
     "pairing.too_many_tries": 429,

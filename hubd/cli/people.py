@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -69,8 +70,36 @@ def setup(
     answer = client.call("POST", "/v1/setup", body)
     print_line(f"{shop} is set up; {owner} may sign in.")
     if isinstance(answer, dict) and answer.get("recovery_code"):
-        print_line(f"Recovery code: {answer['recovery_code']}")
-        print_line("Write it down and keep it away from the hub: it opens the backups, and it is shown only now.")
+        _show_recovery_code(client, client.get("/v1/recovery-code"))
+
+
+def _show_recovery_code(client: Client, state: dict[str, Any]) -> None:
+    """Print it, and let a person say that it is on paper; a script that reads our output has it then."""
+    print_line(f"Recovery code: {state['code']}")
+    print_line("Write it down and keep it away from the hub: it opens the backups, and nothing else does.")
+    if sys.stdin.isatty() and not typer.confirm("Is it on paper? It is not shown again afterwards"):
+        print_line("`hubctl users recovery-code` and the page show it again until you confirm.")
+        return
+    client.call("POST", "/v1/recovery-code/confirm", {"id": state["id"]})
+
+
+@users.command("recovery-code")
+def recovery_code(
+    context: typer.Context,
+    new: Annotated[bool, typer.Option("--new", help="Make one in the place of a code that a restart lost.")] = False,
+) -> None:
+    """Show the code that opens the backups, until somebody has confirmed that it is on paper."""
+    client = client_of(context)
+    state = client.get("/v1/recovery-code")
+    if new and not state["confirmed"]:
+        state = client.call("POST", "/v1/recovery-code")
+    if state["confirmed"]:
+        print_line("There is no code to show: it is on paper, and the hub keeps no copy; or the hub is not set up yet.")
+    elif not state["code"]:
+        print_line("The hub was restarted before anybody confirmed the code, and it keeps no copy.")
+        print_line("`hubctl users recovery-code --new` makes another one.")
+    else:
+        _show_recovery_code(client, state)
 
 
 @users.command()

@@ -60,6 +60,8 @@ async def set_up(daemon: Daemon, terminals: list[SimulatedTerminal], state: Path
         owner = NewPerson(new_id(), OWNER_NAME, OWNER_PIN)
         made = await services.staff.set_up(SetUp(owner, place), administrator(place.id))
         _write_private(state / RECOVERY_FILE, {"recovery_code": made.recovery_code})
+        held = await services.recovery.state(administrator(place.id))
+        await services.recovery.confirm(held.id, administrator(place.id))
         roles = ((place.id, "cashier"),)
         cashier = NewPerson(new_id(), CASHIER_NAME, CASHIER_PIN, roles=roles)
         await services.staff.add(cashier, administrator(place.id))

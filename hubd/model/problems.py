@@ -427,6 +427,20 @@ _KINDS = (
         ),
     ),
     ProblemKind(
+        "backup.code_unconfirmed",
+        _W,
+        Text(
+            "Nobody has confirmed yet that the recovery code is on paper",
+            "Personne n'a encore confirmé que le code de secours est noté sur papier",
+            "Niemand heeft nog bevestigd dat de herstelcode op papier staat",
+        ),
+        Text(
+            "The owner signs in and writes it down: without it nobody can open a backup.",
+            "Le propriétaire s'identifie et le note : sans lui, personne ne peut ouvrir une sauvegarde.",
+            "De eigenaar meldt zich aan en schrijft hem op: zonder die code kan niemand een back-up openen.",
+        ),
+    ),
+    ProblemKind(
         "backup.failed",
         _W,
         Text("The last backup failed", "La dernière sauvegarde a échoué", "De laatste back-up is mislukt"),

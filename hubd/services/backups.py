@@ -21,6 +21,7 @@ from hubd.store.backup import Contents
 from hubd.store.backup import Made as Made
 from hubd.store.copies import Elsewhere as Elsewhere
 from hubd.store.db import Database
+from hubd.store.sealed import Recipient
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,8 @@ class BackupDesk:
         self._contents = contents
         self._interval_s = interval_s
         self._last_error = ""
+        self._sealed_for: frozenset[Recipient] = frozenset()
+        """Who can open the newest backup of this process."""
         self._busy = asyncio.Lock()
         self._seen: dict[tuple[str, int], Made] = {}
         """What was read of the files here, by name and time of change: their digests are computed once."""
@@ -123,6 +126,7 @@ class BackupDesk:
                 )
             now = self._runtime.clock.now_us()
             made = await backup.make(self._db, self._places.here, self._contents, recipients, now, self._runtime.ids)
+            self._sealed_for = frozenset(recipients)
             failed = await self._take_to_targets(made)
             await asyncio.to_thread(_keep_newest, self._places.here, KEPT_HERE, made.path.name)
             return Taken(made, failed)
@@ -237,7 +241,10 @@ class BackupDesk:
         """Back up on schedule, for ever."""
         due = self._runtime.clock.monotonic()
         while True:
-            if self._runtime.clock.monotonic() >= due:
+            somebody = await self._db.read("backup.recipients", backup.recipients)
+            # A new code or key opens no earlier backup: whoever holds it gets one at once.
+            new_reader = not self._sealed_for.issuperset(somebody)
+            if new_reader or self._runtime.clock.monotonic() >= due:
                 if await self._try():
                     due = self._runtime.clock.monotonic() + self._interval_s
             else:

@@ -21,6 +21,7 @@ from hubd.services.pairing import PairingDesk
 from hubd.services.payments import PaymentDesk
 from hubd.services.pins import PinHasher
 from hubd.services.receipts import ReceiptDesk
+from hubd.services.recovery import RecoveryDesk
 from hubd.services.replacement import ReplacementDesk
 from hubd.services.settings import SettingsDesk
 from hubd.services.staff import StaffDesk
@@ -42,6 +43,7 @@ class Services:
     pins: PinHasher
     pairing: PairingDesk
     staff: StaffDesk
+    recovery: RecoveryDesk
     settings: SettingsDesk
     terminals: Terminals
     tills: TillLines

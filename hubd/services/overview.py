@@ -17,6 +17,7 @@ from hubd.model.payment import Method, Payment
 from hubd.model.policy import Accept, Elapsed, OutagePolicy, Refuse, Sale, decide
 from hubd.model.problem import Problem
 from hubd.services.outages import Group, OutageView
+from hubd.services.recovery import UNCONFIRMED
 
 DEADLINE_NEAR_US = 4 * 3_600_000_000
 UNSENT_BRIEFLY_US = 60_000_000
@@ -202,6 +203,7 @@ class ActionKind(StrEnum):
     RESTORE_LINE = "restore_line"
     WAIT_FOR_SERVICE = "wait_for_service"
     SET_UP = "set_up"
+    RECOVERY_CODE = "recovery_code"
     MACHINE = "machine"
     NOTHING = "nothing"
 
@@ -387,6 +389,9 @@ def _action(shop: Shop, risk: Risk) -> Action:
         return Action(ActionKind.RESTORE_LINE)
     if not shop.set_up:
         return Action(ActionKind.SET_UP)
+    code = [one for one in shop.problems if one.code == UNCONFIRMED]
+    if code:
+        return Action(ActionKind.RECOVERY_CODE, problem=code[0])
     machine = [one for one in shop.problems if one.code not in _SAID_ELSEWHERE]
     if machine:
         return Action(ActionKind.MACHINE, problem=machine[0])

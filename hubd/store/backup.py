@@ -15,7 +15,7 @@ import shutil
 import sqlite3
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, cast
 
@@ -34,6 +34,8 @@ SUFFIX = ".hubbackup"
 MANIFEST = "manifest.json"
 FORMAT = 1
 MEMBERS_MAX = 10_000
+RECOVERY_ID_DOMAIN = b"hubd.recovery-id.v1\0"
+RECOVERY_ID_CHARS = 16
 OLD_SUFFIX = ".before-restore"
 STAYS = ("keys/hub.key", "keys/cloud.json")
 """Files of the present data directory that a restore takes over: on the same machine the hub stays who it is, its key
@@ -69,13 +71,48 @@ class Made:
 # -- the recovery code -------------------------------------------------------------------------------------------------
 
 
-def set_up_recovery(tx: Tx, ids: IdSource) -> str:
-    """Make the recovery code and keep only its public key and salt. The code is returned once, to be printed."""
+@dataclass(frozen=True, slots=True)
+class NewRecovery:
+    """A recovery code with what the hub keeps of it."""
+
+    code: str = field(repr=False)
+    salt: bytes
+    public_key: bytes
+
+    @property
+    def id(self) -> str:
+        """Names it without telling anything of it."""
+        return hashlib.sha256(RECOVERY_ID_DOMAIN + self.public_key).hexdigest()[:RECOVERY_ID_CHARS]
+
+
+def new_recovery(ids: IdSource) -> NewRecovery:
+    """Make a recovery code. Slow on purpose, as reading one is: not in the event loop, not in a transaction."""
     code, salt = ids.token_bytes(sealed.CODE_BYTES), ids.token_bytes(sealed.SALT_BYTES)
     public = sealed.public_key_of(sealed.recovery_private_key(code, salt))
-    meta.put(tx, meta.RECOVERY_SALT, salt.hex())
-    meta.put(tx, meta.RECOVERY_KEY, public.hex())
-    return sealed.recovery_code(code)
+    return NewRecovery(sealed.recovery_code(code), salt, public)
+
+
+def set_recovery(tx: Tx, made: NewRecovery) -> str:
+    """Seal for this code from now on: only its public key and salt are kept. Returns the code, to be printed.
+
+    It counts as unconfirmed. Backups for a code before it, which nobody has on paper, are as good as none.
+    """
+    if meta.get(tx.connection, meta.RECOVERY_KEY) and not meta.get(tx.connection, meta.TENANT_KEY):
+        meta.remove(tx, meta.BACKUP_COPIES)
+    meta.put(tx, meta.RECOVERY_SALT, made.salt.hex())
+    meta.put(tx, meta.RECOVERY_KEY, made.public_key.hex())
+    meta.put(tx, meta.RECOVERY_UNCONFIRMED, made.id)
+    return made.code
+
+
+def unconfirmed_recovery(connection: sqlite3.Connection) -> str:
+    """The id of the code in force while nobody has confirmed it; empty when there is nothing to confirm."""
+    return meta.get(connection, meta.RECOVERY_UNCONFIRMED) or ""
+
+
+def confirm_recovery(tx: Tx) -> None:
+    """The code in force is on paper."""
+    meta.remove(tx, meta.RECOVERY_UNCONFIRMED)
 
 
 def recovery_recipient(connection: sqlite3.Connection) -> Recipient | None:

@@ -19,6 +19,8 @@ TENANT_KEY = "tenant_key"
 """The tenant's public key for backups, hex: the newest that the cloud's journal has told."""
 BACKUP_COPIES = "backup_copies"
 """The verified copies of backups that left the disk, one a place: JSON list (hubd.store.copies.Elsewhere)."""
+RECOVERY_UNCONFIRMED = "recovery_unconfirmed"
+"""Names the recovery code while nobody has said that it is on paper (hubd.store.backup.NewRecovery.id)."""
 
 
 def get(connection: sqlite3.Connection, name: str) -> str | None:

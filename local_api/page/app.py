@@ -11,6 +11,7 @@ from urllib.parse import quote
 from hubd.errors import HubError
 from hubd.model.permissions import Permission
 from hubd.services.bundle import Services
+from hubd.services.recovery import OWNER_ONLY
 from local_api.app import Pages
 from local_api.context import HubFacts
 from local_api.gate import App, Receive, Scope, Send
@@ -38,6 +39,9 @@ _ROWS: tuple[tuple[str, str, Permission | None, View], ...] = (
     ("POST", "/sign-out", None, people.sign_out),
     ("GET", "/set-up", None, people.set_up_form),
     ("POST", "/set-up", None, people.set_up),
+    ("GET", "/recovery-code", OWNER_ONLY, people.recovery_code),
+    ("POST", "/recovery-code/new", OWNER_ONLY, people.recovery_code_new),
+    ("POST", "/recovery-code/confirm", OWNER_ONLY, people.recovery_code_confirm),
     ("GET", "/join", None, people.join_form),
     ("POST", "/join", None, people.join),
     ("POST", "/measure", _P.HUB_READ, home.measure),

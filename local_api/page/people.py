@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from hubd.errors import HubError
+from hubd.errors import AccessError, HubError
 from hubd.model.device import DeviceKind
 from hubd.model.permissions import Permission
 from hubd.services.access import Caller
@@ -102,35 +102,58 @@ async def set_up_form(screen: Screen, error: str = "", typed: dict[str, str] | N
         "GB": words("United Kingdom"),
     }
     countries = [(country.code, names[country.code]) for country in COUNTRIES]
-    return screen.show("set_up.html", shop, 422 if error else 200, error=error, typed=typed or {}, countries=countries)
+    # With ids of its own, the form that is sent twice is the same request and has the same answer.
+    ids = screen.services.runtime.ids
+    made = {"owner": ids.new_id(), "place": ids.new_id()}
+    values = {"error": error, "typed": made | (typed or {}), "countries": countries}
+    return screen.show("set_up.html", shop, 422 if error else 200, **values)
 
 
 async def set_up(screen: Screen) -> Answer:
-    """Make the owner and the first location, name the shop, sign the owner in, and show the recovery code once."""
+    """Make the owner and the first location, name the shop, sign the owner in, and go on to the recovery code."""
     form, services = screen.form(), screen.services
     country = next((one for one in COUNTRIES if one.code == form.get("country")), COUNTRIES[0])
-    ids = services.runtime.ids
-    owner = NewPerson(ids.new_id(), form.get("name", ""), form.get("pin", ""), screen.language)
-    place = Location(ids.new_id(), form.get("store", ""), country.zone, country.currency, country.code)
+    owner = NewPerson(form.get("owner", ""), form.get("name", ""), form.get("pin", ""), screen.language)
+    place = Location(form.get("place", ""), form.get("store", ""), country.zone, country.currency, country.code)
     try:
         services.staff.check_setup_code(form.get("code", ""))
         caller = Caller("", None, "", frozenset(), screen.language)
         person = await services.staff.set_up(SetUp(owner, place), caller)
     except HubError as error:
-        typed = {name: form.get(name, "") for name in ("code", "store", "country", "name")}
+        typed = {name: form.get(name, "") for name in ("code", "store", "country", "name", "owner", "place")}
         return await set_up_form(screen, sentence(screen, error), typed)
-    cookies: tuple[str, ...] = ()
     try:
         await services.settings.put(f"staff:{person.id}", "store.name", place.name.strip())
         session = await services.access.sign_in(person.id, form["pin"], device=None)
-        cookies = (f"{SESSION_COOKIE}={session.token}; {COOKIE_FLAGS}",)
     except HubError as error:
-        # The name can be set and the owner can sign in later; the code can be read on this answer alone.
+        # The name can be set later, and whoever signs in then is led to the code.
         log.warning("setup.unfinished", extra={"code": error.code})
-    # In the answer itself: a redirect would need a place that keeps the code, and an address must never hold it.
-    shop = await screen.tools.overview.shop()
-    shown = screen.show("recovery_code.html", shop, code=person.recovery_code)
-    return Answer(shown.body, cookies=cookies)
+        return redirect("/sign-in?then=/recovery-code")
+    return redirect("/recovery-code", f"{SESSION_COOKIE}={session.token}; {COOKIE_FLAGS}")
+
+
+async def recovery_code(screen: Screen, error: str = "") -> Answer:
+    """The code that opens the backups, again and again until somebody confirms that it is on paper."""
+    state = await screen.services.recovery.state(screen.who)
+    if state.confirmed:
+        return redirect("/")
+    shop = await screen.tools.overview.shop(screen.who.location)
+    return screen.show("recovery_code.html", shop, 409 if error else 200, state=state, error=error)
+
+
+async def recovery_code_new(screen: Screen) -> Answer:
+    """Make one in the place of a code that went with a restart; a second press of the button makes no second one."""
+    await screen.services.recovery.make_again(screen.who)
+    return redirect("/recovery-code")
+
+
+async def recovery_code_confirm(screen: Screen) -> Answer:
+    """It is on paper."""
+    try:
+        await screen.services.recovery.confirm(screen.form().get("id", ""), screen.who)
+    except AccessError as error:
+        return await recovery_code(screen, sentence(screen, error))
+    return redirect("/")
 
 
 async def devices(screen: Screen) -> Answer:
@@ -335,6 +358,7 @@ def sentence(screen: Screen, error: HubError) -> str:
         "pairing.not_waiting": words("No device waits with this code."),
         "too_many_pairings": words("Too many codes are open. Close one of them."),
         "setup.code_wrong": words("The set-up code is wrong. Read it at the hub again."),
+        "recovery.other_code": words("Another code has been made since. Write this one down."),
         "setup.done": words("This hub is set up already."),
         "invalid_pin": words("Choose another PIN: at least four digits, not 1234 or 0000."),
         "invalid_name": words("The name is empty or too long."),

@@ -20,6 +20,7 @@ from hubd.services.bundle import Services
 from hubd.services.calendar import local_time
 from hubd.services.overview import Shop
 from hubd.services.overview_desk import OverviewDesk
+from hubd.services.recovery import OWNER_ONLY
 from local_api.context import HubFacts
 from local_api.gate import Headers, Scope
 from local_api.page import formats
@@ -159,6 +160,7 @@ class Screen:
             "shop": shop,
             "is_set_up": shop.set_up,
             "known": self.caller is not None,
+            "is_owner": self.may(OWNER_ONLY),
             "may_enrol": self.tools.facts.enrol is not None and self.may(Permission.MAINTENANCE),
             "signed_in": self.caller is not None and self.caller.staff is not None,
             "lamp": False,

@@ -9,6 +9,7 @@ from hubd.model.device import DeviceKind
 from hubd.model.permissions import Permission, parse_role
 from hubd.services.access import Caller
 from hubd.services.pairing import HubAddress, Pairing, PairingRequest, PairingState, qr_text
+from hubd.services.recovery import OWNER_ONLY, RecoveryState
 from hubd.services.staff import Location, NewPerson, Person, SetUp
 from local_api.call import Call, Reply
 from local_api.gate import SESSION_COOKIE, sender_of
@@ -20,6 +21,8 @@ from local_api.people_schemas import (
     PairingCodeOut,
     PairingIn,
     PairingOut,
+    RecoveryCodeOut,
+    RecoveryConfirmIn,
     SessionIn,
     SessionOut,
     SetUpIn,
@@ -217,7 +220,7 @@ async def get_setup(call: Call) -> Reply:
 
 
 async def post_setup(call: Call) -> Reply:
-    """Make the first location and the owner; the answer alone tells the recovery code."""
+    """Make the first location and the owner. The same request again tells the recovery code until it is confirmed."""
     wanted, desk, caller = call.body, call.context.services.staff, call.maybe_caller
     assert isinstance(wanted, SetUpIn), "the table names the type of the body"
     if caller is None or caller.device or caller.staff is not None:
@@ -230,11 +233,34 @@ async def post_setup(call: Call) -> Reply:
         ),
         Caller("", None, place.id, frozenset(), owner.language),
     )
-    return Reply(SetUpOut(True, recovery_code=made.recovery_code), 201)
+    return Reply(SetUpOut(True, recovery_code=made.recovery_code or None), 201)
+
+
+def _recovery(state: RecoveryState) -> RecoveryCodeOut:
+    return RecoveryCodeOut(state.confirmed, state.id or None, state.code or None)
+
+
+async def get_recovery_code(call: Call) -> Reply:
+    """The recovery code, for its owner, until he confirms that it is on paper."""
+    return Reply(_recovery(await call.context.services.recovery.state(call.caller)))
+
+
+async def post_recovery_code(call: Call) -> Reply:
+    """Make a code in the place of one that is lost; one that can still be shown or is confirmed stays."""
+    return Reply(_recovery(await call.context.services.recovery.make_again(call.caller)))
+
+
+async def confirm_recovery_code(call: Call) -> Reply:
+    """The code is on paper; it is told no more."""
+    wanted = call.body
+    assert isinstance(wanted, RecoveryConfirmIn), "the table names the type of the body"
+    await call.context.services.recovery.confirm(wanted.id, call.caller)
+    return Reply(status=204)
 
 
 _P = Permission
 _PAGE = frozenset({Auth.DEVICE, Auth.COOKIE, Auth.LOCAL})
+_PERSON = frozenset({Auth.COOKIE, Auth.LOCAL})
 ROUTES = (
     RouteSpec(
         "POST",
@@ -342,6 +368,36 @@ ROUTES = (
         body=SetUpIn,
         reply=SetUpOut,
         created=True,
+        tag="hub",
+    ),
+    RouteSpec(
+        "GET",
+        "/v1/recovery-code",
+        OWNER_ONLY,
+        get_recovery_code,
+        "The recovery code, until it is confirmed",
+        auth=_PERSON,
+        reply=RecoveryCodeOut,
+        tag="hub",
+    ),
+    RouteSpec(
+        "POST",
+        "/v1/recovery-code",
+        OWNER_ONLY,
+        post_recovery_code,
+        "Make a recovery code in the place of one that is lost unconfirmed",
+        auth=_PERSON,
+        reply=RecoveryCodeOut,
+        tag="hub",
+    ),
+    RouteSpec(
+        "POST",
+        "/v1/recovery-code/confirm",
+        OWNER_ONLY,
+        confirm_recovery_code,
+        "Say that the recovery code is on paper",
+        auth=_PERSON,
+        body=RecoveryConfirmIn,
         tag="hub",
     ),
 )

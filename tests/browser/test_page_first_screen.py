@@ -219,7 +219,7 @@ async def test_viewer_s_phone_joins_by_code_and_sees_totals_without_names(shop: 
         assert "/sign-in" in phone.url, "the list has names and cards: it asks for the PIN"
 
 
-async def test_set_up_needs_the_code_at_the_hub_and_shows_the_recovery_code_once(
+async def test_set_up_needs_the_code_at_the_hub_and_shows_the_recovery_code_until_it_is_on_paper(
     shop: Stage, browser: Browser, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -239,21 +239,109 @@ async def test_set_up_needs_the_code_at_the_hub_and_shows_the_recovery_code_once
             await page.fill("#pin", PIN)
             await page.click(".primary")
         await page.wait_for_selector("h1:has-text('Notez ce code')")
-        posted = [answer for answer in answers if answer.request.method == "POST"]
-        assert [(await answer.all_headers())["cache-control"] for answer in posted] == ["no-store"] * 2
+        told = [answer for answer in answers if answer.request.method == "POST" or "/recovery-code" in answer.url]
+        assert len(told) == 3, "two tries and the code"
+        assert {(await answer.all_headers())["cache-control"] for answer in told} == {"no-store"}
         code = await page.inner_text("#recovery-code")
         assert read_recovery_code(code)
         assert code.lower() not in page.url.lower()
         assert await accessibility_violations(page) == []
         assert await overflowing_elements(page) == []
-        assert await page.locator("main a, header a").count() == 1, "nothing but the button leads away from the code"
+        await page.goto(shop.url + "/")
+        await page.click("a[href='/recovery-code']")
+        assert await page.inner_text("#recovery-code") == code, "it is shown until somebody has it on paper"
         await page.click("text=Je l'ai noté")
         await page.wait_for_selector("#risk")
         assert "Épicerie Lambert" in await page.inner_text("header")
-        await page.goto(shop.url + "/set-up")
-        assert code not in await page.content(), "it is shown once"
+        assert await page.locator("a[href='/recovery-code']").count() == 0
+        for path in ("/set-up", "/recovery-code"):
+            await page.goto(shop.url + path)
+            assert page.url == shop.url + "/"
+            assert code not in await page.content(), "it is never shown again"
     assert code not in "".join(f"{record.getMessage()} {record.__dict__}" for record in caplog.records)
     assert [one.name for one in await shop.shop.services.staff.everybody()] == [OWNER]
+
+
+async def fill_in_the_set_up(page: playwright.Page, shop: Stage) -> None:
+    await page.goto(shop.url + "/set-up")
+    for field, value in (("code", shop.shop.services.staff.setup_code), ("store", "Épicerie Lambert"), ("pin", PIN)):
+        await page.fill(f"#{field}", value)
+    await page.fill("#name", OWNER)
+
+
+async def press_and_lose_the_answer(page: playwright.Page, path: str) -> None:
+    """The hub gets the request and does it; something on the way says that it has heard nothing, and sets no cookie."""
+
+    async def lost(route: playwright.Route) -> None:
+        await route.fetch(max_redirects=0)
+        await route.fulfill(status=502, content_type="text/html", body="<p id=lost>nothing heard</p>")
+
+    await page.route(f"**{path}", lost, times=1)
+    await page.click("main .primary")
+    await page.wait_for_selector("#lost")
+
+
+async def test_a_set_up_whose_answer_is_lost_is_sent_again_and_shows_its_code(shop: Stage, browser: Browser) -> None:
+    async with browser.page(PHONE, language="fr-FR", trust_any_certificate=True) as page:
+        await fill_in_the_set_up(page, shop)
+        await press_and_lose_the_answer(page, "/set-up")
+        assert await shop.shop.services.staff.is_set_up()
+        await page.reload()  # the browser sends the form again
+        await page.wait_for_url("**/recovery-code")
+        assert read_recovery_code(await page.inner_text("#recovery-code"))
+    assert [one.name for one in await shop.shop.services.staff.everybody()] == [OWNER]
+
+
+async def test_who_lost_the_set_up_s_answer_and_the_form_signs_in_and_finds_the_code(
+    shop: Stage, browser: Browser
+) -> None:
+    async with browser.page(PHONE, language="nl-NL", trust_any_certificate=True) as page:
+        await fill_in_the_set_up(page, shop)
+        await press_and_lose_the_answer(page, "/set-up")
+    async with browser.page(DESKTOP, language="nl-NL", trust_any_certificate=True) as page:
+        await page.goto(shop.url + "/")
+        assert await page.locator("a[href='/recovery-code']").count() == 0, "a stranger is offered nothing"
+        await page.goto(shop.url + "/recovery-code")
+        assert "/sign-in?then=/recovery-code" in page.url
+        await page.fill("#name", OWNER)
+        await page.fill("#pin", PIN)
+        await page.click("main .primary")
+        await page.wait_for_url("**/recovery-code")
+        code = await page.inner_text("#recovery-code")
+        await press_and_lose_the_answer(page, "/recovery-code/confirm")
+        await page.goto(shop.url + "/recovery-code")
+        assert page.url == shop.url + "/", "it was confirmed, although the answer was lost"
+        assert code not in await page.content()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("width", SCREENS)
+async def test_a_code_that_went_with_a_restart_is_made_anew(
+    shop: Stage, browser: Browser, width: str, language: str
+) -> None:
+    async with browser.page(SCREENS[width], language=LANGUAGES[language], trust_any_certificate=True) as page:
+        await fill_in_the_set_up(page, shop)
+        await page.click("main .primary")
+        await page.wait_for_url("**/recovery-code")
+        first = await page.inner_text("#recovery-code")
+        confirm = await page.get_attribute("input[name=id]", "value")
+        shop.shop.services.recovery._held.clear()  # what a restart leaves of the memory
+        await page.reload()
+        assert await page.locator("#recovery-code").count() == 0
+        assert await accessibility_violations(page) == []
+        assert await overflowing_elements(page) == []
+        await page.click("main .primary")
+        await page.wait_for_selector("#recovery-code")
+        code = await page.inner_text("#recovery-code")
+        assert code != first
+        # Another window still shows the earlier code: confirming it must not confirm this one.
+        await page.evaluate("id => { document.querySelector('input[name=id]').value = id }", confirm)
+        await page.click("main .primary")
+        await page.wait_for_selector("[role=alert].error")
+        assert await page.inner_text("#recovery-code") == code
+        assert await accessibility_violations(page) == []
+        await page.click("main .primary")
+        await page.wait_for_url(shop.url + "/")
 
 
 async def test_language_is_switched_and_remembered(shop: Stage, browser: Browser) -> None:

@@ -53,7 +53,7 @@ async def data(tmp_path: Path) -> Path:
     folder.mkdir(mode=0o700)
     async with open_database(folder / "hub.db", journals.runtime()) as db:
         await db.write("fill", fill)
-        code = await db.write("code", lambda tx: backup.set_up_recovery(tx, journals.runtime().ids))
+        code = await db.write("code", lambda tx: backup.set_recovery(tx, backup.new_recovery(journals.runtime().ids)))
     (tmp_path / "code").write_text(code)
     return folder
 

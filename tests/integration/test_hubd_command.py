@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from hubd.cli.lock import only_one
 from hubd.errors import ConfigError, StoreError
 from hubd.main import exit_code_of
+from hubd.runtime import SystemIds
 from tests.rigs.process import Child, wait_for
 from tests.tidy.tree import ROOT
 
@@ -172,15 +176,65 @@ def test_a_hub_alone_starts_feeds_its_manager_answers_its_operator_and_stops_in_
     assert hubctl(tmp_path, "--config", str(config), "status").returncode == 3
 
 
-def hubctl(where: Path, *args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def hubctl(where: Path, *args: str, stdin: str = "", terminal: int | None = None) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HUBD_")}
+    given = {"input": stdin} if terminal is None else {"stdin": terminal}
     return subprocess.run(
         [sys.executable, "-c", "from hubd.cli import main; main()", *args],
         cwd=where,
         env={**kept, "PYTHONPATH": str(ROOT)},
-        input=stdin,
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
+        **given,
     )
+
+
+@contextlib.contextmanager
+def running_hubd(config: Path) -> Iterator[None]:
+    """A hub's own process, until the block ends."""
+    command = [sys.executable, "-m", "hubd", "run", "--config", str(config)]
+    with Child(command, env={"PYTHONPATH": str(ROOT)}, stop_timeout_s=40) as running:
+        running.wait_for_text("hubd 0.1.0 trades.", 40)
+        yield
+        assert running.stop() == 0
+
+
+def test_the_recovery_code_is_shown_until_it_is_on_paper_and_made_anew_after_a_restart(tmp_path: Path) -> None:
+    config = tmp_path / "hubd.toml"
+    config.write_text(ALONE.format(place=tmp_path))
+    owner = {"id": SystemIds().new_id(), "name": "Ada", "pin": "2580"}
+    place = {"id": SystemIds().new_id(), "name": "Corner", "zone": "UTC", "currency": "EUR", "country": "FR"}
+
+    def users(*words: str, typed: str | None = None) -> str:
+        """What hubctl prints; `typed` by a person at a terminal, else a script runs it."""
+        words = ("--config", str(config), "users", *words)
+        done = hubctl(tmp_path, *words) if typed is None else at_a_terminal(tmp_path, typed, *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    with running_hubd(config):
+        with httpx2.Client(transport=httpx2.HTTPTransport(uds=str(tmp_path / "run/hubd.sock"))) as client:
+            made = client.post("http://hub/v1/setup", json={"owner": owner, "location": place}).json()
+        assert made["recovery_code"] in users("recovery-code", typed="n\n")
+        assert made["recovery_code"] in users("recovery-code", "--new", typed="n\n"), "what is not lost stays"
+    with running_hubd(config):
+        assert "restarted" in users("recovery-code")
+        shown = users("recovery-code", "--new", typed="n\n")
+        assert made["recovery_code"] not in shown
+        code = shown.partition("Recovery code: ")[2].split()[0]
+        assert code in users("recovery-code", typed="y\n")
+        assert code not in users("recovery-code")
+        assert code not in users("recovery-code", "--new")
+
+
+def at_a_terminal(where: Path, typed: str, *args: str) -> subprocess.CompletedProcess[str]:
+    """hubctl with a person in front of it, who has typed ahead."""
+    person, terminal = os.openpty()
+    try:
+        os.write(person, typed.encode())
+        return hubctl(where, *args, terminal=terminal)
+    finally:
+        os.close(person)
+        os.close(terminal)

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hubd.errors import AccessError, HubError
 from hubd.services.pairing import WRONG_CODES_MAX, comparison_number
 from hubd.services.pins import TRIES_BEFORE_LOCK, lock_seconds
+from hubd.store.sealed import read_recovery_code
 from local_api.gate import Listener
 from local_api.tickets import TICKET_LIFE_S
 from tests.unit.local_api.counter import FINGERPRINT, NAME, OWNER_PIN, Counter, cash, counter
@@ -217,10 +218,42 @@ async def test_set_up_needs_the_machine_or_its_code_and_happens_once(tmp_path: P
         done = await stranger.post("/v1/setup", json={**body, "code": code})
         assert done.status_code == 201, done.text
         assert done.json()["recovery_code"]
-        assert code_of(await administrator.post("/v1/setup", json=body)) == (409, "setup.done")
+        again = await administrator.post("/v1/setup", json=body)
+        assert (again.status_code, again.json()) == (201, done.json()), "an answer that was lost is given again"
+        for other in ({"pin": "739182"}, {"name": "Clara"}, {"id": shop.new_id()}):
+            differs = {**body, "owner": {**body["owner"], **other}}
+            assert code_of(await administrator.post("/v1/setup", json=differs)) == (409, "setup.done")
         journal = str(await shop.entries())
         for secret in ("Claire", OWNER_PIN, "scrypt", done.json()["recovery_code"]):
             assert secret not in journal
+
+
+async def test_the_recovery_code_is_told_to_the_owner_alone_until_somebody_has_it_on_paper(tmp_path: Path) -> None:
+    async with counter(tmp_path) as shop:
+        owner, till, administrator = await shop.owner(), await shop.till(), shop.administrator()
+        manager = {"name": "Marc", "pin": "482915", "roles": [{"role": "manager", "location": LOCATION}]}
+        await administrator.put(f"/v1/staff/{(marc := shop.new_id())}", json=manager)
+        pages = {}
+        for staff, pin in ((owner, OWNER_PIN), (marc, "482915")):
+            answer = await shop.client().post("/v1/sessions", json={"staff": staff, "pin": pin})
+            pages[staff] = shop.client(cookie=answer.headers["set-cookie"].partition(";")[0])
+        for caller in (shop.client(), till, pages[marc]):
+            for method, path in (("GET", ""), ("POST", ""), ("POST", "/confirm")):
+                body = {"id": "0" * 16} if path else None
+                refused = await caller.request(method, f"/v1/recovery-code{path}", json=body)
+                assert refused.status_code in {401, 403}, refused.text
+        told = (await pages[owner].get("/v1/recovery-code")).json()
+        assert read_recovery_code(told["code"])
+        assert (await administrator.get("/v1/recovery-code")).json() == told, "the same code, as often as it is asked"
+        assert (await administrator.post("/v1/recovery-code")).json() == told, "what is not lost is not replaced"
+        other = await pages[owner].post("/v1/recovery-code/confirm", json={"id": "0" * 16})
+        assert code_of(other) == (409, "recovery.other_code")
+        for _ in range(2):
+            assert (await pages[owner].post("/v1/recovery-code/confirm", json={"id": told["id"]})).status_code == 204
+        for answer in (await administrator.get("/v1/recovery-code"), await administrator.post("/v1/recovery-code")):
+            assert answer.json() == {"confirmed": True, "id": None, "code": None}
+        problems = (await administrator.get("/v1/problems")).json()["items"]
+        assert "backup.code_unconfirmed" not in [problem["code"] for problem in problems]
 
 
 async def test_a_manager_gives_no_more_than_he_has_and_the_last_owner_stays(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ async def make_one(tmp_path: Path, *, seed: int = 1) -> tuple[Made, str]:
     journals.runtime().clock.trust()  # type: ignore[attr-defined]  # a clock of the tests
     async with open_database(tmp_path / "data" / "hub.db", journals.runtime()) as db:
         await journals.fill(db, seed, 40)
-        code = await db.write("set up", lambda tx: backup.set_up_recovery(tx, IDS))
+        code = await db.write("set up", lambda tx: backup.set_recovery(tx, backup.new_recovery(IDS)))
         await db.write("c", lambda tx: cursors.put(tx, cursors.CONFIRMED, Cursor(journals.LINE_1, 20, bytes(32))))
         await archive.archive(db, tmp_path / "data" / "archive", LaterClock(DAYS_40))
         recovery = await db.read("key", backup.recovery_recipient)
@@ -259,7 +259,7 @@ async def test_trading_goes_on_while_a_backup_is_made(open_db: Database, tmp_pat
 
 
 async def test_the_recovery_code_stays_off_the_disk(open_db: Database) -> None:
-    code = await open_db.write("set up", lambda tx: backup.set_up_recovery(tx, IDS))
+    code = await open_db.write("set up", lambda tx: backup.set_recovery(tx, backup.new_recovery(IDS)))
     salt = await open_db.read("salt", lambda c: meta.get(c, meta.RECOVERY_SALT))
     assert salt is not None
     private = sealed.recovery_private_key(sealed.read_recovery_code(code), bytes.fromhex(salt))

@@ -43,7 +43,7 @@ async def back_up(hub: Hub, folder: Path) -> Made:
 async def test_a_hub_that_enrols_learns_the_tenants_key_and_either_private_key_opens_its_backups(world: World) -> None:
     await world.cloud.set_backup_key(TENANT, sealed.public_key_of(FIRST))
     hub = await world.hub()
-    code = await hub.db.write("test.code", lambda tx: backup.set_up_recovery(tx, hub.runtime.ids))
+    code = await hub.db.write("test.code", lambda tx: backup.set_recovery(tx, backup.new_recovery(hub.runtime.ids)))
     async with hub.online():
         await until_sealed_for(world, hub, FIRST)
         await hub.drained()
