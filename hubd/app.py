@@ -136,12 +136,10 @@ def _outage_view(outages: OutageDesk) -> OutageView:
 def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> Services:
     runtime = world.runtime
     feed, problems = Feed(db, runtime), Problems(runtime.clock)
-    recovery = RecoveryDesk(db, runtime, problems)
     access = AccessDesk(db, runtime, world.pins, feed)
     terminals, tills, outages = Terminals(), TillLines(db, runtime, world.signer), OutageDesk(db, runtime)
-    dialogues = Dialogues(db, runtime, terminals, jobs)
-    staff = StaffDesk(db, runtime, access, world.pins, recovery)
-    view = partial(_outage_view, outages)
+    dialogues, view = Dialogues(db, runtime, terminals, jobs), partial(_outage_view, outages)
+    staff = StaffDesk(db, runtime, access, world.pins, RecoveryDesk(db, runtime, problems))
     payments = PaymentDesk(db, runtime, dialogues, terminals, tills, view, world.room_for_sales)
 
     def terminal_changed(device_id: str, status: TerminalStatus) -> None:
@@ -180,7 +178,6 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
         pins=world.pins,
         pairing=PairingDesk(db, runtime, access, feed, world.fingerprint),
         staff=staff,
-        recovery=recovery,
         settings=SettingsDesk(db, runtime.clock.now_us),
         terminals=terminals,
         tills=tills,

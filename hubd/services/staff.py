@@ -97,7 +97,7 @@ class StaffDesk:
         self, db: Database, runtime: Runtime, access: AccessDesk, hasher: PinHasher, recovery: RecoveryDesk
     ) -> None:
         self._db = db
-        self._recovery = recovery
+        self.recovery = recovery
         self._setting_up = asyncio.Lock()
         self._digest_key = runtime.ids.token_bytes(32)
         self._set_up_as = b""
@@ -225,7 +225,7 @@ class StaffDesk:
                 code = await self._set_up(wanted, caller)
                 self._set_up_as = self._digest(wanted)
             elif hmac.compare_digest(self._digest(wanted), self._set_up_as):
-                code = (await self._recovery.state(_OWNER)).code
+                code = (await self.recovery.state(_OWNER)).code
             else:
                 raise _set_up_already()
         self._access.forget()
@@ -252,11 +252,11 @@ class StaffDesk:
             journal.append(tx, Draft("hub.set_up", "", caller.actor, {"location": location.id, "owner": owner.id}))
             return backup.set_recovery(tx, recovery)
 
-        recovery = await self._recovery.hold_new()
+        recovery = await self.recovery.hold_new()
         try:
             return await self._db.write("set_up", work)
         finally:
-            await self._recovery.settled()
+            await self.recovery.settled()
 
     async def _checked(self, person: NewPerson) -> _Checked:
         parse_id(person.id, "staff id")

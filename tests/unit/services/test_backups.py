@@ -56,7 +56,7 @@ async def opened(folder: Path) -> AsyncIterator[Bench]:
     runtime = replace(journals.runtime(), clock=clock)
     async with open_database(folder / "hub.db", runtime) as db:
         await db.write("open", journals.line_opened)
-        await db.write("code", lambda tx: backup.set_up_recovery(tx, runtime.ids))
+        await db.write("code", lambda tx: backup.set_recovery(tx, backup.new_recovery(runtime.ids)))
         places = Places(folder / "backups", (), folder / "archive")
         contents = Contents(folder / "archive", {}, frozenset())
         desk = BackupDesk(db, runtime, Problems(clock), places, contents, 6 * HOUR_S)

@@ -114,9 +114,9 @@ async def test_a_new_code_gets_a_backup_of_its_own_and_the_old_one_counts_no_mor
         await services.db.write("test.copy", lambda tx: copies.record(tx, first, "usb:stick", "hub", counts=True))
         assert services.jobs.start("test.backups", desk.run())
         await wait_until(lambda: len(backups()) == 2, WAIT_S, "the backup of the start")
-        assert (await desk.state()).last_elsewhere is not None
+        assert (await desk.state()).elsewhere
         new = await services.recovery.make_again(MANAGER)
-        assert (await desk.state()).last_elsewhere is None, "nobody can open that one"
+        assert not (await desk.state()).elsewhere, "nobody can open that one"
         await wait_until(lambda: len(backups()) == 3, WAIT_S, "a backup for the new code")
     assert new.code
     key = backup.private_key_for(backups()[-1], new.code)
