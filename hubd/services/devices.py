@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hubd.errors import DeviceError, HubError, InvalidValueError, NotFoundError, Retry
-from hubd.model.device import DeviceKind
+from hubd.model.device import DeviceKind, DeviceState
 from hubd.model.entry import Draft
 from hubd.model.money import Money
 from hubd.model.payment import CUSTODY_OPEN, Payment
@@ -324,10 +324,6 @@ class DeviceDesk:
         )
         self._workers.start(_worker(device.id), driver.run)
 
-    def load_errors(self) -> dict[str, HubError]:
-        """Devices whose driver cannot be used, with the reason."""
-        return dict(self._load_errors)
-
     def _view(self, device: Device, stored: list[Payment], unheard: bool) -> DeviceView:
         held = [payment for payment in stored if payment.terminal == device.id]
         sums: dict[str, int] = {}
@@ -336,13 +332,17 @@ class DeviceDesk:
         attached = self._terminals.get(device.id)
         return DeviceView(
             device,
-            attached.terminal.status if attached else None,
+            attached.terminal.status if attached else self._why_it_does_not_run(device),
             len(held),
             tuple(Money(total, currency) for currency, total in sorted(sums.items())),
             attached.payment_id if attached else "",
             attached.progress if attached else None,
             unheard,
         )
+
+    def _why_it_does_not_run(self, device: Device) -> TerminalStatus | None:
+        error = self._load_errors.get(device.id) if device.active else None
+        return TerminalStatus(DeviceState.FAULTY, None, "", error.code, error.remedy) if error else None
 
 
 def _worker(device_id: str) -> str:

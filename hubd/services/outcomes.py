@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from hubd.model.entry import Document, Draft
 from hubd.model.payment import ManualStatus, Method, Payment, PaymentEvent, PaymentState
 from hubd.model.policy import Accept, Elapsed, Refuse, Sale, deadline_us, decide
+from hubd.model.retention import receipt_keeping
 from hubd.ports import Approved, Cancelled, Declined, Evidence, NotStarted, Outcome, Stored, Unknown
+from hubd.services.calendar import business_date
 from hubd.services.lines import next_number
 from hubd.services.settings import policy_in_force
 from hubd.services.taking import RECEIPTS, mode_flags, settle_order
-from hubd.store import devices, journal, outages, payments
+from hubd.store import devices, journal, outages, payments, people
 from hubd.store.tx import Tx
 
-RECEIPT_LAW = "FR LPF L102 B"
-RECEIPT_KEEP_YEARS = 6
 MakeDocument = Callable[[str, bytes], Document]
 """(class, content) -> a document with a fresh id and salt."""
 
@@ -67,7 +67,7 @@ def record_outcome(
     elif payment.manual is not None and not _agrees_with_manual(payment.manual, event):
         _append(tx, payment, PaymentEvent.CONFLICTED, more | {"verdict": event.value})
     else:
-        documents = _receipt_documents(evidence, make_document)
+        documents = _receipt_documents(tx, payment, evidence, make_document)
         _append(tx, payment, event, more, documents)
     if payment.order_id is not None:
         settle_order(tx, payment.order_id, "hub")
@@ -127,10 +127,19 @@ def _in_custody(tx: Tx, payment: Payment, evidence: Evidence, told: dict[str, An
     return more
 
 
-def _receipt_documents(evidence: Evidence | None, make_document: MakeDocument) -> tuple[Document, ...]:
+def _receipt_documents(
+    tx: Tx, payment: Payment, evidence: Evidence | None, make_document: MakeDocument
+) -> tuple[Document, ...]:
+    """What the terminal wants printed, kept for as long as the law of the shop's country demands."""
     if evidence is None or not evidence.receipt_lines:
         return ()
-    return (make_document("terminal_receipt", "\n".join(evidence.receipt_lines).encode("utf-8")),)
+    location = people.location(tx.connection, payment.location)
+    country = location.country if location else ""
+    # The business date may come from a clock that was wrong then and is right now.
+    day = max(payment.business_date, business_date(tx.now_us(), payment.zone, 0))
+    keeping = receipt_keeping(country, day, clock_trusted=tx.clock_trusted())
+    document = make_document("terminal_receipt", "\n".join(evidence.receipt_lines).encode("utf-8"))
+    return (replace(document, keep_until=keeping.until, law=keeping.law),)
 
 
 def _agrees(state: PaymentState, event: PaymentEvent) -> bool:

@@ -88,7 +88,6 @@ class Shop:
     unsent_count: int = 0
     unsent_since_us: int | None = None
     """Since when the cloud has not confirmed everything."""
-    pairings_waiting: int = 0
     outage: OutageView | None = None
     """The present outage, else the last one."""
     vendor_status_url: str = ""

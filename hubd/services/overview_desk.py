@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from hubd.health import Problems
 from hubd.model.device import DeviceKind
@@ -269,8 +269,3 @@ def _undecided_refusals(connection: Connection) -> tuple[Payment, ...]:
         if payment.manual is None
     ]
     return tuple(sorted(found, key=lambda payment: -payment.money.amount_minor))
-
-
-def with_pairings(shop: Shop, waiting: int) -> Shop:
-    """The picture with the number of devices that wait to be let in."""
-    return replace(shop, pairings_waiting=waiting)

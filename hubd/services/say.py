@@ -276,13 +276,3 @@ def say(payment: Payment, language: str) -> Say:
     sentences = _SENTENCES[word]
     cashier, customer = sentences.get(language[:2].lower(), sentences[FALLBACK])
     return Say(cashier, customer, _ALLOWED.get(word, ()))
-
-
-def situations() -> frozenset[str]:
-    """Every word that `situation` may give; each has sentences in every language."""
-    return frozenset(_SENTENCES)
-
-
-def sentences_of(word: str) -> dict[str, tuple[str, str]]:
-    """Cashier's and customer's sentence by language."""
-    return _SENTENCES[word]

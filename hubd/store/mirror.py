@@ -100,11 +100,6 @@ def at_seq(connection: sqlite3.Connection, seq: int) -> list[bytes]:
     return [bytes(row[0]) for row in rows]
 
 
-def forgotten_of(connection: sqlite3.Connection, subject: str) -> list[Entry]:
-    """What the forgotten entries say of one thing: a till that repeats a forgotten payment must not charge again."""
-    return [entry for entry in entries_in_state(connection, FORGOTTEN, 1_000_000) if entry.head.subject == subject]
-
-
 def forgotten_range_complete(connection: sqlite3.Connection, line: bytes, from_seq: int, upto_seq: int) -> bool:
     """Whether all forgotten entries of a range have come back."""
     row = connection.execute(

@@ -61,19 +61,6 @@ def history(connection: sqlite3.Connection, key: str) -> list[Setting]:
     return [_setting(row) for row in rows]
 
 
-def all_in_force(connection: sqlite3.Connection, at_us: int) -> list[Setting]:
-    """The values in force of every key and scope."""
-    rows = connection.execute(
-        "SELECT key, scope, effective_from_us, seq, version, source, value FROM settings s WHERE effective_from_us <= ?"
-        " ORDER BY key, scope, effective_from_us DESC, seq DESC",
-        (at_us,),
-    )
-    found: dict[tuple[str, str], Setting] = {}
-    for row in rows:
-        found.setdefault((row[0], row[1]), _setting(row))
-    return list(found.values())
-
-
 def next_version(connection: sqlite3.Connection, key: str) -> int:
     """The version number that the next change of a key gets."""
     row = connection.execute("SELECT max(version) FROM settings WHERE key = ?", (key,)).fetchone()
