@@ -122,6 +122,10 @@ class Runner:
         finally:
             self._set(DeviceState.GONE, "stopped")
 
+    def expect(self, number: str) -> None:
+        """The device's number as it was known before this start; see `_moved`."""
+        self._status = replace(self._status, terminal_id=number)
+
     def follow(self, url: str) -> None:
         """The device was announced at another address: try it, now if it is not reached. It stays where it answers."""
         if url in (self._url, self._announced, self._refused):

@@ -39,6 +39,10 @@ class RunningDriver(Protocol):
         """Keep the device alive until cancelled."""
         ...
 
+    def expect(self, number: str) -> None:
+        """The number by which it named itself before; another one at another address is another device."""
+        ...
+
     def follow(self, url: str) -> None:
         """It was announced at another address: look there when it does not answer at its own."""
         ...
@@ -109,9 +113,12 @@ class DeviceDesk:
 
     async def start(self) -> None:
         """Run the drivers of all active terminals. Called once, before payments are taken."""
-        for device in await self._db.read("device.terminals", lambda c: devices.all_devices(c, DeviceKind.TERMINAL)):
+        terminals, numbers = await self._db.read(
+            "device.start", lambda c: (devices.all_devices(c, DeviceKind.TERMINAL), payments.terminal_numbers(c))
+        )
+        for device in terminals:
             if device.active:
-                self._attach(device)
+                self._attach(device, numbers.get(device.id, ""))
 
     async def all(self) -> list[DeviceView]:
         """Every device that was not removed; one that holds money cannot be removed."""
@@ -309,7 +316,7 @@ class DeviceDesk:
             )
         return attached
 
-    def _attach(self, device: Device) -> None:
+    def _attach(self, device: Device, number: str = "") -> None:
         try:
             driver = self._make_driver(device)
         except HubError as exc:
@@ -317,6 +324,7 @@ class DeviceDesk:
             return
         self._load_errors.pop(device.id, None)
         self._running[device.id] = driver
+        driver.expect(number)
         self._terminals.attach(
             Attached(
                 device.id, device.name, device.role, device.location, device.device_class or "terminal", driver.terminal

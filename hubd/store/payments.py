@@ -37,6 +37,8 @@ _FIELDS = tuple(field.name for field in fields(Payment))
 _SELECT = f"SELECT {', '.join(_FIELDS)} FROM payments"  # noqa: S608 (names of our own dataclass)
 _INSERT = f"INSERT INTO payments({', '.join(_FIELDS)}) VALUES ({', '.join('?' * len(_FIELDS))})"  # noqa: S608 - names of our own dataclass
 PAGE_MAX = 500
+NUMBERS_LOOKED_AT = 20_000
+"""Entries from whose payments a start learns the terminals' numbers; one unused for longer tells its number anew."""
 
 _OPEN = "state IN ('requested', 'in_progress', 'unknown', 'reversal_pending', 'conflict')"
 """Word for word the condition of the index payments_open: SQLite uses a partial index only where it reads the same."""
@@ -101,6 +103,17 @@ def in_custody(connection: sqlite3.Connection, *custodies: Custody) -> list[Paym
         f"{_SELECT} WHERE custody IN ({marks}) AND state = 'stored' ORDER BY deadline_us, seq", custodies
     )
     return [_payment(row) for row in rows]
+
+
+def terminal_numbers(connection: sqlite3.Connection) -> dict[str, str]:
+    """The number by which each terminal last named itself, by device, from the newest payments."""
+    rows = connection.execute(
+        "SELECT terminal, json_extract(evidence, '$.terminal_id') AS number FROM payments"
+        " WHERE seq > (SELECT coalesce(max(seq), 0) FROM payments) - ? AND terminal IS NOT NULL AND number != ''"
+        " ORDER BY seq",
+        (NUMBERS_LOOKED_AT,),
+    )
+    return dict(rows)
 
 
 def open_ones(connection: sqlite3.Connection) -> list[Payment]:

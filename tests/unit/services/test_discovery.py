@@ -40,14 +40,6 @@ async def address(opened: Shop, device: str, wanted: str) -> None:
             await clock.sleep(0.005)
 
 
-async def gone(opened: Shop, device: str) -> None:
-    """Return once the hub has noticed that the line is lost."""
-    clock = opened.services.runtime.clock
-    async with clock.timeout(WAIT_S):
-        while (status := opened.services.terminals.status(device)) and status.state is DeviceState.READY:
-            await clock.sleep(0.001)
-
-
 async def use(opened: Shop) -> str:
     """Do what a manager does with the one device that was found."""
     (one,) = await found(opened)
@@ -130,10 +122,14 @@ async def test_a_terminal_that_answers_is_not_taken_away_by_an_announcement(tmp_
         (known,) = await found(opened)
         assert (known.device_id, known.reason) == (device, "elsewhere")
         await sell(opened)
+        states: list[DeviceState] = []
+        terminals, clock = opened.services.terminals, opened.services.runtime.clock
+        terminals.watch(lambda _: states.append(now.state) if (now := terminals.status(device)) else None)
         await counter.simulators[f"tcp://{HERE}"].unplug()
         counter.simulators[f"tcp://{HERE}"].replug()  # a line that was lost for a moment is opened again where it was
-        await gone(opened, device)
-        await opened.ready(device)
+        async with clock.timeout(WAIT_S):
+            while states[-1:] != [DeviceState.READY] or DeviceState.CONNECTING not in states:
+                await clock.sleep(0.005)
         await sell(opened)
         source.goodbye(announced(THERE))
         assert await found(opened, 0) == []
@@ -167,6 +163,25 @@ async def test_another_terminal_at_the_announced_address_is_not_used(tmp_path: P
         await opened.ready(device)
         await sell(opened)
         assert other.authorizations_received == 0
+
+
+async def test_after_a_start_too_another_terminal_at_the_announced_address_is_not_used(tmp_path: Path) -> None:
+    source, counter = SimulatedSource(), Terminals(shop_runtime())
+    counter.add(f"tcp://{HERE}")
+    source.announce(announced(HERE))
+    async with shop(tmp_path, counter, sources=[source]) as opened:
+        device = await use(opened)
+        await sell(opened)
+    other = counter.add(f"tcp://{THERE}", SimulatorOptions(terminal_id="99999999"))
+    counter.unplugged.add(f"tcp://{HERE}")
+    source.announce(announced(THERE))
+    async with shop(tmp_path, counter, sources=[source]) as opened:
+        clock, problems = opened.services.runtime.clock, opened.services.problems
+        async with clock.timeout(WAIT_S):
+            while "other_device" not in {one.params.get("reason") for one in problems.present()}:
+                await clock.sleep(0.005)
+        assert other.authorizations_received == 0
+        assert (await opened.services.devices.get(device)).device.address == f"tcp://{HERE}"
 
 
 @pytest.mark.parametrize(("number", "follows"), [("SN-0001", True), ("", False)])
