@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hubd.errors import AccessError, HubError, InvalidValueError, NotFoundError, Retry, StoreError
 from hubd.health import Problems
+from hubd.logs import StateChanges
 from hubd.runtime import Runtime
 from hubd.services.access import Caller
 from hubd.store import archive, backup, copies
@@ -96,6 +97,7 @@ class BackupDesk:
         self._seen: dict[tuple[str, int], Made] = {}
         """What was read of the files here, by name and time of change: their digests are computed once."""
         self._downloads = 0
+        self._changes = StateChanges()
 
     async def state(self) -> BackupState:
         """How backups stand now."""
@@ -138,7 +140,8 @@ class BackupDesk:
             try:
                 await self._take_to(made, target)
             except StoreError as exc:
-                log.warning("backup.target_failed", extra={"code": exc.code, "path": str(target)})
+                if self._changes.is_news(str(target), exc.code):
+                    log.warning("backup.target_failed", extra={"code": exc.code, "path": str(target)})
                 failed.append(exc)
         self._last_error = failed[0].code if failed else ""
         self._problems.set(bool(failed), "backup.failed")
@@ -146,13 +149,15 @@ class BackupDesk:
 
     async def _take_to(self, made: Made, target: Path) -> None:
         if not await asyncio.to_thread(target.is_dir):
-            log.info("backup.target_absent", extra={"path": str(target)})
+            if self._changes.is_news(str(target), "absent"):
+                log.info("backup.target_absent", extra={"path": str(target)})
             return
         try:
             if not await asyncio.to_thread((target / made.path.name).exists):
                 await asyncio.to_thread(copies.copy_to, made, target)
                 await self._db.write("backup.recorded", lambda tx: copies.record(tx, made, f"usb:{target.name}"))
             await asyncio.to_thread(_keep_newest, target, KEPT_ELSEWHERE, made.path.name)
+            self._changes.is_news(str(target), "well")
         except OSError as exc:
             raise StoreError(
                 "backup.target_failed",

@@ -102,7 +102,9 @@ async def test_a_backup_is_taken_to_the_targets_and_recorded(tmp_path: Path) -> 
             assert (newest.place, newest.seq, newest.hash) == ("usb:STICK", made["seq"], made["hash"])
 
 
-async def test_a_target_that_fails_is_told_and_keeps_no_other_from_its_copy(tmp_path: Path) -> None:
+async def test_a_target_that_fails_is_told_and_keeps_no_other_from_its_copy(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     here = tmp_path / "not-a-stick"
     here.mkdir()
     with stick(tmp_path) as usb:
@@ -113,6 +115,10 @@ async def test_a_target_that_fails_is_told_and_keeps_no_other_from_its_copy(tmp_
             assert (usb / made["file"]).exists()
             assert ("backup.failed", "") in shop.running.problems()
             assert {one["place"] for one in await shop.entries()} == {"usb:STICK"}
+            (usb / made["file"]).unlink()
+            await wait_until((usb / made["file"]).exists, WAIT_S, "the targets to be looked at again")
+        said = [record.message for record in caplog.records if record.message.startswith("backup.target")]
+        assert said == ["backup.target_failed"], "once, not every five minutes"
 
 
 async def test_a_stick_that_is_plugged_in_later_gets_the_backup_that_is_there(tmp_path: Path) -> None:
