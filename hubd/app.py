@@ -286,6 +286,7 @@ async def trading_hub(world: World) -> AsyncIterator[Hub]:
         restored = await _go_on_in_the_right_line(world, db)
         async with supervision(world.runtime) as supervisor, Jobs() as jobs:
             services = _compose(world, db, supervisor, jobs)
+            await services.tills.begin()
             supervisor.start("feed", services.feed.run, FOREVER)
             supervisor.start("hearing", services.hearing.watch, FOREVER)
             await _check_store(world, services, supervisor)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hubd.errors import InvalidValueError, PaymentError, Retry
+from hubd.errors import InvalidValueError, PaymentError, Retry, StoreError
 from hubd.model.entry import Document, Draft
 from hubd.model.ids import parse_id
 from hubd.model.money import Money
@@ -122,6 +122,42 @@ class TillLines:
         self._runtime = runtime
         self._signer = signer
         self._started_at = db.head.seq
+        self._ended_at: dict[str, int] = {}
+        """For each earlier start of this hub the head at its end: it has told tills of nothing beyond."""
+        self._remembered_from = self._started_at
+        """Which start wrote what lies before is no longer known."""
+        self._noted = False
+
+    async def begin(self) -> None:
+        """Learn which starts there were and note this one. Call it before a till is answered.
+
+        A disk without room is no reason not to start: then the first payment notes it.
+        """
+        known = await self._db.read("till.starts", rows.starts)
+        if known:
+            heads = [head for _, head in known]
+            ends = [*heads[1:], self._started_at]
+            self._ended_at = {start: end for (start, _), end in zip(known, ends, strict=True)}
+            self._remembered_from = heads[0]
+        try:
+            await self._db.write("till.start", self._note)
+        except StoreError as exc:
+            if exc.code != "store.full":
+                raise
+            return
+        self._noted = True
+
+    def _note(self, tx: Tx) -> None:
+        rows.note_start(tx, self._runtime.start_id, self._started_at)
+
+    def _written_twice(self, seen: HubLine) -> bool:
+        """Whether the till saw this place in a start that has not written what our chain holds there.
+
+        Then two entries have had it, the till's and ours: the disk was put back to an earlier state, or copied.
+        """
+        if seen.start == self._runtime.start_id:
+            return False
+        return seen.seq > self._ended_at.get(seen.start, self._remembered_from)
 
     def here(self) -> HubLine:
         """The present place, for the `Hub-Line` of an answer."""
@@ -135,8 +171,7 @@ class TillLines:
         """
         seen = HubLine.parse(header)
         head = self._db.head
-        # What this start has written cannot have been seen in another one: then two entries have had this place.
-        twice = seen.start != self._runtime.start_id and seen.seq > self._started_at
+        twice = self._written_twice(seen)
         if seen.line == head.line and seen.seq <= head.seq and not twice:
             return  # the present line, not beyond the head: nothing was forgotten (the everyday case)
         if not twice and await self._db.read("till.in_chain", lambda c: rows.in_chain(c, seen.line, seen.seq)):
@@ -181,6 +216,8 @@ class TillLines:
 
     def remember(self, tx: Tx, caller: Caller) -> None:
         """Note the start in which this till was answered, in the transaction of the answer; written once a start."""
+        if not self._noted:
+            self._note(tx)
         if caller.device and rows.conversation(tx, caller.device)[1] != self._runtime.start_id:
             rows.answered(tx, caller.device, self._runtime.start_id, tx.head.line, tx.head.seq)
 

@@ -6,6 +6,28 @@ import sqlite3
 
 from hubd.store.tx import Tx
 
+STARTS_MAX = 1_000
+"""Starts of the hub that are remembered, newest first to stay: years of restarts, or half an hour of a crash loop."""
+
+
+def starts(connection: sqlite3.Connection) -> list[tuple[str, int]]:
+    """Every remembered start of this hub with the head that it found, oldest first."""
+    rows = connection.execute("SELECT value FROM meta WHERE name GLOB 'start:*' ORDER BY name")
+    found = [str(row[0]).split(":") for row in rows]
+    return [(start_id, int(head)) for start_id, head in found]
+
+
+def note_start(tx: Tx, start_id: str, head_seq: int) -> None:
+    """Remember that what follows `head_seq` is written by this start; forgets the oldest beyond STARTS_MAX."""
+    value = f"{start_id}:{head_seq}"
+    if tx.execute("SELECT 1 FROM meta WHERE name GLOB 'start:*' AND value = ?", (value,)).fetchone():
+        return
+    last = tx.execute("SELECT max(name) FROM meta WHERE name GLOB 'start:*'").fetchone()[0]
+    number = int(last.removeprefix("start:")) + 1 if last else 1
+    tx.execute("INSERT INTO meta(name, value) VALUES (?, ?)", (f"start:{number:012d}", value))
+    oldest = f"start:{max(0, number - STARTS_MAX):012d}"
+    tx.execute("DELETE FROM meta WHERE name GLOB 'start:*' AND name <= ?", (oldest,))
+
 
 def in_chain(connection: sqlite3.Connection, line: bytes, seq: int) -> bool:
     """Whether (line, seq) lies in this hub's own chain."""

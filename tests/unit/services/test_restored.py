@@ -13,8 +13,8 @@ from hubd.model.money import Money
 from hubd.model.payment import PaymentState, Tender
 from hubd.services.lines import LineReason
 from hubd.services.till_lines import Held
-from hubd.store import lines
-from tests.unit.services.shop import Terminals, shop, shop_runtime, till
+from hubd.store import lines, till_lines
+from tests.unit.services.shop import TILL_1, TILL_2, Terminals, shop, shop_runtime, till
 
 URL = "tcp://terminal-1"
 
@@ -130,3 +130,54 @@ async def test_forgotten_cash_is_cash_again_and_not_a_card_nobody_can_ask_about(
         payment = await opened.services.payments.get(forgotten.payment.id)
         assert (payment.tender, payment.state) == (Tender.CASH, PaymentState.APPROVED)
         assert payment.counter == 1, "a new line has new numbers"
+
+
+@pytest.mark.blocking_allowed("the test copies the database as a backup would")
+async def test_a_silent_restore_is_noticed_after_a_further_restart_too(tmp_path: Path) -> None:
+    """The hub has written its own entries where the till's were, and was started again before the till spoke."""
+    backup = tmp_path / "backup.db"
+    async with shop(tmp_path) as opened:
+        await opened.take(500, tender=Tender.CASH)
+        copy_database(tmp_path / "hub.db", backup)
+    async with shop(tmp_path, runtime=shop_runtime(b"2-process")) as opened:
+        forgotten = await opened.take(700, tender=Tender.CASH)
+        seen = opened.services.feed.hub_line
+    for name in ("hub.db", "hub.db-wal", "hub.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    shutil.copy(backup, tmp_path / "hub.db")
+    async with shop(tmp_path, runtime=shop_runtime(b"3-process")) as opened:
+        for _ in range(3):
+            await opened.take(900, till(TILL_2), tender=Tender.CASH)
+        in_step = opened.services.feed.hub_line
+    async with shop(tmp_path, runtime=shop_runtime(b"4-process")) as opened:
+        tills = opened.services.tills
+        await tills.check(TILL_2, in_step)
+        assert len(await opened.services.db.read("lines", lines.all_lines)) == 1
+        await tills.check(TILL_1, seen)
+        with pytest.raises(HubError, match="hub_line_changed"):
+            await opened.services.payments.take(opened.request(100, tender=Tender.CASH), till(hub_line=seen))
+        place = forgotten.accepted
+        held = Held(
+            forgotten.payment.id, place.line.hex(), place.seq, place.hash.hex(), "approved", Money(700, "EUR"),
+            tender=Tender.CASH,
+        )  # fmt: skip
+        announced, _ = await tills.announce(till(), [held])
+        assert announced.forgotten == (forgotten.payment.id,)
+        opened_lines = await opened.services.db.read("lines", lines.all_lines)
+        assert [line.reason for line in opened_lines] == ["new", "restored"]
+
+
+async def test_starts_are_remembered_up_to_a_limit_and_a_till_in_step_stays_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(till_lines, "STARTS_MAX", 2)
+    seen = []
+    for number in range(4):
+        async with shop(tmp_path, runtime=shop_runtime(b"%d-process" % number)) as opened:
+            await opened.take(500, tender=Tender.CASH)
+            seen.append(opened.services.feed.hub_line)
+            for place in seen:
+                await opened.services.tills.check(TILL_1, place)
+            starts = await opened.services.db.read("starts", till_lines.starts)
+            assert len(starts) == min(2, number + 1)
+            assert len(await opened.services.db.read("lines", lines.all_lines)) == 1
