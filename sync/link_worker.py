@@ -41,6 +41,7 @@ from sync.codec import (
     Place,
     Pong,
     Proof,
+    Range,
     Sealer,
     key_bytes,
     open_frame,
@@ -354,7 +355,9 @@ class Conversation:
                 continue
             self._owner.heard(message)
             self._heard_at = self._clock.monotonic()
-            if isinstance(message, Confirm) and message.upto_seq > self._db.head.seq:
+            # What was just sent may have been read a moment before the writer heard that it is committed.
+            written = max(self._db.head.seq, self.engine.sent_upto)
+            if isinstance(message, Confirm) and message.upto_seq > written:
                 self._owner.report("sync.proof_mismatch", NOT_OURS)
                 continue
             for action in self.engine.hear(message, self._heard_at):
@@ -416,7 +419,7 @@ class Conversation:
             case act.SendDocuments(ids):
                 await self._send_documents(ids)
             case act.FetchForgotten(span):
-                await self._fetch_forgotten(span.line, span.from_seq, span.upto_seq)
+                await self._fetch_forgotten(span)
             case act.KeepForgotten(batch):
                 await self._owner._receiver.keep_forgotten(batch)
             case act.GiveForgotten(wanted):
@@ -464,12 +467,14 @@ class Conversation:
         for group in await self._owner._sender.documents(ids, self.engine.batch_limits):
             await self._say(Documents(tuple(group)))
 
-    async def _fetch_forgotten(self, line: bytes, from_seq: int, upto_seq: int) -> None:
-        complete = await self._db.read(
-            "sync.forgotten", lambda c: mirror.forgotten_range_complete(c, line, from_seq, upto_seq)
-        )
-        if not complete:
-            await self._say(ForgottenWanted(line, from_seq, upto_seq))
+    async def _fetch_forgotten(self, span: Range) -> None:
+        def here(connection: Connection) -> bool:
+            # What a clone has forgotten may well be in our own chain; the cloud tells it to every start of this hub.
+            ours = journal.hash_at(connection, span.upto_seq) == span.hash
+            return ours or mirror.forgotten_range_complete(connection, span.line, span.from_seq, span.upto_seq)
+
+        if not await self._db.read("sync.forgotten", here):
+            await self._say(ForgottenWanted(span.line, span.from_seq, span.upto_seq))
 
     # -- out ---------------------------------------------------------------------------------------------------------
 

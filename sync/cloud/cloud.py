@@ -86,6 +86,8 @@ class ReferenceCloud:
         self._settling = asyncio.Lock()
         self._pending = asyncio.Event()
         self._pending.set()  # an earlier run may have stored what it had no time to interpret
+        self._may_settle = True
+        """Whether a payment may wait for its verdict: only what hubs send makes one wait."""
         self._topics: dict[bytes, str] = {}
         self.service = CloudService(
             keys,
@@ -130,6 +132,7 @@ class ReferenceCloud:
             # What the conversations remember was never committed: let the hubs say hello again.
             self.service.forget_conversations()
             raise
+        self._may_settle = True
         if pending:
             self._pending.set()
         return answers
@@ -153,6 +156,7 @@ class ReferenceCloud:
             self._pending.set()
             self.service.forget_conversations()
             raise
+        self._may_settle = True
         if pending:
             self._pending.set()
         return answers
@@ -160,10 +164,18 @@ class ReferenceCloud:
     async def settle(self) -> list[tuple[bytes, bytes]]:
         """Ask the settlement source about forwarded payments and write its verdicts down, each once."""
         async with self._settling:
-            return await self._settle_once()
+            if not self._may_settle:
+                return []
+            self._may_settle = False  # what is received from here on sets it again
+            try:
+                return await self._settle_once()
+            except BaseException:
+                self._may_settle = True
+                raise
 
     async def _settle_once(self) -> list[tuple[bytes, bytes]]:
         todo = await self._runner.run(_to_settle)
+        self._may_settle = self._may_settle or bool(todo)
         answers: list[tuple[EffectRow, SettlementVerdict]] = []
         for effect, payment in todo:
             try:

@@ -98,19 +98,25 @@ class Ledger:
             if event == "forwarded" and not _answers(fields):
                 self._follow(storage, hub, row, quarantined=quarantined, restored=restored)
             return [row.outage] if row.outage else []
-        if quarantined:
-            return []
         if entry.kind == "outage.opened":
-            opened = OutageRow(
-                entry.subject, fields["cause"], fields["started_at_us"], entry.line, entry.seq, None, b""
-            )
+            # Of one that begins beside its line (quarantined) the end may follow in a line of its own.
+            place = (b"", 0) if quarantined else (entry.line, entry.seq)
+            opened = OutageRow(entry.subject, fields["cause"], fields["started_at_us"], *place, None, b"")
             if storage.outage(hub, entry.subject) is None:
                 storage.put_outage(hub, opened)
+        elif quarantined:
+            return []
         elif entry.kind == "outage.closed":
             known = storage.outage(hub, entry.subject)
             if known is None:
                 raise ValueError("an outage ends that never began")
-            closed = replace(known, ended_at_us=fields["ended_at_us"], closed_hash=entry.hash, cause=fields["cause"])
+            closed = replace(
+                known,
+                opened_line=known.opened_line or entry.line,
+                ended_at_us=fields["ended_at_us"],
+                closed_hash=entry.hash,
+                cause=fields["cause"],
+            )
             storage.put_outage(hub, closed)
             return [entry.subject]
         elif entry.kind in ("outage.terminal_heard", "outage.terminal_closed"):
@@ -132,6 +138,10 @@ class Ledger:
         if row is None and quarantined:
             before = storage.payment(hub, entry.subject, False)
             row = replace(before, quarantined=True) if before is not None else None
+        if row is None and not quarantined and event not in _CREATING:
+            # It was created in a fork and goes on in the line that the hub has opened since.
+            before = storage.payment(hub, entry.subject, True)
+            row = replace(before, quarantined=False) if before is not None else None
         if row is None:
             row = _first(entry, fields, quarantined)
         elif event in _CREATING:

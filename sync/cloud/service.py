@@ -86,9 +86,10 @@ class Session:
     connection: int
     line: bytes
     limits: Limits = field(default_factory=Limits)
-    hello_line: bytes = b""
-    knows_upto: int = 0
-    """The hub itself knows its line `hello_line` up to here: it said so in its hello or has sent it since."""
+    holds: Place | None = None
+    """The furthest place that this very hub has shown to hold, by its hash: in its hello, or by sending it."""
+    parked: dict[bytes, None] = field(default_factory=dict)
+    """What the batches that this conversation has sent too early join: those of another start are not its own."""
     established: bool = False
     stale: bool = False
     next_seq: int = 1
@@ -264,7 +265,9 @@ class _Turn:
             del self._sessions[other.cloud_nonce]
         session.established = True
         session.line, session.limits = hello.line, hello.limits
-        session.hello_line, session.knows_upto = hello.line, hello.head_seq
+        row = self._storage.line(self._hub.hub, hello.line)
+        if row is not None and row.head_hash == hello.head_hash:
+            session.holds = Place(row.line, row.head_seq, row.head_hash)
         session.next_seq = hello.confirmed.seq + 1 if hello.confirmed else 1
         self._probe_rivals(session)
         self._notice_restore(session, hello)
@@ -373,9 +376,13 @@ class _Turn:
         return tuple(self._storage.documents_wanted(self._hub.hub, DOCUMENTS_WANTED_MAX))
 
     def _entries(self, session: Session, batch: Entries) -> None:
-        """Take a batch and those parked behind it; confirm once, up to what is now held (S4, S5)."""
+        """Take a batch and those parked behind it; confirm once, up to what is now held (S4, S5).
+
+        What another start of this hub left parked (a clone, a life before a restore) is taken, but not confirmed here.
+        """
         taken: Taken | None = None
         waiting: Entries | None = batch
+        own, new_count = True, 0
         while waiting is not None:
             result = self._service._upload.take(self._storage, self._hub, waiting)
             if isinstance(result, Unreadable):
@@ -384,20 +391,29 @@ class _Turn:
             if isinstance(result, Gap):
                 self._gap(session, waiting)
                 break
-            taken = result
-            session.next_seq, session.expected, session.bisection = taken.last.seq + 1, None, None
-            session.line = taken.last.line
-            session.knows_upto = max(session.knows_upto, taken.last.seq)
-            parked = self._storage.unpark(self._hub.hub, taken.last.hash)
+            new_count += result.new_count
+            if own:
+                taken = result
+                session.next_seq, session.expected, session.bisection = taken.last.seq + 1, None, None
+                session.line = taken.last.line
+                if session.holds is None or taken.last.seq > session.holds.seq:
+                    session.holds = taken.last
+            own = own and result.last.hash in session.parked
+            session.parked.pop(result.last.hash, None)
+            parked = self._storage.unpark(self._hub.hub, result.last.hash)
             message = decode(parked) if parked else None
             waiting = message if isinstance(message, Entries) else None
         if taken is not None:
             self._confirm(session, taken)
+        if new_count:
+            for other in list(self._sessions.values()):
+                self.push_down(other)
 
     def _confirm(self, session: Session, taken: Taken) -> None:
-        # A line may have grown by entries that this hub never wrote or has lost: it could not check such a head.
-        knows_head = taken.last.line == session.hello_line and taken.head.seq <= session.knows_upto
-        place = taken.head if knows_head and not taken.quarantined and not session.stale else taken.last
+        # Not simply the line's head: it may have grown by entries that this hub has lost, or that a clone has written.
+        place, held = taken.last, session.holds
+        if held is not None and held.line == place.line and not taken.quarantined and not session.stale:
+            place = held
         time_us = self._service._now_us()
         key = self._service.keys.current
         signature = key.sign(proof_bytes(self._hub.tenant, self._hub.hub, place, time_us))
@@ -413,13 +429,11 @@ class _Turn:
                 uninterpreted=self._storage.uninterpreted_count(self._hub.hub),
             ),
         )
-        if taken.new_count:
-            for other in list(self._sessions.values()):
-                self.push_down(other)
 
     def _gap(self, session: Session, batch: Entries) -> None:
         """Keep the batch for later if there is room, and ask for what is missing: once, not for each batch behind."""
-        self._storage.park(self._hub.hub, batch.prev_hash, encode(batch), PARKED_MAX)
+        if self._storage.park(self._hub.hub, batch.prev_hash, encode(batch), PARKED_MAX):
+            session.parked[batch.prev_hash] = None
         if session.bisection is None:
             self._ask_for(session, batch.line, batch.from_seq)
 

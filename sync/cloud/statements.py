@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sync.cloud.down import DownJournal
 from sync.cloud.hashing import CloudEntry, write_body
 from sync.cloud.keys import CloudKeys
-from sync.cloud.storage import CloudStorage, HubRow, LedgerPayment, LineRow, OutageRow
+from sync.cloud.storage import QUARANTINED, CloudStorage, HubRow, LedgerPayment, LineRow, OutageRow
 
 DOMAIN = b"hubd.statement.v1\x00"
 FIXED_BUCKETS = ("taken", "cash", "stored", "captured", "declined_late", "processing", "unknown")
@@ -142,6 +142,8 @@ def _ranges(storage: CloudStorage, hub: bytes, outage: OutageRow) -> list[dict[s
     What is stored and not interpreted yet is in none: the ledger, whose sums stand beside the ranges, does not know it.
     """
     by_line = {row.line: row for row in storage.lines(hub)}
+    if not outage.opened_seq:
+        outage = _counted_from(storage, hub, outage, by_line)
     path = next((found for row in reversed(by_line.values()) if (found := _path(row, by_line, outage))), [])
     spans = []
     for row in path:
@@ -153,6 +155,16 @@ def _ranges(storage: CloudStorage, hub: bytes, outage: OutageRow) -> list[dict[s
         if hash_ is not None and from_seq <= upto:
             spans.append({"line": row.line.hex(), "from_seq": from_seq, "upto_seq": upto, "hash": hash_.hex()})
     return spans
+
+
+def _counted_from(
+    storage: CloudStorage, hub: bytes, outage: OutageRow, by_line: dict[bytes, LineRow]
+) -> OutageRow:  # fmt: skip
+    """An outage that began in a fork is counted from the first line after it: what was set aside is counted apart."""
+    row = by_line[outage.opened_line]
+    while storage.known(hub, row.parent_hash) != QUARANTINED and row.parent_line in by_line:
+        row = by_line[row.parent_line]
+    return replace(outage, opened_line=row.line, opened_seq=row.opened_seq)
 
 
 def _path(row: LineRow, by_line: dict[bytes, LineRow], outage: OutageRow) -> list[LineRow]:

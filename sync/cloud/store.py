@@ -493,11 +493,13 @@ class SqliteCloudStorage:
 
     # what people must know
 
-    def add_forgotten(self, hub: bytes, span: Range) -> None:
-        self._db.execute(
-            "INSERT OR IGNORE INTO forgotten VALUES (?, ?, ?, ?, ?, 0)",
+    def add_forgotten(self, hub: bytes, span: Range) -> bool:
+        changed = self._db.execute(
+            "INSERT INTO forgotten VALUES (?, ?, ?, ?, ?, 0) ON CONFLICT(hub, line, from_seq) DO UPDATE"
+            " SET upto_seq = excluded.upto_seq, hash = excluded.hash, listed = 0 WHERE excluded.upto_seq > upto_seq",
             (hub, span.line, span.from_seq, span.upto_seq, span.hash),
         )
+        return changed.rowcount > 0
 
     def forgotten(self, hub: bytes) -> list[Range]:
         rows = self._all(

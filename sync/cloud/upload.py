@@ -96,7 +96,9 @@ class Upload:
                 storage.want_document(hub, document, digest)
         self._take_documents(storage, hub, documents)
         last = Place(row.line, entries[-1].seq, entries[-1].hash)
-        storage.put_line(hub, replace(row, head_seq=last.seq, head_hash=last.hash))
+        grown = replace(row, head_seq=last.seq, head_hash=last.hash)
+        storage.put_line(hub, grown)
+        self._line_grew(storage, hub, grown)
         return Taken(last, last, quarantined=False, new_count=len(entries))
 
     def interpret(self, storage: CloudStorage, hub: HubRow, limit: int) -> int:
@@ -138,6 +140,9 @@ class Upload:
             storage.put_line(hub.hub, row)
         for opened in run.opened:
             self._line_opened(storage, hub.hub, opened)
+        if not run.opened and not run.quarantined and run.rows:
+            for row in run.rows.values():
+                self._line_grew(storage, hub.hub, row)
         return run
 
     def _take_entry(self, storage: CloudStorage, hub: HubRow, entry: CloudEntry, run: _Run) -> None:
@@ -187,9 +192,14 @@ class Upload:
         row = storage.line(hub, entry.line)
         assert row is not None, "the line was just stored"
         self._down.append(storage, hub, "epoch.assigned", "", {"line": entry.line.hex(), "epoch": row.epoch})
-        for span in forgotten_by(storage, hub, row):
-            storage.add_forgotten(hub, span)
-            storage.add_incident(hub, "forgotten", f"{span.line.hex()} {span.from_seq}-{span.upto_seq}")
+        _note_forgotten(storage, hub, forgotten_by(storage, hub, row))
+
+    def _line_grew(self, storage: CloudStorage, hub: bytes, grown: LineRow) -> None:
+        """A line goes on after a younger one began: late messages of a hub that was restored since, or two clones."""
+        for younger in storage.lines(hub):
+            if younger.epoch > grown.epoch:
+                spans = forgotten_by(storage, hub, younger)
+                _note_forgotten(storage, hub, [span for span in spans if span.line == grown.line])
 
     def _take_documents(self, storage: CloudStorage, hub: bytes, documents: tuple[WireDocument, ...]) -> None:
         for document in documents:
@@ -223,22 +233,31 @@ def _chain(batch: Entries) -> list[CloudEntry]:
     return found
 
 
+def _note_forgotten(storage: CloudStorage, hub: bytes, spans: list[Range]) -> None:
+    for span in spans:
+        if storage.add_forgotten(hub, span):
+            storage.add_incident(hub, "forgotten", f"{span.line.hex()} {span.from_seq}-{span.upto_seq}")
+
+
 def forgotten_by(storage: CloudStorage, hub: bytes, opened: LineRow) -> list[Range]:
     """What the writer of a new line does not know of its own past: everything that follows its parent elsewhere."""
-    place = storage.place(hub, opened.parent_hash)
-    while place is not None and storage.hash_in_line(hub, place[0], place[1]) is None:
-        place = storage.place(hub, place[2])  # back over quarantined entries to the last common one
+    common = opened.parent_hash
+    place = storage.place(hub, common)
+    while place is not None and storage.known(hub, common) == QUARANTINED:
+        common = place[2]  # back over quarantined entries, whose places others hold, to the last common one
+        place = storage.place(hub, common)
     if place is None:
         return []
-    common: dict[bytes, int] = {place[0]: place[1]}
+    # The last entry of each line that the writer still knows; none of a line that began after it.
+    known = {place[0]: place[1]}
     spans: list[Range] = []
     for row in storage.lines(hub):
         if row.line == opened.line:
             continue
-        if row.line in common:
-            first = common[row.line] + 1
-        elif any(span.line == row.parent_line and row.opened_seq > span.from_seq for span in spans):
-            first = row.opened_seq
+        if row.line in known:
+            first = known[row.line] + 1
+        elif row.opened_seq > known.get(row.parent_line, row.opened_seq):
+            first, known[row.line] = row.opened_seq, row.opened_seq - 1
         else:
             continue
         if first <= row.head_seq:
