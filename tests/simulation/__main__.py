@@ -36,11 +36,11 @@ def main() -> int:
     one = partial(_one, hours=given.hours, verbose=given.verbose, plant=given.plant)
     started = perf_counter()
     failed: list[Result] = []
-    steps = sales = 0
+    ran = steps = sales = 0
 
     def note(result: Result) -> None:
-        nonlocal steps, sales
-        steps, sales = steps + result.steps, sales + result.sales
+        nonlocal ran, steps, sales
+        ran, steps, sales = ran + 1, steps + result.steps, sales + result.sales
         if result.violation is None:
             return
         failed.append(result)
@@ -67,8 +67,8 @@ def main() -> int:
                     break
     took = perf_counter() - started
     print(
-        f"{len(seeds)} seeds, {len(failed)} failed: {sales} sales in {steps} steps,"
-        f" {given.hours * len(seeds):g} shop hours in {took:.1f} s"
+        f"{ran} seeds, {len(failed)} failed: {sales} sales in {steps} steps,"
+        f" {given.hours * ran:g} shop hours in {took:.1f} s"
     )
     if given.plant:
         print(f"{given.plant}: {'found' if failed else 'NOT FOUND'}")

@@ -53,6 +53,8 @@ class TerminalBox:
     group: asyncio.TaskGroup
     booked: Callable[[TerminalBox, Transaction], None]
     device_id: str = ""
+    cable: str = ""
+    """The only hub that reaches it; empty: every hub does."""
     lines: list[Line] = field(default_factory=list)
     sim: ZvtSimulator = field(init=False)
     ledger: WatchedLedger = field(init=False)
@@ -85,10 +87,20 @@ class TerminalBox:
         line = Line(*memory_pipe())
         line.hub.delay_s = line.device.delay_s = self.dice.choice((0.0, 0.001, 0.02))
         for old in self.lines:
-            asyncio.get_running_loop().call_later(self.dice.uniform(0, STRANDED_FOR_S), old.device.cut)
+            if self.serial:
+                old.device.cut()  # there is one cable: what lay unanswered in the old line is never answered beside it
+            else:
+                asyncio.get_running_loop().call_later(self.dice.uniform(0, STRANDED_FOR_S), old.device.cut)
         self.lines = [line]
         self.group.create_task(self.sim.serve(line.device, serial=self.serial), name=f"{self.name}:line")
         return line
+
+    def plug_into(self, hub: str) -> None:
+        """From now on only this hub reaches it; with an empty name every hub does."""
+        self.trace.note(self.name, "plugged-into", hub or "all")
+        self.cable = hub
+        for line in self.lines:
+            line.hub.cut()
 
     def charges(self) -> list[Transaction]:
         """Payments for which the customer's money moved, reversed later or not."""

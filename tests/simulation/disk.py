@@ -22,6 +22,8 @@ Committed = Callable[[tuple[int, bytes], tuple[int, bytes] | None], None]
 
 COMMIT_MIN_S, COMMIT_MAX_S = 0.0005, 0.006
 """What a commit takes on a disk that is well."""
+READS_COST = 0.5
+"""What a read takes, of the time of a commit."""
 TORN_BYTES_MAX = 3000
 ROOM_FOR_EVER_PAGES = 1_000_000_000
 FILES = ("hub.db", "hub.db-wal")
@@ -72,7 +74,7 @@ class InlineThread:
     async def run(self, fn: Callable[[sqlite3.Connection], T]) -> T:
         """See `DbThread`. The writer takes the time that its disk takes, before and after."""
         disk = self._disk
-        await disk.clock.sleep(disk.pause_s() if self._writes else 0.0)
+        await disk.clock.sleep(disk.pause_s() * (1.0 if self._writes else READS_COST))
         disk.need_power(self._life)
         result = fn(self._connection)
         disk.need_power(self._life)

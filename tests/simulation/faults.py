@@ -77,6 +77,8 @@ class LinkFaults:
     late_s: float = 20.0
     cut: float = 0.01
     """The connection breaks with this message."""
+    quick: float = 0.3
+    """The chance of a run in which a message that is not late takes no time: answers then come all at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +87,18 @@ class HistoryFaults:
 
     restore: float = 0.25
     restore_is_announced: float = 0.5
+    restarts_after: float = 0.5
+    """A hub that was restored is started once more, perhaps before a till has spoken to it."""
     cloud_kills_every_s: float = 500.0
     cloud_restore: float = 0.1
+    clone: float = 0.2
+    """A copy of the hub's disk is booted beside it, and one of the tills finds the copy instead."""
+    clone_notices: float = 0.4
+    """It finds another machine around it and opens a line of its own."""
+    clone_shares: float = 0.4
+    """Both reach every terminal; otherwise one terminal is plugged into the clone."""
+    clone_stays: float = 0.4
+    """Until the shop closes; otherwise it is switched off sooner, with whatever it has not sent."""
 
 
 @dataclass(frozen=True, slots=True)

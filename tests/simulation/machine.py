@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,17 @@ def leaves(error: BaseException) -> list[BaseException]:
     return [error]
 
 
+class _WatchedSync(CloudSync):
+    """Says when the hub refuses a confirmation: a cloud that is what it should be never gives it a reason."""
+
+    refused: Callable[[str], None]
+
+    def report(self, code: str, detail: str) -> None:
+        super().report(code, detail)
+        if code == "sync.proof_mismatch":
+            self.refused(detail)
+
+
 @dataclass(slots=True)
 class _Life:
     """One run of the process."""
@@ -104,6 +116,7 @@ class HubMachine:
         self.dice = stream(store.seed, f"machine:{name}")
         self.disk = Disk(folder, store.clock, stream(store.seed, f"disk:{name}"), self._committed)
         self.disk.on_cut = self.power_cut
+        self.key = key
         self.signer = KeySigner(key)
         self.services: Services | None = None
         self.hub: Hub | None = None
@@ -124,6 +137,7 @@ class HubMachine:
         self._new_boot = True
         self._life: _Life | None = None
         self._task: asyncio.Task[None] | None = None
+        self._living: asyncio.Task[None] | None = None
         self._requests: asyncio.TaskGroup | None = None
         self._stop = asyncio.Event()
         self._up = asyncio.Event()
@@ -162,9 +176,10 @@ class HubMachine:
             async with asyncio.TaskGroup() as group:
                 self._life = life
                 self._task = group.create_task(self._one_life(life), name=f"{self.name}:life:{life.number}")
-            if self._is_closing():
-                return
-            await self.store.clock.sleep(self._off_s)
+            if self._is_closing() and self._files is None:
+                return  # stopped in order: its files are as it left them
+            if not self._is_closing():
+                await self.store.clock.sleep(self._off_s)
             files = self.disk.files() if self._files is None else self._files
             self._files = None
             self.disk.switch_on(files)
@@ -201,8 +216,10 @@ class HubMachine:
                 await self._set_up(hub.services)
                 await self.store.link.enrol(self, hub.services)
                 address = self.store.link.address(self, life.runtime)
-                self.sync = CloudSync(hub.services.db, life.runtime, self.signer, life.link, address)
-                hub.supervisor.start("sync", self.sync.run, FOREVER)
+                sync = _WatchedSync(hub.services.db, life.runtime, self.signer, life.link, address)
+                sync.refused = partial(self.trace.broken, "the cloud confirms what the hub has written")
+                self.sync = sync
+                hub.supervisor.start("sync", sync.run, FOREVER)
                 async with asyncio.TaskGroup() as requests:
                     self._requests, self.hub, self.services = requests, hub, hub.services
                     self.store.hub_is_up(self)
@@ -251,7 +268,10 @@ class HubMachine:
     def _connect(self, life: _Life, url: str) -> MemoryStream:
         if not life.alive:
             raise ConnectionRefusedError("no power")
-        line = self.store.terminal(url).connect()
+        box = self.store.terminal(url)
+        if box.cable not in {"", self.name}:
+            raise ConnectionRefusedError("its cable is in another hub")
+        line = box.connect()
         line.hub.tamper = self._leaving
         life.streams.append(line.hub)
         return line.hub
@@ -389,6 +409,27 @@ class HubMachine:
         self.line_reason = reason
         self.forgets = True
         self.forgets_in_silence = reason is None
+        for sale in self.store.sales_of(self):
+            sale.shaken = True
+
+    async def retire(self) -> None:
+        """Switch off for good, in the middle of whatever it does."""
+        self.power_cut()
+        self.closing = True
+        if self._living is not None:
+            await asyncio.wait([self._living])
+
+    def boot_beside(self, files: dict[str, bytes], reason: LineReason | None) -> None:
+        """Begin to live on a copy of another hub's disk."""
+        self.trace.note(self.name, "boots", reason or "in silence")
+        self.disk.switch_on(files)
+        self.line_reason = reason
+        self.forgets, self.forgets_in_silence = True, reason is None
+        self.start()
+
+    def start(self) -> None:
+        """Switch on."""
+        self._living = self.store.serve(self.live(), f"{self.name}:live")
 
     async def close(self) -> None:
         """Stop in order."""

@@ -19,9 +19,10 @@ from hubd.store.cursors import Cursor
 from hubd.store.db import Database, _run_together, _Work
 from hubd.store.tx import Tx
 from sync.cloud.hashing import CloudEntry
+from sync.cloud.service import Session, _Turn
 from sync.cloud.storage import CloudStorage, HubRow
 from sync.cloud.store import InlineRunner, SqliteCloudStorage
-from sync.cloud.upload import Upload, _Run
+from sync.cloud.upload import Taken, Upload, _Run
 from sync.codec import Entries, Message
 from sync.link_worker import Conversation
 
@@ -132,6 +133,19 @@ def answer_before_commit() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def confirm_what_was_lost() -> Iterator[None]:
+    """The cloud confirms up to the head of a line, also when it has grown by entries that the hub has lost."""
+    right = _Turn._confirm
+
+    def confirm(self: _Turn, session: Session, taken: Taken) -> None:
+        session.holds = taken.head
+        right(self, session, taken)
+
+    with patch.object(_Turn, "_confirm", confirm):
+        yield
+
+
 PLANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     plant.__name__.replace("_", "-"): plant
     for plant in (
@@ -141,5 +155,6 @@ PLANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
         duplicates_by_seq,
         charge_before_intent,
         answer_before_commit,
+        confirm_what_was_lost,
     )
 }

@@ -11,14 +11,16 @@ import pytest
 from tests.simulation.plants import PLANTS
 from tests.simulation.run import simulate
 
-SEEDS = tuple(range(1, 9))
+SEEDS = (1, 2, 3, 7, 14, 17, 20, 24)
+"""Half of them have a restore in their story, half a clone."""
 FOUND = {
     "confirm-before-commit": (1, "what is confirmed is in the cloud"),
     "cursor-on-puback": (1, "what is confirmed is in the cloud"),
-    "retry-after-unknown": (1, "one payment, one charge"),
+    "retry-after-unknown": (2, "one payment, one charge"),
     "answer-before-commit": (1, "nothing acknowledged is lost"),
-    "charge-before-intent": (9, "a charged payment is never declined"),
-    "duplicates-by-seq": (104, "what is confirmed is in the cloud"),
+    "charge-before-intent": (1, "a charged payment is never declined"),
+    "duplicates-by-seq": (13, "what is confirmed is in the cloud"),
+    "confirm-what-was-lost": (1, "the cloud confirms what the hub has written"),
 }
 """Seeds that are known to find a planted bug, and the promise that it breaks."""
 pytestmark = pytest.mark.timeout(120)

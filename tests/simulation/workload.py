@@ -70,6 +70,8 @@ class Sale:
     """asked, or done."""
     overridden: bool = False
     announced: bool = False
+    shaken: bool = False
+    """Its hub was restored since, or its till speaks to another hub now: only what is announced is sure to be known."""
 
     @property
     def done(self) -> bool:
@@ -86,6 +88,8 @@ class OrderMade:
     request: PlaceOrder
     accepted: tuple[str, int, str] | None = None
     number: str = ""
+    shaken: bool = False
+    """See `Sale`."""
 
 
 class Till:
@@ -105,6 +109,17 @@ class Till:
         self.sales: dict[str, Sale] = {}
         self.orders: dict[str, OrderMade] = {}
         self.idle = True
+        self.distrusts = False
+        """The hub's line has changed: before the hub knows what this till holds, it may tell of an older state."""
+
+    def move(self, hub: HubMachine) -> None:
+        """Speak to another hub of the same identity from now on; the till itself cannot tell."""
+        self.trace.note(self.name, "moves-to", hub.name)
+        self.hub = hub
+        for sale in self.sales.values():
+            sale.shaken = True
+        for order in self.orders.values():
+            order.shaken = True
 
     # -- the line to the hub -------------------------------------------------------------------------------------------
 
@@ -141,6 +156,7 @@ class Till:
         answer = await self.hub.request(call, patience_s)
         if dice.random() < faults.lose_answer:
             raise LostError
+        self.distrusts = self.distrusts or answer.hub_line.split(":")[0] != self.hub_line.split(":")[0] != ""
         self.hub_line, self.mode = answer.hub_line, answer.mode
         if isinstance(answer.result, LostError):
             raise answer.result
@@ -211,6 +227,7 @@ class Till:
         except LostError:
             return
         if not isinstance(answer, HubError):
+            self.distrusts = False
             self.trace.note(self.name, "announced", len(held), "forgotten", len(answer.forgotten))
             for sale in self.sales.values():
                 sale.first_hub_line = self.hub_line
@@ -227,11 +244,12 @@ class Till:
 
     def _acknowledged(self, sale: Sale, payment: Payment, line: str, seq: int, digest: str) -> None:
         place = (line, seq, digest)
-        if sale.accepted is not None and not sale.announced and not self.hub.forgets:
+        if sale.accepted is not None and not sale.announced and not sale.shaken:
             self.trace.need(
                 sale.accepted == place, "accepted never changes", f"{sale.id}: {sale.accepted} became {place}"
             )
         sale.accepted = place
+        self.distrusts = False  # a request for money is not answered before the hub knows what the till holds
         self._note(sale, payment)
 
     async def take(self, sale: Sale) -> None:
@@ -262,7 +280,7 @@ class Till:
             answer = await self.ask("get", lambda s, c: s.payments.get(sale.id))
         except LostError:
             return
-        if isinstance(answer, Payment):
+        if isinstance(answer, Payment) and not self.distrusts:
             self._note(sale, answer)
 
     # -- a day's work --------------------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ LOOK_EVERY_S = 240.0
 QUIET_S = 60.0
 DRAIN_MAX_S = 2400.0
 MOMENTS_MAX = 800
+BAD_MOMENT = 0.4
+"""How often a copy is made at the one bad moment, and how often at the other; else it is made at any."""
 
 
 class Store:
@@ -39,7 +41,10 @@ class Store:
         self.errors: list[BaseException] = []
         self.checks = Checks(self)
         self.link = Link(self, folder / "cloud")
+        self._folder = folder
         self.hubs = [HubMachine(self, "hub", folder / "hub", stream(seed, "key").randbytes(32))]
+        self.retired: list[HubMachine] = []
+        """Hubs that were switched off for good."""
         self.tills = [Till(self, f"till{n + 1}", self.hubs[0]) for n in range(options.tills)]
         self.managers = [Manager(self, self.hubs[0])]
         self.terminals: list[TerminalBox] = []
@@ -48,7 +53,7 @@ class Store:
 
     def put_away(self) -> None:
         """Let go of every file, however the run ended."""
-        for hub in self.hubs:
+        for hub in (*self.hubs, *self.retired):
             hub.disk.put_away()
         self.link.put_away()
 
@@ -134,7 +139,7 @@ class Store:
         self._make_terminals()
         self.link.start()
         hub = self.hubs[0]
-        self.start(hub.live(), f"{hub.name}:live")
+        hub.start()
         await hub.until_up()
         async with asyncio.TaskGroup() as trading:
             for till in self.tills:
@@ -147,11 +152,12 @@ class Store:
             for fault in faults:
                 fault.cancel()
             await self._heal()
+        await self._retire_clones()
         await self._settle()
 
     def _faults(self, hub: HubMachine) -> list[Coroutine[Any, Any, None]]:
         options = self.options
-        found: list[Coroutine[Any, Any, None]] = [self._look(), self._break_link(), self._backup(hub)]
+        found: list[Coroutine[Any, Any, None]] = [self._look(), self._break_link(), self._backup(hub), self._clone(hub)]
         if options.devices.every_s:
             found += [self._break_terminal(box) for box in self.terminals]
         if options.disk.every_s:
@@ -195,8 +201,8 @@ class Store:
             self.trace.note(hub.name, "disk-well")
 
     async def _cut_power(self, hub: HubMachine) -> None:
-        dice, faults = stream(self.seed, "power"), self.options.power
-        while True:
+        dice, faults = stream(self.seed, "power" if hub is self.hubs[0] else f"power:{hub.name}"), self.options.power
+        while hub in self.hubs:
             await self.clock.sleep(dice.expovariate(1 / faults.every_s))
             kind = dice.random()
             if kind < faults.at_a_commit:
@@ -252,8 +258,7 @@ class Store:
             return
         await self.clock.sleep(dice.uniform(0.1, 0.6) * hours * 3600)
         await hub.until_up()
-        if dice.random() < 0.5:
-            await self._until_something_runs(hub)
+        await self._until_a_bad_moment(hub, dice.random())
         saved = hub.disk.files()
         self.trace.note(hub.name, "backup")
         await self.clock.sleep(dice.uniform(0.02, 0.3) * hours * 3600)
@@ -263,16 +268,73 @@ class Store:
         if offline:
             self.link.go_down(cloud_alone=False)
         hub.restore(saved, reason, dice.uniform(5, 60))
+        if dice.random() < faults.restarts_after:
+            await hub.until_up()
+            await self.clock.sleep(dice.uniform(0, 20))
+            hub.process_kill()
         if offline:
             await self.clock.sleep(dice.uniform(60, 240))
             self.link.come_back()
 
-    async def _until_something_runs(self, hub: HubMachine) -> None:
-        """The moment at which a copy is most wrong later: while a payment is on its way to a terminal."""
+    async def _clone(self, hub: HubMachine) -> None:
+        """Boot a copy of the hub's disk beside it; one till, and perhaps a terminal, are the clone's for a while."""
+        dice, faults, hours = stream(self.seed, "clone"), self.options.history, self.options.hours
+        if dice.random() >= faults.clone:
+            return
+        await self.clock.sleep(dice.uniform(0, 0.5) * hours * 3600)
+        await hub.until_up()
+        await self._until_a_bad_moment(hub, dice.random())
+        image = hub.disk.files()
+        self.trace.note(hub.name, "copied")
+        await self.clock.sleep(dice.choice((0.0, dice.uniform(0, 0.1) * hours * 3600)))
+        clone = HubMachine(self, "clone", self._folder / "clone", hub.key)
+        self.hubs.append(clone)
+        clone.boot_beside(image, LineReason.REPLACED if dice.random() < faults.clone_notices else None)
+        if dice.random() >= faults.clone_shares and len(self.terminals) > 1:
+            mine = dice.choice(self.terminals)
+            for box in self.terminals:
+                box.plug_into(clone.name if box is mine else hub.name)
+        await clone.until_up()
+        dice.choice(self.tills).move(clone)
+        async with asyncio.TaskGroup() as troubles:
+            if self.options.power.every_s:
+                troubles.create_task(self._cut_power(clone), name="fault")
+            if dice.random() >= faults.clone_stays:
+                await self.clock.sleep(dice.uniform(0.02, 0.3) * hours * 3600)
+                await self._retire(clone)
+
+    async def _retire(self, clone: HubMachine) -> None:
+        """Switch a clone off for good; its tills find the other hub again."""
+        self.hubs.remove(clone)
+        self.retired.append(clone)
+        await clone.retire()
+        for box in self.terminals:
+            box.plug_into("")
+        for till in self.tills:
+            if till.hub is clone:
+                till.move(self.hubs[0])
+
+    async def _retire_clones(self) -> None:
+        """When the shop has closed, what a clone has done reaches the cloud, and then it is switched off."""
+        for clone in self.hubs[1:]:
+            await clone.until_up()
+            clone.disk.make_room()
+            await self.link.drained()
+            await clone.close()
+            self.checks.clone(clone)
+            self.link.confirmed_all(clone)
+            await self._retire(clone)
+
+    async def _until_a_bad_moment(self, hub: HubMachine, kind: float) -> None:
+        """When a copy is most wrong later: while a payment is on its way to a terminal, or entries to the cloud."""
         for _ in range(MOMENTS_MAX):
-            await self.clock.sleep(0.25)
-            if hub.is_up and any(row.state == "requested" for row in payments_in(hub.disk.path).values()):
+            if kind >= 2 * BAD_MOMENT:
                 return
+            await self.clock.sleep(0.25)
+            if hub.is_up and kind < BAD_MOMENT:
+                kind += any(row.state == "requested" for row in payments_in(hub.disk.path).values())
+            elif hub.is_up and hub.sync is not None:
+                kind += hub.sync.status.unsent_count > 0
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
