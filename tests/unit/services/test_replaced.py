@@ -16,7 +16,9 @@ from hubd.services.lines import LineReason
 from hubd.services.orders import PlaceOrder
 from hubd.services.overview import Way
 from hubd.services.payments import Refund
+from hubd.services.replacement import demand_in_service, learn
 from hubd.store import journal
+from hubd.store.tx import Tx
 from sync.cloud.keys import CloudKeys
 from sync.cloud.replacing import word_bytes
 from tests.unit.services.shop import MANAGER, Shop, Terminals, shop, shop_runtime, till
@@ -113,9 +115,25 @@ async def test_a_newer_word_for_this_hub_lets_it_sell_again(tmp_path: Path) -> N
         assert "hub.replaced" not in [problem.code for problem in opened.services.problems.present()]
 
 
+async def test_works_of_one_group_know_a_word_that_came_between_them(tmp_path: Path) -> None:
+    async with shop(tmp_path) as opened:
+        hub, line = await enrol(opened), opened.services.db.head.line
+
+        def work(tx: Tx) -> None:
+            demand_in_service(tx, hub)
+            learn(tx, signed(hub, (line, NEW_LINE), 2), "hub", {})
+            demand_in_service(tx, hub)
+
+        with pytest.raises(HubError, match="hub_replaced"):
+            await opened.services.db.write("test.group", work)
+        assert (await opened.take(500, tender=Tender.CASH)).created, "what was rolled back was never heard"
+
+
 async def test_a_word_for_another_line_changes_nothing(tmp_path: Path) -> None:
     async with shop(tmp_path) as opened:
         hub = await enrol(opened)
+        with pytest.raises(HubError, match=r"sync\.invalid_word"):
+            await opened.services.replacement.hear(signed(bytes(16), (opened.services.db.head.line, NEW_LINE), 2))
         assert await opened.services.replacement.hear(signed(hub, (b"3" * 16, NEW_LINE), 2))
         assert (await opened.take(500, tender=Tender.CASH)).created
         assert not await opened.services.replacement.stopped()

@@ -22,7 +22,7 @@ from local_api.announce import Heard
 from local_api.rivals import Rivals
 from sync.cloud.keys import CloudKeys
 from tests.rigs.process import wait_until
-from tests.unit.sync.world import Hub, World, copy_of
+from tests.unit.sync.world import Hub, World, copy_of, make_runtime
 
 A, B, C = (bytes([number]) * 16 for number in (1, 2, 3))
 
@@ -68,6 +68,8 @@ async def two(world: World) -> Two:
     await ensure_line(new.db, new.signer, new.runtime, LineReason.REPLACED)
     async with new.online():
         await new.drained()
+    for number, hub in enumerate((old, new)):
+        hub.runtime = make_runtime(30 + number)  # what is online next is another start, as after a power cut
     return Two(world, old, new)
 
 
@@ -141,6 +143,34 @@ async def test_the_other_way_round_is_a_newer_word(two: Two) -> None:
         await desk(two.old).hear(word)
     assert not await desk(two.old).stopped()
     assert [word.epoch for word in await desk(two.old).words()] == [4, 3]
+
+
+async def test_who_sells_may_change_back_and_forth(two: Two) -> None:
+    old, new = two.old.db.head.line, two.new.db.head.line
+    for line, successor in ((old, new), (new, old), (old, new)):
+        await two.replace(line, successor)
+    async with two.new.online():
+        await two.world.until(lambda: _count(two.new, 3), "all three words")
+    assert not await desk(two.new).stopped()
+    assert [word.epoch for word in await desk(two.new).words()] == [5, 4, 3]
+
+
+@pytest.mark.parametrize("old_first", [False, True])
+async def test_both_online_raise_no_alarm_once_the_cloud_has_decided(two: Two, old_first: bool) -> None:
+    places = two.old.db.head.line, two.new.db.head.line
+    await two.replace(*places)
+    first, second = (two.old, two.new) if old_first else (two.new, two.old)
+    async with first.online():
+        await two.world.until(lambda: kinds(first), "the word")
+        async with second.online():
+            await two.world.until(lambda: kinds(second), "the word, on the other one too")
+            await second.drained()
+            await first.note("still there")
+            await first.drained()
+            answered = first.sync.last_cloud_answer_monotonic
+            await wait_until(lambda: first.sync.last_cloud_answer_monotonic != answered, 15, "a ping of the cloud")
+    assert "two_starts" not in await two.world.incidents(two.old)
+    assert (two.old.db.head.line, two.new.db.head.line) == places, "neither had to open a line"
 
 
 async def _count(hub: Hub, wanted: int) -> bool:
