@@ -6,7 +6,7 @@ would give them, and the cloud's word (confirmations, verdicts) is written as th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -172,13 +172,15 @@ class Stage:
 
         await self.shop.services.db.write("stage.confirm", work)
 
-    async def state_outage(self, outage: str, finality: str = "final", *, agrees: bool = True) -> str:
-        """The cloud's statement about an outage arrives; returns its id."""
+    async def state_outage(
+        self, outage: str, finality: str = "final", *, agrees: bool = True, unheard: Sequence[str] = ()
+    ) -> str:
+        """The cloud's statement about an outage arrives; returns its id. An early one names no terminals at all."""
         statement = self.shop.services.runtime.ids.new_id()
         head = self.shop.services.db.head
         buckets = {name: {"count": 0, "total": 0} for name in ("cash", "declined_late", "processing", "unknown")}
         buckets |= {name: {"count": 2, "total": 2422} for name in ("taken", "captured")}
-        document = {
+        document: dict[str, object] = {
             "id": statement,
             "outage": outage,
             "finality": finality,
@@ -192,6 +194,8 @@ class Stage:
             "lost": 0,
             "doubled": 0,
         }
+        if unheard:
+            document["unheard"] = list(unheard)
         body = {"agrees": agrees, "cause": {}, "reasons": [], "statement": document}
         await self.append("statement.received", statement, body)
         return statement

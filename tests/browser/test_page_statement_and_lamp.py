@@ -61,6 +61,32 @@ async def test_statement_that_disagrees_says_so(shop: Stage, browser: Browser) -
         assert "Hub and cloud count an outage differently" in await look(page, shop)
 
 
+async def test_a_terminal_that_was_not_heard_is_named_and_can_be_closed_with_a_reason(
+    shop: Stage, browser: Browser
+) -> None:
+    _, far = await shop.open_shop("Terminal 1", "Terminal 2")
+    await shop.online()
+    await shop.cut()
+    outage = shop.shop.services.outages.snapshot().outage_id
+    assert outage is not None
+    await shop.pay(2005, "declined", terminal=far)
+    await shop.unplug(2, far)
+    await shop.online()
+    await shop.state_outage(outage, "provisional", unheard=[far])
+    async with browser.page(PHONE, language="en-GB", trust_any_certificate=True) as page:
+        text = await look(page, shop, f"/outages/{outage}/statement")
+        assert "“Terminal 2” had not answered since the outage" in text
+        assert "Answers are still awaited" not in text, "nothing is open"
+        assert "“Terminal 2” has not answered since this outage" in await look(page, shop, f"/outages/{outage}")
+        assert "A terminal has not answered since." in await look(page, shop)
+        await look(page, shop, "/devices")
+        await page.click(f"#close-{far} summary")
+        await page.fill(f"#why-{far}", "fell into the fryer")
+        await page.click(f"#close-{far} button")
+        await page.wait_for_selector(f"#close-{far}", state="detached")
+        assert "has not answered" not in await look(page, shop, f"/outages/{outage}")
+
+
 async def test_lamp_tells_anybody_what_may_be_taken_and_nothing_else(shop: Stage, browser: Browser) -> None:
     await shop.open_shop("Terminal 1")
     await shop.online()
