@@ -111,19 +111,15 @@ async def test_a_hostile_name_is_shown_plain_and_one_that_is_none_stops_nothing(
 
 
 async def test_a_flood_of_names_is_followed_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mdns, "NAMES_MAX", 3)
-    seen = Seen(at_most=3)
+    most = 12
+    monkeypatch.setattr(mdns, "NAMES_MAX", most)
+    seen = Seen(at_most=most)
+    flood = [record(f"Flood {number}", 5000 + number) for number in range(most + 3)]
     async with peer() as other, looking(seen):
-        await asyncio.gather(
-            *(other.async_register_service(record(f"Flood {number}", 5000 + number)) for number in range(6))
-        )
-        await wait_until(lambda: len(seen.endpoints) == 3, LIMIT_S, "three of them")
-        shown = next(key for key in seen.endpoints if key.startswith("Flood"))
-        (kept,) = [one for one in range(6) if shown.startswith(f"Flood {one}")]
-        await (await other.async_unregister_service(record(f"Flood {kept}", 5000 + kept)))
-        await wait_until(lambda: shown not in seen.endpoints, LIMIT_S, "one to leave")
-        await (await other.async_register_service(record("Late comer", 5010)))
-        await wait_until(lambda: f"Late comer.{SERVICE}" in seen.endpoints, LIMIT_S, "another in its place")
+        await asyncio.gather(*(other.async_register_service(one) for one in flood))
+        await wait_until(lambda: len(seen.endpoints) == most, LIMIT_S, "as many as are followed")
+        await other.async_unregister_all_services()
+        await wait_until(lambda: not any("Flood" in key for key in seen.endpoints), LIMIT_S, "the goodbyes")
 
 
 async def test_a_terminal_program_is_found_activated_and_sold_on_and_again_after_it_has_moved(tmp_path: Path) -> None:
