@@ -19,7 +19,7 @@ FOUND = {
     "retry-after-unknown": (2, "one payment, one charge"),
     "answer-before-commit": (1, "nothing acknowledged is lost"),
     "charge-before-intent": (1, "a charged payment is never declined"),
-    "duplicates-by-seq": (13, "what is confirmed is in the cloud"),
+    "duplicates-by-seq": (17, "what is confirmed is in the cloud"),
     "confirm-what-was-lost": (1, "the cloud confirms what the hub has written"),
 }
 """Seeds that are known to find a planted bug, and the promise that it breaks."""
