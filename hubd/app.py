@@ -185,7 +185,7 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
         dialogues=dialogues,
         payments=payments,
         orders=OrderDesk(db, tills),
-        receipts=ReceiptDesk(db),
+        receipts=ReceiptDesk(db, world.archives),
         devices=devices,
         discovery=discovery,
         flusher=flusher,

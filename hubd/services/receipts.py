@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from hubd.errors import NotFoundError, PaymentError, Retry
+from hubd.model.entry import Document, Entry
 from hubd.model.money import Money, TaxRate
 from hubd.model.order import Order
 from hubd.model.payment import Payment, PaymentKind, PaymentState
 from hubd.services.calendar import local_time, rfc3339
 from hubd.services.settings import effective
 from hubd.store import devices, documents, journal, orders, payments, people
+from hubd.store.archive import document_from_archive, entries_from_archive
 from hubd.store.db import Database
 from hubd.store.tx import Connection
 
@@ -31,17 +34,25 @@ WITHOUT_RECEIPT = frozenset(
 
 
 class ReceiptDesk:
-    """Puts receipts together from payment, order, location and the journal."""
+    """Puts receipts together from payment, order, location and the journal, or its archive files for an old one."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, archives: Path | None = None) -> None:
         self._db = db
+        self._archives = archives
 
     async def receipt(self, payment_id: str, language: str) -> dict[str, Any]:
         """The receipt of a payment that has a verdict. Raises `payment_unknown` or `no_receipt_yet`."""
-        return await self._db.read("receipt", lambda connection: _receipt(connection, payment_id, language))
+        folder = self._archives
+        try:
+            return await self._db.read("receipt", lambda c: _receipt(c, payment_id, language, None))
+        except NotFoundError as exc:
+            if exc.code != "journal.no_entry" or folder is None:
+                raise
+        # Entry and print lines of a payment older than 35 days: a file has to be read, so apart from other readers.
+        return await self._db.read_apart("receipt.archived", lambda c: _receipt(c, payment_id, language, folder))
 
 
-def _receipt(connection: Connection, payment_id: str, language: str) -> dict[str, Any]:
+def _receipt(connection: Connection, payment_id: str, language: str, archives: Path | None) -> dict[str, Any]:
     payment = payments.get(connection, payment_id)
     if payment is None:
         raise NotFoundError("payment_unknown", "No payment of this id is known to this hub.", remedy="Read the list.")
@@ -56,8 +67,7 @@ def _receipt(connection: Connection, payment_id: str, language: str) -> dict[str
     order = orders.get(connection, payment.order_id) if payment.order_id else None
     location = people.location(connection, payment.location)
     till = devices.get(connection, payment.till) if payment.till else None
-    accepted = journal.entry_at(connection, payment.seq)
-    terminal_lines = documents.get(connection, payment.receipt_document) if payment.receipt_document else None
+    accepted, terminal_lines = _journalled(connection, payment, archives)
     return {
         "number": f"{payment.series}-{payment.counter:06d}" if payment.counter is not None else None,
         "copy": False,
@@ -78,6 +88,19 @@ def _receipt(connection: Connection, payment_id: str, language: str) -> dict[str
         "terminal_lines": terminal_lines.content.decode("utf-8").split("\n") if terminal_lines else [],
         "fiscal": {"line": accepted.line.hex(), "seq": accepted.seq, "hash": accepted.hash.hex()},
     }
+
+
+def _journalled(connection: Connection, payment: Payment, archives: Path | None) -> tuple[Entry, Document | None]:
+    """The entry that created a payment, and the terminal's print lines: they leave the database with their entry."""
+    document_id = payment.receipt_document
+    lines = documents.get(connection, document_id) if document_id else None
+    if archives is None:
+        return journal.entry_at(connection, payment.seq), lines
+    if document_id and lines is None:
+        found = (document_from_archive(archives, document_id, seq) for seq in (payment.seq, payment.last_seq))
+        lines = next((one for one in found if one is not None), None)
+    (accepted,) = entries_from_archive(archives, payment.seq - 1, 1)
+    return accepted, lines
 
 
 def _offline_open(payment: Payment) -> bool:

@@ -88,7 +88,11 @@ def moved(payment_id: str, event: str, documents: tuple[Document, ...] = (), **m
 def document(rng: random.Random, content: bytes = b"", klass: str = "receipt_lines", **more: Any) -> Document:
     """A document with a salt of its own."""
     return Document(
-        rng.randbytes(16), klass, rng.randbytes(32), content or rng.randbytes(rng.randrange(1, 200)), **more
+        rng.randbytes(16),
+        klass,
+        rng.randbytes(32),
+        content or rng.randbytes(rng.randrange(1, 100)).hex().encode(),
+        **more,
     )
 
 

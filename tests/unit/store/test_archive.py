@@ -12,6 +12,7 @@ import pytest
 
 from hubd.errors import NotFoundError, StoreError
 from hubd.model.entry import Document, Entry
+from hubd.services.receipts import WITHOUT_RECEIPT, ReceiptDesk
 from hubd.store import archive, archive_files, cursors, documents, journal, payments, replay, verify
 from hubd.store.cursors import Cursor
 from hubd.store.db import Database, open_database
@@ -133,6 +134,20 @@ async def test_documents_of_payments_move_and_can_be_erased_there(filled: Databa
     report = await verify.verify_database(filled, folder)
     assert report.ok
     assert report.documents == {"good": good - 1, "absent": 0, "erased": 1, "wrong": 0}
+
+
+async def test_receipt_of_an_archived_payment_is_the_same_as_before(filled: Database, folder: Path) -> None:
+    desk = ReceiptDesk(filled, folder)
+    asked = await filled.read("ids", lambda c: payments.page(c, payments.PaymentFilter(), None, 500))
+    shown = [payment for payment in asked if payment.state not in WITHOUT_RECEIPT]
+    before = [await desk.receipt(payment.id, "fr") for payment in shown]
+    assert any(receipt["terminal_lines"] for receipt in before)
+    head = filled.head.seq
+    await confirm(filled, head)
+    await archive.archive(filled, folder, LaterClock(DAYS_40))
+    with pytest.raises(NotFoundError):
+        await filled.read("gone", lambda c: journal.entry_at(c, shown[0].seq))
+    assert [await desk.receipt(payment.id, "fr") for payment in shown] == before
 
 
 async def test_a_crash_between_cut_and_removal_is_finished_later(filled: Database, folder: Path) -> None:
