@@ -15,7 +15,7 @@ from typing import Any
 from hubd.errors import HubError
 from hubd.model.entry import Entry, Json, encode_body
 from hubd.model.money import exponent_of
-from hubd.model.payment import Custody, ManualStatus, Mode, PaymentState, is_open
+from hubd.model.payment import MANUALLY_DECIDED, Custody, ManualStatus, Mode, PaymentState, is_open
 
 STATEMENT_DOMAIN = b"hubd.statement.v1\0"
 FORMAT = 1
@@ -99,8 +99,10 @@ class Counted:
             return "cash" if self.tender == "cash" else "card"
         if self.state in {PaymentState.REQUESTED, PaymentState.IN_PROGRESS}:
             return "running"
-        if self.state in {PaymentState.UNKNOWN, PaymentState.CONFLICT} and self.manual is not None:
-            return f"resolved_{self.manual}"
+        if self.state in MANUALLY_DECIDED and self.manual is not None:
+            stands = self.state is PaymentState.REVERSAL_PENDING and self.manual is ManualStatus.SUCCESS
+            # A reversal that never happened leaves the payment what it was.
+            return "card" if stands and self.before_reversal is PaymentState.APPROVED else f"resolved_{self.manual}"
         return self.state.value
 
     @property

@@ -32,7 +32,9 @@ def bucket_of(row: LedgerPayment) -> str:
         return "cash" if row.tender == "cash" else "card"
     if row.state in ("requested", "in_progress"):
         return "running"
-    if row.manual and row.state in ("unknown", "conflict"):
+    if row.manual and row.state in ("unknown", "conflict", "reversal_pending"):
+        if row.state == "reversal_pending" and row.manual == "success" and row.before_reversal == "approved":
+            return "card"  # a reversal that never happened leaves the payment what it was; cash is reversed at once
         return f"resolved_{row.manual}"
     return row.state
 

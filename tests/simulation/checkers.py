@@ -366,8 +366,6 @@ class Checks:
             return
         open_ones = {row.id for row in rows.values() if row.state == "stored" and row.custody in OPEN_CUSTODIES}
         open_ones |= {row.id for row in rows.values() if row.state in UNDECIDED and row.manual is None}
-        # Statements count a pending reversal as open whatever a manager has said of it.
-        open_ones |= {row.id for row in rows.values() if row.state == "reversal_pending"}
         for outage in ended:
             told = newest.get(outage)
             self.trace.need(told is not None, "an outage ends with a statement", f"{outage} in {hub.name}")

@@ -72,6 +72,27 @@ async def test_outage_whose_end_comes_after_its_payments_has_its_statement(world
     assert [(one.document["finality"], one.document["payments"]["count"]) for one in found] == [("final", 1)]
 
 
+@pytest.mark.parametrize(("manual", "bucket", "taken"), [("success", "card", 1), ("failure", "resolved_failure", 0)])
+async def test_reversal_that_a_person_decides_ends_the_wait(world: World, manual: str, bucket: str, taken: int) -> None:
+    hub = await world.hub()
+    outage, payment = new_id(), new_id()
+    body = payment_body(1250, outage=outage)
+    await hub.append(outage_opened(outage), Draft("payment.requested", payment, "device:till-1", body))
+    await hub.append(Draft("payment.started", payment, "hub", body), Draft("payment.approved", payment, "hub", body))
+    await hub.append(Draft("payment.reversal_requested", payment, "staff:s1", body))
+    await hub.append(outage_closed(outage), heard(outage))
+    async with hub.online():
+        await world.until(lambda: hub.kinds("statement.received"), "the provisional statement")
+        await hub.append(Draft("payment.resolved", payment, "staff:s1", body | {"manual": manual}))
+        await world.until(lambda: final_of(hub, outage), "the final statement")
+    found = await hub.read(lambda c: outages.statements(c, outage))
+    (total,) = found[-1].document["totals"]
+    assert [one.agrees for one in found] == [True, True]
+    assert total["buckets"][bucket] == {"count": 1, "total": 1250}
+    assert total["buckets"]["taken"]["count"] == taken
+    assert verify_with_entries(found[-1].document, await hub.entries()).ok
+
+
 async def final_of(hub: Hub, outage: str) -> bool:
     found = await hub.read(lambda c: outages.statements(c, outage))
     return bool(found) and found[-1].finality == "final"
