@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hubd.cli.common import JsonFlag, client_of, dead_store, items_of, target_of
-from hubd.cli.lists import flat
-from hubd.cli.output import Exit, moment_text, print_facts, print_json, print_line, print_table
+from hubd.cli.output import Exit, moment_text, money_text, print_facts, print_json, print_line, print_table, time_text
 from hubd.errors import InvalidValueError, NotFoundError
 
 if TYPE_CHECKING:
@@ -63,7 +62,36 @@ def statement(
     if as_json:
         print_json(statement=document)
         return
-    print_facts(flat(document))
+    _print_statement(document)
+
+
+def _print_statement(answer: dict[str, Any]) -> None:
+    """What a person asks of it: is it final, do both sides agree, how much money, what is missing."""
+    said: dict[str, Any] = answer["statement"]
+    agrees = "hub and cloud agree" if answer.get("agrees") else "HUB AND CLOUD DO NOT AGREE"
+    print_line(f"{str(answer.get('finality', '')).upper()}: {agrees}. Statement {answer.get('id')}.")
+    began, ended = time_text(said.get("started_at_us")), time_text(said.get("ended_at_us"))
+    count = said.get("payments", {}).get("count", 0)
+    print_facts(
+        [
+            ("outage", f"{began} to {ended}, {str(said.get('cause', '')).replace('_', ' ')}"),
+            ("payments", f"{count}: {said.get('lost')} lost, {said.get('doubled')} doubled, {said.get('open')} open"),
+            (
+                "not heard since",
+                ", ".join(str(one.get("name") or one.get("id")) for one in answer.get("unheard") or []),
+            ),
+            ("replaces", answer.get("replaces")),
+        ]
+    )
+    for total in said.get("totals", []):
+        rows = [
+            (heading, found["count"], money_text({"amount": found["total"], "currency": total["currency"]}))
+            for heading, found in total["buckets"].items()
+            if found["count"] or heading == "taken"
+        ]
+        print_line()
+        print_table((f"{total['kind']}s in {total['currency']}", "count", "money"), rows, empty="")
+    print_line("\nTo check it without trusting anybody: add --json > FILE, then `hubctl outages verify FILE`.")
 
 
 @app.command()

@@ -8,8 +8,7 @@ import typer
 
 from hubd.cli.client import HubUnreachableError, warn_of_other_version
 from hubd.cli.common import JsonFlag, Target, dead_store, items_of, target_of
-from hubd.cli.lists import flat
-from hubd.cli.output import Exit, print_error, print_facts, print_json, print_line, time_text
+from hubd.cli.output import Exit, moment_text, money_text, print_error, print_facts, print_json, print_line, time_text
 from hubd.errors import HubError
 
 if TYPE_CHECKING:
@@ -50,9 +49,33 @@ def _setup(client: Any) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
+def _way(line: dict[str, Any]) -> str:
+    limit, reason = money_text(line.get("limit")), line.get("reason")
+    if not line.get("allowed"):
+        return f"{line.get('way')} no" + (f" ({reason})" if reason else "")
+    return f"{line.get('way')} yes" + (f", up to {limit}" if limit else "")
+
+
+def hub_facts(hub: dict[str, Any]) -> list[tuple[str, object]]:
+    """The answer of `GET /v1/hub` for people: what can be sold comes first."""
+    line, _, place = str(hub.get("hub_line", "")).partition(":")
+    seq = place.partition(":")[0]
+    return [
+        ("mode", str(hub.get("mode", "")).replace("_", " ")),
+        ("outage", hub.get("outage")),
+        ("selling", " · ".join(_way(way) for way in hub.get("accepts") or [])),
+        ("the cloud's banner", " ".join(str(banner) for banner in hub.get("banners") or [])),
+        ("journal", f"{seq} entries, line {line[:8]}" if seq else ""),
+        ("clock", moment_text(hub.get("time")) + ("" if hub.get("clock_trusted") else ", not confirmed by anybody")),
+        ("addresses", ", ".join(hub.get("addresses") or [])),
+        ("hub", hub.get("hub")),
+        ("fingerprint", hub.get("fingerprint")),
+        ("version", f"hubd {hub.get('version')}, API {hub.get('api')}"),
+    ]
+
+
 def _print_hub(hub: dict[str, Any], problems: list[dict[str, Any]], setup: dict[str, Any]) -> None:
-    shown = {name: value for name, value in hub.items() if name not in {"problems", "capabilities", "you"}}
-    print_facts(flat(shown))
+    print_facts(hub_facts(hub))
     if setup.get("done") is False:
         print_line()
         print_line(f"Not set up yet. In a browser: the hub's page, with the set-up code {setup.get('code') or '—'}.")

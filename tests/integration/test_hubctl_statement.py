@@ -20,6 +20,7 @@ from tests.tidy.tree import ROOT
 
 KEY = SigningKey.of_seed(bytes(range(32)))
 OUTAGE = "01890000-0000-7000-8000-0000000000c1"
+BUCKETS = {"taken": {"count": 3, "total": 3750}, "cash": {"count": 3, "total": 3750}, "card": {"count": 0, "total": 0}}
 STATEMENT = "01890000-0000-7000-8000-0000000000c2"
 
 
@@ -33,7 +34,10 @@ def signed() -> dict[str, Any]:
         "key_id": KEY.key_id,
         "ranges": [{"line": "ab" * 16, "from_seq": 1, "upto_seq": 1, "hash": "cd" * 32}],
         "payments": {"count": 3, "ids_sha256": "ef" * 32},
-        "totals": [],
+        "started_at_us": 1_000_000,
+        "ended_at_us": 61_000_000,
+        "cause": "network_outage",
+        "totals": [{"currency": "EUR", "kind": "sale", "exponent": 2, "buckets": BUCKETS}],
         "open": 0,
         "lost": 0,
         "doubled": 0,
@@ -71,6 +75,11 @@ async def test_verify_takes_what_statement_prints_and_the_signed_document_alone(
         code, printed = await hubctl(hub, "outages", "statement", OUTAGE, "--json")
         assert code == 0, printed
         document = json.loads(printed)["statement"]
+        code, shown = await hubctl(hub, "outages", "statement")
+        assert code == 0, shown
+        for part in ("FINAL: hub and cloud agree", "3: 0 lost, 0 doubled, 0 open", "network outage", "37.50 EUR"):
+            assert part in shown, shown
+        assert "card" not in shown, shown
         await asyncio.to_thread(kept.write_text, printed, "utf-8")
         await asyncio.to_thread(bare.write_text, json.dumps(document["statement"]), "utf-8")
         document["statement"]["payments"]["count"] = 4
