@@ -501,8 +501,20 @@ def read_made(path: Path) -> Made | None:
 
 
 def newest(folder: Path) -> Path:
-    """The newest backup in a folder; raises NotFoundError if there is none."""
-    found = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.name)
-    if not found:
+    """The newest backup in a folder; raises NotFoundError if there is none.
+
+    Two of one moment of the journal have their own ids: the later one may be sealed for a new recovery code.
+    """
+    names = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.name)
+    if not names:
         raise NotFoundError("backup.none", "There is no backup in that folder.", params={"folder": str(folder)})
-    return found[-1]
+    same = [path for path in names if path.name.rpartition("-")[0] == names[-1].name.rpartition("-")[0]]
+    return max(same, key=_id_of) if len(same) > 1 else names[-1]
+
+
+def _id_of(path: Path) -> str:
+    try:
+        with path.open("rb") as source:
+            return str(sealed.read_header(source).about.get("id", ""))
+    except (OSError, StoreError):
+        return ""
