@@ -117,6 +117,9 @@ def _security(row: RouteSpec) -> list[dict[str, list[str]]]:
 def describe(rows: Sequence[RouteSpec]) -> dict[str, Any]:
     """The OpenAPI document of the rows that have a handler of the API."""
     _, schemas = msgspec.json.schema_components(_types(rows), ref_template=_REF)
+    for schema in schemas.values():
+        if "description" in schema:  # docstrings, which Python 3.13 has freed of their indentation and 3.11 has not
+            schema["description"] = inspect.cleandoc(schema["description"])
     for kind in _types(rows):
         if issubclass(kind, Request):
             schemas[kind.__name__]["additionalProperties"] = False
