@@ -19,7 +19,7 @@ from hubd.services.calendar import rfc3339
 from hubd.services.feed import Feed, News, Notice, Place
 
 RENDERED_MAX = 4_000
-TEXTS_MAX = 256
+TEXTS_MAX = 64
 
 _P = Permission
 SHOWN: dict[str, tuple[Permission, tuple[str, ...]]] = {

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,16 +121,22 @@ class ReferenceCloud:
 
     async def receive(self, frames: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Take frames of any hubs in one transaction; what comes back may be published, for it is committed."""
+        return await self._turn(
+            lambda storage: [(hub, out) for hub, raw in frames for out in self.service.receive(storage, hub, raw)]
+        )
 
-        def work(storage: CloudStorage) -> tuple[list[tuple[bytes, bytes]], bool]:
-            answers = [(hub, out) for hub, raw in frames for out in self.service.receive(storage, hub, raw)]
-            return answers, bool(storage.pending_hubs())
+    async def _turn(self, work: Callable[[CloudStorage], list[tuple[bytes, bytes]]]) -> list[tuple[bytes, bytes]]:
+        """Commit what one turn did to storage and conversations, and note what it has left to be done."""
+
+        def look(storage: CloudStorage) -> tuple[list[tuple[bytes, bytes]], bool]:
+            return work(storage), bool(storage.pending_hubs())
 
         try:
-            answers, pending = await self._runner.run(work)
+            answers, pending = await self._runner.run(look)
         except BaseException:
             # What the conversations remember was never committed: let the hubs say hello again.
             self.service.forget_conversations()
+            self._pending.set()
             raise
         self._may_settle = True
         if pending:
@@ -145,21 +151,13 @@ class ReferenceCloud:
         await self._pending.wait()
         self._pending.clear()
 
-        def work(storage: CloudStorage) -> tuple[list[tuple[bytes, bytes]], bool]:
-            hubs = storage.pending_hubs()
-            answers = [(hub, out) for hub in hubs for out in self.service.interpret(storage, hub, INTERPRETED_A_TURN)]
-            return answers, bool(storage.pending_hubs())
-
-        try:
-            answers, pending = await self._runner.run(work)
-        except BaseException:
-            self._pending.set()
-            self.service.forget_conversations()
-            raise
-        self._may_settle = True
-        if pending:
-            self._pending.set()
-        return answers
+        return await self._turn(
+            lambda storage: [
+                (hub, out)
+                for hub in storage.pending_hubs()
+                for out in self.service.interpret(storage, hub, INTERPRETED_A_TURN)
+            ]
+        )
 
     async def settle(self) -> list[tuple[bytes, bytes]]:
         """Ask the settlement source about forwarded payments and write its verdicts down, each once."""

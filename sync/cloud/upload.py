@@ -66,14 +66,14 @@ class Upload:
         except NotAnEntry as exc:
             return Unreadable(str(exc))
         row = storage.line(hub.hub, batch.line)
-        if row is not None and not row.stopped and batch.prev_hash == row.head_hash:
-            if len(entries) > INTERPRETED_AT_ONCE_MAX or storage.pending(hub.hub, 1):
-                return self._store(storage, hub.hub, row, entries, batch.documents)
-        else:
-            self.interpret(storage, hub, PENDING_ALL)  # what is out of the ordinary looks at what is understood
+        goes_on = row is not None and not row.stopped and batch.prev_hash == row.head_hash
+        if row is not None and goes_on and (len(entries) > INTERPRETED_AT_ONCE_MAX or storage.pending(hub.hub, 1)):
+            return self._store(storage, hub.hub, row, entries, batch.documents)
         before = storage.known(hub.hub, batch.prev_hash)
         if before is None and not (batch.prev_hash == GENESIS and batch.from_seq == 1):
             return Gap()
+        if not goes_on:
+            self.interpret(storage, hub, PENDING_ALL)  # what is out of the ordinary looks at what is understood
         new = [entry for entry in entries if storage.known(hub.hub, entry.hash) is None]
         run = self._take_new(storage, hub, new, batch.prev_hash)
         self._take_documents(storage, hub.hub, batch.documents)
