@@ -249,7 +249,9 @@ async def running_hub(
         finally:
             manager.stopping("Finishing what terminals are doing")
             hub.services.feed.stop()
+            began = runtime.clock.monotonic()
             await hub.services.payments.settled(DIALOGUES_FINISH_S)
+            log.info("hub.dialogues_ended", extra={"lasted_s": round(runtime.clock.monotonic() - began, 1)})
             parts.doors.close()
 
 

@@ -20,6 +20,8 @@ from hubd.runtime import Runtime
 log = logging.getLogger(__name__)
 
 STOP_TIMEOUT_S = 10.0
+STOPS_SLOWLY_S = 2.0
+"""A worker that takes longer to stop is named in the log, so that a slow stop of the hub explains itself."""
 FATAL_STORE_CODES = frozenset({"store.failed", "store.corrupt", "store.closed"})
 """A full or busy store is not among them: it can still read, and the drain goes on."""
 
@@ -143,6 +145,13 @@ class Supervisor:
 
     async def stop(self, worker: Worker) -> None:
         """Return when the worker has ended: asked first, cancelled when its time is over."""
+        began = self._runtime.clock.monotonic()
+        await self._stop(worker)
+        took_s = self._runtime.clock.monotonic() - began
+        if took_s >= STOPS_SLOWLY_S:
+            log.warning("worker.stopped_slowly", extra={"worker": worker.name, "lasted_s": round(took_s, 1)})
+
+    async def _stop(self, worker: Worker) -> None:
         worker.mark_stopping()
         task = worker.task
         if task is None or task.done():

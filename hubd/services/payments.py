@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -45,6 +46,8 @@ from hubd.store import documents, journal, payments
 from hubd.store.db import Database
 from hubd.store.payments import PaymentFilter
 from hubd.store.tx import Tx
+
+log = logging.getLogger(__name__)
 
 WAIT_MAX_S = 25
 REASON_MAX = 500
@@ -334,7 +337,10 @@ class PaymentDesk:
                 while any(one.payment_id for one in self._terminals.all()):
                     await self._runtime.clock.sleep(0.05)
         except TimeoutError:
-            pass
+            for one in self._terminals.all():
+                if one.payment_id:
+                    extra = {"payment_id": one.payment_id, "device_id": one.id}
+                    log.warning("payment.not_settled_by_stop", extra=extra)
 
 
 def _refundable(tx: Tx, original_id: str, request: Refund) -> Payment:

@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 START_TIMEOUT_S = 60.0
 COMMAND_TIMEOUT_S = 90.0
+STOP_TIMEOUT_S = 60.0
+"""A stop waits up to 20 s for terminals that are in the middle of a payment, and then for the workers one by one."""
 
 pytestmark = [
     pytest.mark.timeout(240),
@@ -25,6 +27,8 @@ pytestmark = [
 ]
 
 
+UNWILLING = re.compile("worker.stops_late|worker.does_not_stop|payment.not_settled_by_stop")
+LOG_LINES = 60
 STATUS = re.compile(r"^(.*hubctl .*\bstatus)$", re.MULTILINE)
 
 
@@ -72,10 +76,20 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
     (tmp_path / ".venv").symlink_to(sys.prefix)
     https_port, http_port = free_port(), free_port()
     command = [tmp_path / ".venv/bin/hubd", "demo", "--https-port", str(https_port), "--http-port", str(http_port)]
-    with Child([str(word) for word in command], cwd=tmp_path) as child:
+    log = tmp_path / ".demo/hubd.log"
+    with Child([str(word) for word in command], cwd=tmp_path, stop_timeout_s=STOP_TIMEOUT_S) as child:
         child.wait_for_text("Stop ", START_TIMEOUT_S)
         yield Demo(tmp_path, http_port)
-        assert child.stop() == 0, child.tail()
+        stopped = child.stop()
+    last = "\n".join(log.read_text("utf-8").splitlines()[-LOG_LINES:])
+    assert stopped == 0, last
+    assert not UNWILLING.search(last), last
+
+
+def test_the_log_lines_of_an_unwilling_stop_are_known() -> None:
+    """They are looked for in the log after each stop; here that they are still written in these words."""
+    shipped = "".join((ROOT / file).read_text("utf-8") for file in ("hubd/supervisor.py", "hubd/services/payments.py"))
+    assert set(UNWILLING.findall(shipped)) == set(UNWILLING.pattern.split("|"))
 
 
 def blocks(document: str) -> list[str]:

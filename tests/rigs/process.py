@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 POLL_INTERVAL_S = 0.02
 STOP_TIMEOUT_S = 10.0
+ABORT_TIMEOUT_S = 2.0
 OUTPUT_TAIL_CHARS = 4000
 
 
@@ -196,6 +197,9 @@ class Child:
         try:
             code = self._process.wait(self._stop_timeout_s)
         except subprocess.TimeoutExpired as exc:
+            with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                self.signal(signal.SIGABRT)  # a Python program with its fault handler on says where it is
+                self._process.wait(ABORT_TIMEOUT_S)
             self.kill()
             raise RigError(f"{self.argv[0]} did not stop in {self._stop_timeout_s:g} s\n{self.tail()}") from exc
         self.kill()  # what it may have left in its process group

@@ -192,7 +192,7 @@ def test_a_worker_that_is_cancelled_by_somebody_else_is_logged_and_started_again
     assert failed[0].__dict__["error"] == "CancelledError"
 
 
-def test_stopping_asks_first_and_cancels_when_the_time_is_over() -> None:
+def test_stopping_asks_first_and_cancels_when_the_time_is_over(caplog: pytest.LogCaptureFixture) -> None:
     events: list[str] = []
     asked = asyncio.Event()
 
@@ -222,6 +222,8 @@ def test_stopping_asks_first_and_cancels_when_the_time_is_over() -> None:
 
     supervised(body)
     assert events == ["deaf cancelled at 6", "asked", "polite finished"]
+    slow = [(one.__dict__["worker"], one.__dict__["lasted_s"]) for one in caplog.records if "slowly" in one.message]
+    assert slow == [("deaf", 5.0), ("polite", 3.0)]
 
 
 def test_a_worker_can_be_stopped_forgotten_and_its_name_used_again() -> None:

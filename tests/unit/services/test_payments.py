@@ -92,6 +92,21 @@ async def test_lost_answer_is_unknown_and_blocks_the_order_on_every_till(tmp_pat
         assert (await opened.services.orders.get(order)).state is OrderState.PAID
 
 
+async def test_a_stop_waits_for_a_dialogue_and_names_the_payment_that_did_not_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    counter = Terminals(shop_runtime())
+    simulator = counter.add(URL)
+    async with shop(tmp_path, counter) as opened:
+        await opened.add_terminal(URL)
+        await opened.services.payments.settled(0.2)
+        simulator.faults.set("silent", True)
+        taken = await opened.take(1014)
+        await opened.services.payments.settled(0.2)
+        named = [record.__dict__["payment_id"] for record in caplog.records if "not_settled" in record.message]
+        assert named == [taken.payment.id]
+
+
 async def test_the_same_put_a_hundred_times_is_one_payment(tmp_path: Path) -> None:
     counter = Terminals(shop_runtime())
     simulator = counter.add(URL)
