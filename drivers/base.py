@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from hubd.model.device import Capability, DeviceKind, Endpoint
 from hubd.ports import (
@@ -22,8 +23,7 @@ from hubd.ports import (
 from hubd.runtime import Runtime
 
 
-@dataclass(frozen=True, slots=True)
-class Usb:
+class Usb(Struct, frozen=True):
     """A USB device by vendor and product."""
 
     vid: int
@@ -35,8 +35,7 @@ class Usb:
         return (seen.usb_vid, seen.usb_pid) == (self.vid, self.pid)
 
 
-@dataclass(frozen=True, slots=True)
-class Mdns:
+class Mdns(Struct, frozen=True):
     """A device that announces itself on the network."""
 
     service: str
@@ -47,8 +46,7 @@ class Mdns:
         return seen.service == self.service
 
 
-@dataclass(frozen=True, slots=True)
-class Tcp:
+class Tcp(Struct, frozen=True):
     """A device at its usual TCP port."""
 
     port: int
@@ -59,8 +57,7 @@ class Tcp:
         return seen.scheme == "tcp" and seen.url.rpartition(":")[2].partition("?")[0] == str(self.port)
 
 
-@dataclass(frozen=True, slots=True)
-class Serial:
+class Serial(Struct, frozen=True):
     """Any serial line: a last resort, because adapters look alike whatever hangs on them."""
 
     rank: int = 1
@@ -73,8 +70,7 @@ class Serial:
 Match = Usb | Mdns | Tcp | Serial
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(Struct, frozen=True):
     """What a driver says of itself. Written as a literal, so that it can be read without importing the driver."""
 
     id: str
@@ -89,8 +85,7 @@ class Manifest:
     """Name of the class in the same module."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """What a device says it is, after the first exchange with it."""
 
     device_number: str = ""

@@ -9,10 +9,11 @@ import ast
 import importlib
 import importlib.util
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from drivers.base import DriverFactory, Manifest, Mdns, Serial, Tcp, TerminalDriver, Usb
 from hubd.errors import DeviceError
@@ -32,8 +33,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
 _ENUMS = {"DeviceKind": DeviceKind, "Capability": Capability}
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One driver module. Without a `manifest` or with a `reason` it cannot be used."""
 
     module: str

@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from drivers.base import DriverFactory, DriverOptions, Identity
 from hubd.errors import DeviceError, HubError, Retry

@@ -6,6 +6,8 @@ import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from drivers.base import PASSWORD, DriverOptions, Identity, Manifest, Mdns, Serial, Tcp, TerminalDriver
 from drivers.zvt_codec import Apdu
 from drivers.zvt_link import LineLostError, ZvtLink
@@ -127,8 +129,7 @@ class ZvtOptions:
     """Whether the payment's id goes along as additional text (field 3C); some terminals print it."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Lost:
+class _Lost(Struct, frozen=True):
     """The dialogue did not end: what happened is not known."""
 
     reason: str

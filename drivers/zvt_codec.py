@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 DLE, STX, ETX, ACK, NAK = 0x10, 0x02, 0x03, 0x06, 0x15
 APDU_DATA_MAX = 0xFFFF
 """Bytes; what the extended length field can say."""
@@ -47,38 +49,32 @@ class Apdu:
         return f"{self.command >> 8:02X} {self.command & 0xFF:02X} ({len(self.data)} bytes)"
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(Struct, frozen=True):
     """A whole APDU and how many bytes it took."""
 
     apdu: Apdu
     consumed: int
 
 
-@dataclass(frozen=True, slots=True)
-class NeedMore:
+class NeedMore(Struct, frozen=True):
     """What is there may become an APDU."""
 
 
-@dataclass(frozen=True, slots=True)
-class Garbage:
+class Garbage(Struct, frozen=True):
     """What is there can never become a ZVT conversation; the line must be closed."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class LinkAck:
+class LinkAck(Struct, frozen=True):
     """Serial: the block was received."""
 
 
-@dataclass(frozen=True, slots=True)
-class LinkNak:
+class LinkNak(Struct, frozen=True):
     """Serial: the block was not received and was not acted on."""
 
 
-@dataclass(frozen=True, slots=True)
-class BadBlock:
+class BadBlock(Struct, frozen=True):
     """Serial: a block with a wrong check sum; the receiver answers NAK and the sender repeats it."""
 
     reason: str

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from msgspec import Struct
+
 from drivers.zvt_codec import (
     CURRENCY_NUMBERS,
     Apdu,
@@ -69,8 +71,7 @@ _VERIFICATION = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Registration:
+class Registration(Struct, frozen=True):
     """06 00: who is in charge and how the terminal is to behave."""
 
     password: str
@@ -78,8 +79,7 @@ class Registration:
     currency: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Authorization:
+class Authorization(Struct, frozen=True):
     """06 01: take a payment."""
 
     amount_minor: int
@@ -87,16 +87,14 @@ class Authorization:
     reference: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Reversal:
+class Reversal(Struct, frozen=True):
     """06 30: undo the payment with this receipt number."""
 
     password: str
     receipt_number: str
 
 
-@dataclass(frozen=True, slots=True)
-class Plain:
+class Plain(Struct, frozen=True):
     """A command of which the hub sends nothing but, at most, the password."""
 
     command: int
@@ -151,20 +149,17 @@ def decode_command(apdu: Apdu) -> Command | None:
     return Plain(apdu.command, from_bcd(data[:3]))
 
 
-@dataclass(frozen=True, slots=True)
-class Ack:
+class Ack(Struct, frozen=True):
     """80 00 00 or 84 00 00: the command was taken."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """84 xx: the command was not taken; 9C is busy, 83 not supported."""
 
     code: int
 
 
-@dataclass(frozen=True, slots=True)
-class StatusInformation:
+class StatusInformation(Struct, frozen=True):
     """04 0F: what the terminal says of a transaction. Absent fields are None or empty."""
 
     result_code: int | None = None
@@ -189,8 +184,7 @@ class StatusInformation:
     """Count and sum in minor units of an end-of-day."""
 
 
-@dataclass(frozen=True, slots=True)
-class IntermediateStatus:
+class IntermediateStatus(Struct, frozen=True):
     """04 FF: what the terminal is doing."""
 
     code: int
@@ -211,15 +205,13 @@ class Completion:
     data: bytes = field(default=b"", repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Abort:
+class Abort(Struct, frozen=True):
     """06 1E: the command has ended without effect; `code` is None when the terminal did not say why."""
 
     code: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Unsupported:
+class Unsupported(Struct, frozen=True):
     """A command of the terminal that the hub does not serve."""
 
     command: int
@@ -321,8 +313,7 @@ def _text_lines(elements: tuple[Tlv, ...]) -> tuple[bytes, ...]:
     return find_all_tlv(elements, 0x07)
 
 
-@dataclass(frozen=True, slots=True)
-class RegistrationResult:
+class RegistrationResult(Struct, frozen=True):
     """What a completion of 06 00 says."""
 
     terminal_id: str = ""

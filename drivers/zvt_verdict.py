@@ -7,7 +7,8 @@ and the printed receipt all say the same; a refusal when nothing the terminal sa
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from drivers.zvt_messages import RESULT_TEXT, Abort, Completion, StatusInformation
 from hubd.model.money import Money
@@ -36,8 +37,7 @@ _PRINTED_AMOUNT = re.compile(r"(?<![\d.,])(\d{1,3}(?:[. ]\d{3})+|\d+)[.,](\d{2})
 _AMOUNT_LINE = re.compile(r"betrag|summe|total|amount|montant", re.IGNORECASE)
 
 
-@dataclass(slots=True)
-class Transcript:
+class Transcript(Struct):
     """What the terminal said in one dialogue."""
 
     status: StatusInformation | None = None

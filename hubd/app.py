@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from drivers.base import DriverOptions
 from drivers.registry import Registry
@@ -56,8 +57,7 @@ log = logging.getLogger(__name__)
 OFFLINE_MODES = frozenset({Mode.NETWORK_OUTAGE, Mode.SERVICE_DISRUPTION})
 
 
-@dataclass(frozen=True, slots=True)
-class World:
+class World(Struct, frozen=True):
     """What a trading hub needs from outside."""
 
     database: Path
@@ -84,8 +84,7 @@ class World:
     """On what this hub runs; a journal that finds itself elsewhere opens a new line. Empty where nobody can tell."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hub:
+class Hub(Struct, frozen=True):
     """A trading hub: its services, and the supervisor under which more workers may run."""
 
     services: Services

@@ -12,13 +12,14 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ifaddr
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
 import hubd
 from drivers import registry
@@ -81,8 +82,7 @@ CA_FILES = ("ca.pem", "ca.key")
 MACHINE_ID_FILE = Path("/etc/machine-id")
 
 
-@dataclass(frozen=True, slots=True)
-class Outside:
+class Outside(Struct, frozen=True):
     """What the demo puts in the place of the world: its own cloud link and probes. None: the real ones."""
 
     link: CloudLink | None = None
@@ -90,8 +90,7 @@ class Outside:
     probes: Mapping[Hop, Probe] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Daemon:
+class Daemon(Struct, frozen=True):
     """A hub whose API answers."""
 
     hub: Hub
@@ -109,8 +108,7 @@ class Daemon:
         return self.hub.services
 
 
-@dataclass(slots=True)
-class _Room:
+class _Room(Struct):
     """What was last seen of the disk; new sales are refused while it is short."""
 
     guard: SpaceGuard
@@ -121,8 +119,7 @@ class _Room:
         self.for_sales = not self.guard.check().refuses_sales
 
 
-@dataclass(slots=True)
-class _Doors:
+class _Doors(Struct):
     """The listeners, in the order of their starts."""
 
     servers: list[DoorServer] = field(default_factory=list)
@@ -259,8 +256,7 @@ def _round_trip(connection: Any) -> object:
     return connection.execute  # the hop to the database thread and back is the proof
 
 
-@dataclass(slots=True)
-class _Parts:
+class _Parts(Struct):
     """Builds what surrounds a trading hub."""
 
     config: Config

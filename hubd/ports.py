@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct
 
 from hubd.model.device import Capability, DeviceKind, DeviceState, Endpoint, EndpointKind
 from hubd.model.money import Money
@@ -36,8 +37,7 @@ OpenTransport = Callable[[str], Awaitable[ByteStream]]
 """Opens `tcp://host:port` or `serial:///path?baud=115200`; raises OSError when it cannot."""
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(Struct, frozen=True):
     """What a terminal said about one transaction, with card data already dropped at the decoder.
 
     Every field may be missing, because terminals differ; `amount` and `receipt_number` are what the hub compares with
@@ -63,38 +63,33 @@ class Evidence:
     """Print lines, personal data: they go into an erasable document, never into an entry."""
 
 
-@dataclass(frozen=True, slots=True)
-class Approved:
+class Approved(Struct, frozen=True):
     """The terminal says that the issuer approved."""
 
     evidence: Evidence
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """The terminal approved without the issuer and keeps the transaction to send it later."""
 
     evidence: Evidence
 
 
-@dataclass(frozen=True, slots=True)
-class Declined:
+class Declined(Struct, frozen=True):
     """The terminal itself says that the payment was declined."""
 
     evidence: Evidence
     reason: str = "declined"
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelled:
+class Cancelled(Struct, frozen=True):
     """The terminal itself says that the customer, the cashier or its time limit stopped the payment."""
 
     evidence: Evidence
     reason: str = "cancelled"
 
 
-@dataclass(frozen=True, slots=True)
-class NotStarted:
+class NotStarted(Struct, frozen=True):
     """No byte that could move money left the hub, or the terminal refused before it began. Nothing was charged."""
 
     reason: str
@@ -102,8 +97,7 @@ class NotStarted:
     remedy: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(Struct, frozen=True):
     """No trustworthy answer came; the money may have moved. Resolved by asking, never by charging again."""
 
     reason: str
@@ -112,27 +106,23 @@ class Unknown:
 Outcome = Approved | Stored | Declined | Cancelled | NotStarted | Unknown
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """The terminal's last transaction is the payment in question, with this verdict."""
 
     outcome: Approved | Stored | Declined | Cancelled
 
 
-@dataclass(frozen=True, slots=True)
-class NotTaken:
+class NotTaken(Struct, frozen=True):
     """The terminal answered that its last transaction is the one from before: the payment never happened there."""
 
     evidence: Evidence
 
 
-@dataclass(frozen=True, slots=True)
-class StillRunning:
+class StillRunning(Struct, frozen=True):
     """The terminal is in the middle of a dialogue; ask again later."""
 
 
-@dataclass(frozen=True, slots=True)
-class Inconclusive:
+class Inconclusive(Struct, frozen=True):
     """The terminal answered, but its answer proves nothing (no content, other amount, other receipt), or was silent."""
 
     reason: str
@@ -142,8 +132,7 @@ class Inconclusive:
 Enquiry = Found | NotTaken | StillRunning | Inconclusive
 
 
-@dataclass(frozen=True, slots=True)
-class AuthorizeRequest:
+class AuthorizeRequest(Struct, frozen=True):
     """One payment to take. `reference` is the payment's id, for the terminal's additional text and our traces."""
 
     reference: str
@@ -152,8 +141,7 @@ class AuthorizeRequest:
     """Whether policy lets the terminal approve without its host at this moment."""
 
 
-@dataclass(frozen=True, slots=True)
-class EnquiryRequest:
+class EnquiryRequest(Struct, frozen=True):
     """Ask what became of a payment. `baseline` is the terminal's last receipt number before it, if it was known."""
 
     reference: str
@@ -163,8 +151,7 @@ class EnquiryRequest:
     """The receipt number of the transaction itself, when it is known (reversals); empty otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReverseRequest:
+class ReverseRequest(Struct, frozen=True):
     """Undo one approved or stored payment in full, named by the terminal's own receipt number."""
 
     reference: str
@@ -172,8 +159,7 @@ class ReverseRequest:
     receipt_number: str
 
 
-@dataclass(frozen=True, slots=True)
-class TerminalTotals:
+class TerminalTotals(Struct, frozen=True):
     """What a terminal counted since its last end-of-day. Sums by currency in minor units."""
 
     count: int
@@ -182,8 +168,7 @@ class TerminalTotals:
     lines: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class FlushResult:
+class FlushResult(Struct, frozen=True):
     """What became of a terminal's stored transactions when it was told to send them.
 
     `forwarded` lists receipt numbers that the terminal says it has handed over; an empty tuple with `complete` means
@@ -196,16 +181,14 @@ class FlushResult:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
+class Diagnosis(Struct, frozen=True):
     """The terminal's own view of its line to its host."""
 
     host_reachable: bool
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """Something a cashier may want to see while a terminal works: a stable code and whether the card is in play."""
 
     code: str
@@ -215,8 +198,7 @@ class Progress:
 ProgressSink = Callable[[Progress], None]
 
 
-@dataclass(frozen=True, slots=True)
-class TerminalStatus:
+class TerminalStatus(Struct, frozen=True):
     """State of one terminal by the age of its last good answer."""
 
     state: DeviceState
@@ -277,8 +259,7 @@ class Terminal(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(Struct, frozen=True):
     """Which driver an endpoint is for."""
 
     driver: str
@@ -328,8 +309,7 @@ class LinkSession(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class LinkAddress:
+class LinkAddress(Struct, frozen=True):
     """What a hub needs to reach its topics."""
 
     tenant: str
@@ -337,7 +317,11 @@ class LinkAddress:
     """32 hex digits."""
     client_id: str
     username: str = ""
-    password: str = field(default="", repr=False)
+    password: str = ""
+
+    def __repr__(self) -> str:
+        """Without the password."""
+        return f"LinkAddress(hub_id={self.hub_id!r}, client_id={self.client_id!r}, username={self.username!r})"
 
     @property
     def shard(self) -> str:

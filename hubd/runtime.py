@@ -13,9 +13,10 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from hubd.model.ids import uuid7
 
@@ -116,8 +117,7 @@ def read_boot_id() -> bytes:
         return os.urandom(16)
 
 
-@dataclass(frozen=True, slots=True)
-class Runtime:
+class Runtime(Struct, frozen=True):
     """All that a component may know of the world outside its own state."""
 
     clock: Clock

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from msgspec import Struct
+
 from hubd.errors import StoreError
 from hubd.runtime import Runtime
 
@@ -40,8 +42,7 @@ class WorkerState(StrEnum):
     STOPPED = "stopped"
 
 
-@dataclass(frozen=True, slots=True)
-class RestartPolicy:
+class RestartPolicy(Struct, frozen=True):
     """How a worker may fail. Waits grow from `initial_s` to `max_s`, each shortened by up to half by chance."""
 
     initial_s: float = 1.0
@@ -67,8 +68,7 @@ ONCE = RestartPolicy()
 """Work with an end; restarted only if it fails."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerStatus:
+class WorkerStatus(Struct, frozen=True):
     """What people see of a worker."""
 
     name: str

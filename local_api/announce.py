@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
+from msgspec import Struct
 from zeroconf import IPVersion, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
@@ -24,8 +24,7 @@ RESOLVE_MS = 3_000
 EPOCH_DIGITS_MAX = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Announcement:
+class Announcement(Struct, frozen=True):
     """What the hub says of itself at this moment."""
 
     hub_id: str
@@ -56,8 +55,7 @@ class Announcement:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(Struct, frozen=True):
     """Another hub's record, or a clone's: same hub, another line."""
 
     hub_id: str

@@ -7,11 +7,11 @@ are plain Starlette ones over msgspec structs, described in OpenAPI from the sam
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
+from msgspec import Struct
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 
@@ -27,8 +27,7 @@ from local_api.table import RouteSpec, RouteTable
 from local_api.tickets import Tickets
 
 
-@dataclass(frozen=True, slots=True)
-class Pages:
+class Pages(Struct, frozen=True):
     """What another part serves through the same gate: its rows (without handler) and its one ASGI application."""
 
     rows: Sequence[RouteSpec]
@@ -52,8 +51,7 @@ def route_table(events: Events, pages: Pages | None = None) -> RouteTable:
     return RouteTable((*api_rows(events), *(pages.rows if pages else ())))
 
 
-@dataclass(frozen=True, slots=True)
-class Api:
+class Api(Struct, frozen=True):
     """What all listeners share: table, tickets, events."""
 
     context: ApiContext

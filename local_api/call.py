@@ -8,11 +8,11 @@ import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl
 
 import msgspec
+from msgspec import Struct, field
 
 from hubd.errors import AccessError, HubError, InvalidValueError
 from hubd.model.card_data import card_data_refused, check_json, holds_card_data
@@ -31,8 +31,7 @@ _ENCODER = msgspec.json.Encoder(order="deterministic")
 _ETAG = re.compile(r'"v?(\d{1,15})"')
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """An answer: a struct (or bytes of another type), its status and more headers."""
 
     value: Any = None
@@ -42,8 +41,7 @@ class Reply:
     stream: AsyncGenerator[bytes] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """A request as a handler sees it."""
 
     context: ApiContext

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from hubd.services.access import Caller
 from hubd.services.backups import BackupDesk
@@ -33,8 +34,7 @@ Enrol = Callable[[str, str, Caller], Awaitable[tuple[str, str]]]
 """(cloud address, one-time code, caller) -> tenant and store."""
 
 
-@dataclass(frozen=True, slots=True)
-class HubFacts:
+class HubFacts(Struct, frozen=True):
     """Who this hub is. Made by the composition root; nothing in it is secret but what `backup` returns."""
 
     hub_id: str
@@ -61,8 +61,7 @@ class HubFacts:
     """Codes of what keeps the hub from being ready; empty when it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class ApiContext:
+class ApiContext(Struct, frozen=True):
     """All that a handler may touch."""
 
     services: Services

@@ -13,11 +13,12 @@ import re
 import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from typing import Any
 from urllib.parse import unquote_plus
+
+from msgspec import Struct
 
 from hubd.errors import AccessError, HubError, InvalidValueError, Retry
 from hubd.model.card_data import check_free_text
@@ -88,8 +89,7 @@ class Listener(StrEnum):
     SOCKET = "socket"
 
 
-@dataclass(frozen=True, slots=True)
-class Doors:
+class Doors(Struct, frozen=True):
     """Names a browser may use for this hub. Addresses are always good: nobody can point a foreign name at them."""
 
     names: frozenset[str]

@@ -13,10 +13,10 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvicorn
+from msgspec import Struct, field
 
 from hubd.errors import ConfigError
 from local_api import guard
@@ -30,8 +30,7 @@ MESSAGE_BYTES_MAX = 4_096
 """What a follower may say over a WebSocket; it is not listened to."""
 
 
-@dataclass(frozen=True, slots=True)
-class Door:
+class Door(Struct, frozen=True):
     """One listener: its sockets, its application, and TLS where it has it."""
 
     name: str
@@ -122,8 +121,7 @@ class _Server(uvicorn.Server):
         self.started = True
 
 
-@dataclass(slots=True)
-class DoorServer:
+class DoorServer(Struct):
     """Runs one listener; `run` belongs to the supervisor, `stop` ends it in order."""
 
     door: Door

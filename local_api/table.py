@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from hubd.model.permissions import Permission
 
@@ -46,8 +47,7 @@ EVERYBODY_KNOWN = frozenset({Auth.DEVICE, Auth.COOKIE, Auth.LOCAL})
 _PARAMETER = re.compile(r"\{([a-z_]+)\}")
 
 
-@dataclass(frozen=True, slots=True)
-class RouteSpec:
+class RouteSpec(Struct, frozen=True):
     """One row of the table."""
 
     method: str
@@ -76,8 +76,7 @@ class RouteSpec:
     """How the gate's refusals are told on a row for people; None: as a problem document."""
 
 
-@dataclass(slots=True)
-class _Node:
+class _Node(Struct):
     literals: dict[str, _Node] = field(default_factory=dict)
     parameter: _Node | None = None
     rest: _Node | None = None

@@ -10,10 +10,10 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from hubd.errors import Retry, SyncError
 
@@ -308,8 +308,7 @@ def key_bytes(key_id: str, public_key: bytes) -> bytes:
     return KEY_DOMAIN + _str8(key_id) + public_key
 
 
-@dataclass(frozen=True, slots=True)
-class Sealer:
+class Sealer(Struct, frozen=True):
     """Signs the frames of one side."""
 
     topic: str
@@ -332,8 +331,7 @@ def too_large(size: int) -> SyncError:
     return SyncError("sync.too_large", f"A message of {size} bytes is larger than {MESSAGE_BYTES_MAX}.")
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Struct, frozen=True):
     """A frame taken apart; nothing in it is to be believed before `check`."""
 
     key_id: str

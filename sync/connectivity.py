@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from hubd.model.mode import Fact, Facts, Hop
 from hubd.runtime import Runtime
@@ -19,8 +20,7 @@ from hubd.services.outages import OutageDesk
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """One measurement. `ok` None: it could not be measured, which says nothing."""
 
     ok: bool | None
@@ -72,8 +72,7 @@ class NoCloud:
         return {}
 
 
-@dataclass(frozen=True, slots=True)
-class Cadence:
+class Cadence(Struct, frozen=True):
     """How often things are measured. Seconds."""
 
     judge_s: float = 1.0

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from sync.codec import (
     IN_FLIGHT_MAX,
@@ -38,91 +39,78 @@ RESEND_AFTER_S = 10.0
 """Batches in flight that brought no confirmation for so long are sent again from the confirmed cursor."""
 
 
-@dataclass(frozen=True, slots=True)
-class SayHello:
+class SayHello(Struct, frozen=True):
     """Answer the cloud's hello with its nonce: from then on the conversation counts."""
 
 
-@dataclass(frozen=True, slots=True)
-class MoveCursor:
+class MoveCursor(Struct, frozen=True):
     """Check the proof against our own hash and, if it holds, move the confirmed cursor."""
 
     confirm: Confirm
 
 
-@dataclass(frozen=True, slots=True)
-class LowerCursor:
+class LowerCursor(Struct, frozen=True):
     """The cloud lost what it had confirmed beyond `seq` (S7)."""
 
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class OpenLine:
+class OpenLine(Struct, frozen=True):
     """Open a new line before anything more is sent."""
 
     reason: str
     head: Place
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerHash:
+class AnswerHash(Struct, frozen=True):
     """Tell the hash of our entry `seq`."""
 
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class Apply:
+class Apply(Struct, frozen=True):
     """Apply a batch of the cloud's journal and confirm or correct it."""
 
     batch: Entries
 
 
-@dataclass(frozen=True, slots=True)
-class SendDocuments:
+class SendDocuments(Struct, frozen=True):
     """Send these documents, or say that they are erased."""
 
     ids: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class FetchForgotten:
+class FetchForgotten(Struct, frozen=True):
     """Ask for entries of our own that we have lost, unless we have them by now."""
 
     span: Range
 
 
-@dataclass(frozen=True, slots=True)
-class KeepForgotten:
+class KeepForgotten(Struct, frozen=True):
     """Keep entries of our own that the cloud gave back."""
 
     batch: Forgotten
 
 
-@dataclass(frozen=True, slots=True)
-class GiveForgotten:
+class GiveForgotten(Struct, frozen=True):
     """Give back what the cloud has lost of its journal."""
 
     wanted: ForgottenWanted
 
 
-@dataclass(frozen=True, slots=True)
-class Say:
+class Say(Struct, frozen=True):
     """Send this message."""
 
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class EndSession:
+class EndSession(Struct, frozen=True):
     """Start over with a new connection."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """A problem for people, by its code."""
 
     code: str
@@ -146,8 +134,7 @@ Action = (
 )
 
 
-@dataclass(slots=True)
-class HubEngine:
+class HubEngine(Struct):
     """What has been said on this connection and what may be said next."""
 
     nonce: bytes

@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec import Struct
+
 from hubd.errors import ConfigError, HubError
 from hubd.health import Problems
 from hubd.logs import StateChanges
@@ -181,8 +183,7 @@ def _present(files: Iterable[Path]) -> list[Path]:
     return [file for file in files if os.path.lexists(file)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(Struct, frozen=True):
     """The token that was sent last, and until when it rests."""
 
     token: GroupToken

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 import hubd
 from hubd.errors import HubError, StoreError, SyncError
@@ -66,8 +67,7 @@ AddressSource = Callable[[], Awaitable[LinkAddress | None]]
 """Where the hub's topics are and with which credentials; None while it is not enrolled."""
 
 
-@dataclass(frozen=True, slots=True)
-class SyncStatus:
+class SyncStatus(Struct, frozen=True):
     """How the conversation stands, for the page, `hubctl sync` and health."""
 
     enrolled: bool

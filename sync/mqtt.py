@@ -14,9 +14,9 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import aiomqtt
+from msgspec import Struct
 
 from hubd.ports import LinkAddress
 
@@ -29,8 +29,7 @@ UNACKNOWLEDGED_MAX = 16
 NODELAY: Sequence[tuple[int, int, int]] = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
 
 
-@dataclass(frozen=True, slots=True)
-class BrokerAddress:
+class BrokerAddress(Struct, frozen=True):
     """Where the broker is. `tls` None: without, for a broker on this machine only."""
 
     host: str

@@ -7,10 +7,11 @@ import ipaddress
 import ssl
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from hubd.config import ProbesConfig
 from hubd.model.mode import Hop
@@ -57,8 +58,7 @@ class LinkProbe:
         return Reading(False, "no_carrier" if seen else "no_interface")
 
 
-@dataclass(frozen=True, slots=True)
-class GatewayProbe:
+class GatewayProbe(Struct, frozen=True):
     """Whether the router answers on the wire: a refused connection is an answer, and so is an ARP reply."""
 
     runtime: Runtime

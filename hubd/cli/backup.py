@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec.structs import replace
 
 from hubd.cli.client import Client, HubUnreachableError
 from hubd.cli.common import JsonFlag, Target, dead_store, target_of

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 
 class DeviceKind(StrEnum):
@@ -77,8 +78,7 @@ TXT_VALUE_MAX = 128
 """In characters, all of them; what is longer is cut, what is more is dropped."""
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """A place where a device was seen. What comes from outside in it went through `plain` before."""
 
     key: str

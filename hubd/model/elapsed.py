@@ -6,14 +6,13 @@ wall clock at both ends bounds it, otherwise there is no upper bound and policy 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 WITNESS_SLACK_MS = 2_000
 """Trusted clocks of two boots may have been set by different witnesses; they agree to about a second."""
 
 
-@dataclass(frozen=True, slots=True)
-class Anchor:
+class Anchor(Struct, frozen=True):
     """When something began."""
 
     boot: bytes
@@ -22,8 +21,7 @@ class Anchor:
     """The wall time of it, if a witness stood behind the clock in that boot."""
 
 
-@dataclass(frozen=True, slots=True)
-class Now:
+class Now(Struct, frozen=True):
     """The present moment, as the clocks give it."""
 
     boot: bytes
@@ -32,8 +30,7 @@ class Now:
     trusted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(Struct, frozen=True):
     """Milliseconds between; `most_ms` is None while nothing bounds it."""
 
     least_ms: int

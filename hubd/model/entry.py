@@ -10,12 +10,12 @@ import json
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from hubd.errors import InvalidValueError
 
@@ -58,26 +58,28 @@ class EntryFormatError(InvalidValueError):
         self.newer = newer
 
 
-@dataclass(frozen=True, slots=True)
-class DocumentRef:
+class DocumentRef(Struct, frozen=True):
     """What an entry says of a document: its id and the salted digest; nothing of its content (E11)."""
 
     id: bytes
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(Struct, frozen=True):
     """Personal data beside an entry. Salt and bytes travel and are erased together (E11)."""
 
     id: bytes
     klass: str
     """What it is: receipt_lines, staff_name, pin_verifier, contact, note, …"""
-    salt: bytes = field(repr=False)
-    content: bytes = field(repr=False)
+    salt: bytes
+    content: bytes
     keep_until: str = ""
     """Empty: erasable at once. Else the ISO date until which a law demands it."""
     law: str = ""
+
+    def __repr__(self) -> str:
+        """Without salt and content: they are personal data, and a trace may show this."""
+        return f"Document(id={self.id.hex()}, klass={self.klass!r})"
 
     @property
     def digest(self) -> bytes:
@@ -90,8 +92,7 @@ class Document:
         return DocumentRef(self.id, self.digest)
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(Struct, frozen=True):
     """The head of an entry (E3)."""
 
     line: bytes
@@ -108,8 +109,7 @@ class Head:
     documents: tuple[DocumentRef, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(Struct, frozen=True):
     """An entry before the journal gives it line, seq, time and hash."""
 
     kind: str
@@ -121,8 +121,7 @@ class Draft:
     documents: tuple[Document, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Struct, frozen=True):
     """The place of an entry in the journal, as every answer about what it created carries it; it never changes."""
 
     line: bytes
@@ -130,8 +129,7 @@ class Accepted:
     hash: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """An entry as stored and sent: head and body bytes with its hash, and the decoded head."""
 
     head: Head

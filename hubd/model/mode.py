@@ -7,9 +7,11 @@ and policy can rely on. Times are monotonic milliseconds of one boot.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 
 class Mode(StrEnum):
@@ -35,8 +37,7 @@ class Hop(StrEnum):
     CLOUD = "cloud"
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(Struct, frozen=True):
     """One measured thing. `ok` is None until the first measurement."""
 
     ok: bool | None = None
@@ -57,8 +58,7 @@ class Fact:
 NOT_MEASURED = Fact()
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """All facts of one moment."""
 
     link: Fact = NOT_MEASURED
@@ -90,8 +90,7 @@ class Facts:
         return next((hop for hop in Hop if self.hop(hop).ok is False), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Hysteresis:
+class Hysteresis(Struct, frozen=True):
     """How long the world must have changed before the mode does. Milliseconds."""
 
     loss_after_ms: int = 5_000
@@ -107,8 +106,7 @@ class Hysteresis:
 DEFAULT_HYSTERESIS = Hysteresis()
 
 
-@dataclass(frozen=True, slots=True)
-class ModeState:
+class ModeState(Struct, frozen=True):
     """The mode with what `step` must remember."""
 
     mode: Mode = Mode.UNKNOWN
@@ -132,8 +130,7 @@ class ModeState:
         return Mode.NETWORK_OUTAGE if self.network_seen else Mode.SERVICE_DISRUPTION
 
 
-@dataclass(frozen=True, slots=True)
-class ModeSnapshot:
+class ModeSnapshot(Struct, frozen=True):
     """What the other parts of the hub may know of the mode; the outage's own times are those of its first loss."""
 
     mode: Mode

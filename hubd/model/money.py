@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from hubd.errors import InvalidValueError
 
@@ -184,8 +185,7 @@ def exponent_of(currency: str) -> int:
     )
 
 
-@dataclass(frozen=True, slots=True, order=False)
-class Money:
+class Money(Struct, frozen=True):
     """An amount in minor units of one currency. May be negative (corrections); requests are checked apart."""
 
     amount_minor: int
@@ -244,8 +244,7 @@ class Money:
         return f"{sign}{digits[:-exponent]}.{digits[-exponent:]} {self.currency}"
 
 
-@dataclass(frozen=True, slots=True)
-class TaxRate:
+class TaxRate(Struct, frozen=True):
     """A tax rate in hundred-thousandths, so that 5.5 % is exact: `TaxRate.parse("5.5")`."""
 
     per_100_000: int

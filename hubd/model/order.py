@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct
 
 from hubd.errors import InvalidTransitionError, InvalidValueError
 from hubd.model.entry import Accepted
@@ -65,8 +66,7 @@ def next_order_state(state: OrderState, event: OrderEvent) -> OrderState:
         raise InvalidTransitionError("order", state, event) from None
 
 
-@dataclass(frozen=True, slots=True)
-class OrderLine:
+class OrderLine(Struct, frozen=True):
     """One line as sold. Gross and net in minor units, with the discount already taken off."""
 
     article_id: str
@@ -92,8 +92,7 @@ class OrderLine:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(Struct, frozen=True):
     """An order, as the entries up to `last_seq` tell it."""
 
     id: str

@@ -6,9 +6,10 @@ is not here: it is derived from the cursor and never stored.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct
 
 from hubd.errors import InvalidTransitionError
 from hubd.model.entry import Accepted
@@ -203,8 +204,7 @@ class Method(StrEnum):
     CLEARPAY = "clearpay"
 
 
-@dataclass(frozen=True, slots=True)
-class Payment:
+class Payment(Struct, frozen=True):
     """One attempt to move money, as the entries up to `last_seq` tell it. Amounts in minor units of `currency`."""
 
     id: str

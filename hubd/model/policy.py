@@ -7,9 +7,10 @@ Acceptance window and upload deadline are two separate fields. Deadlines use the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct
 
 from hubd.errors import InvalidValueError
 from hubd.model.money import Money
@@ -34,8 +35,7 @@ class WhenElapsedUnknown(StrEnum):
     MANAGER = "manager"
 
 
-@dataclass(frozen=True, slots=True)
-class OutagePolicy:
+class OutagePolicy(Struct, frozen=True):
     """What may be taken offline by one class of device."""
 
     enabled: bool
@@ -120,16 +120,14 @@ def _of(value: Any, name: str, kind: type) -> Any:
     return value[name]
 
 
-@dataclass(frozen=True, slots=True)
-class Elapsed:
+class Elapsed(Struct, frozen=True):
     """Time since the first loss, as an interval; `most_s` is None when no witness bounds it."""
 
     least_s: int
     most_s: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Sale:
+class Sale(Struct, frozen=True):
     """What is to be decided."""
 
     money: Money
@@ -138,16 +136,14 @@ class Sale:
     """Whether a person with the permission to decide stands behind the request."""
 
 
-@dataclass(frozen=True, slots=True)
-class Accept:
+class Accept(Struct, frozen=True):
     """The terminal may approve offline; `upload_within_s` counts from `anchor`."""
 
     anchor: UploadAnchor
     upload_within_s: int
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(Struct, frozen=True):
     """Not allowed offline. `would_allow` names what would be accepted instead, as stable words."""
 
     code: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from hubd.model.money import Money
 
@@ -23,8 +24,7 @@ class Severity(StrEnum):
     """Somebody should see to it one day."""
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(Struct, frozen=True):
     """One sentence or two in the languages of the hub."""
 
     en: str
@@ -36,8 +36,7 @@ class Text:
         return {"fr": self.fr, "nl": self.nl}.get(language[:2], self.en)
 
 
-@dataclass(frozen=True, slots=True)
-class ProblemKind:
+class ProblemKind(Struct, frozen=True):
     """What is known of a problem before it occurs."""
 
     code: str
@@ -52,8 +51,7 @@ class ProblemKind:
     """A shorter one is never shown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """One occurrence. `subject` is the id of what it is about (a device), empty for the hub itself."""
 
     kind: ProblemKind

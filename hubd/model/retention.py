@@ -7,7 +7,7 @@ and a clock that nobody has confirmed may be wrong by years.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 _YEARS = {"FR": 6}
 _LAWS = {"FR": "FR LPF L102 B"}
@@ -18,8 +18,7 @@ DATE_UNKNOWN = "9999-12-31"
 """Kept until a person says otherwise: no date can be counted from a clock that is not trusted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Keeping:
+class Keeping(Struct, frozen=True):
     """Until when, as an ISO date, and why."""
 
     until: str

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from hubd.errors import HubError
 from hubd.model.entry import Entry, Json, encode_body
@@ -66,8 +67,7 @@ _PAID_CUSTODY = {
 }
 
 
-@dataclass(slots=True)
-class Counted:
+class Counted(Struct):
     """One payment as the entries counted so far tell it."""
 
     tender: str
@@ -111,8 +111,7 @@ class Counted:
         return self.bucket in {"cash", "card", "stored", "processing", "captured", "reversal_pending"}
 
 
-@dataclass(slots=True)
-class OutageCount:
+class OutageCount(Struct):
     """The payments of one outage, counted from entries alone."""
 
     outage: str
@@ -250,8 +249,7 @@ def canonical_bytes(document: Mapping[str, Any]) -> bytes:
     return STATEMENT_DOMAIN + encode_body({key: value for key, value in document.items() if key != "signature"})
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """The answer of a check, with a sentence for each thing that is wrong."""
 
     ok: bool

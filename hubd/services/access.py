@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from hubd.errors import AccessError, HubError, Retry
 from hubd.model.device import DeviceKind
 from hubd.model.permissions import ADMINISTRATOR_PERMISSIONS, Permission, device_permissions, permissions_of
@@ -22,8 +24,7 @@ from hubd.store.people import Location, StaffMember
 from hubd.store.tx import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(Struct, frozen=True):
     """Who asks for something, as the edge has established it. Services trust it and check permissions with `need`."""
 
     device: str
@@ -98,8 +99,7 @@ class Session:
     idle_s: int = SESSION_IDLE_S
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(Struct):
     """What the hub remembers of a session; its token is kept as a digest."""
 
     staff: str
@@ -109,8 +109,7 @@ class _Open:
     used: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(Struct, frozen=True):
     by_token: Mapping[bytes, Device]
     by_id: Mapping[str, Device]
     staff: Mapping[str, StaffMember]

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from hubd.errors import AccessError, HubError, InvalidValueError, NotFoundError, Retry, StoreError
 from hubd.health import Problems
@@ -49,8 +50,7 @@ Send = Callable[[Made], Awaitable[bool]]
 """Brings a backup to the cloud; True once it is stored there, False where there is none to bring it to."""
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
+class Places(Struct, frozen=True):
     """Where backups are made and where they go."""
 
     here: Path
@@ -58,8 +58,7 @@ class Places:
     archive: Path
 
 
-@dataclass(frozen=True, slots=True)
-class BackupState:
+class BackupState(Struct, frozen=True):
     """How backups stand."""
 
     elsewhere: tuple[Elsewhere, ...]
@@ -70,8 +69,7 @@ class BackupState:
     last_error: str
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Struct, frozen=True):
     """A backup that was made, and how its way to the targets ended."""
 
     made: Made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from hubd.health import Problems
 from hubd.runtime import Runtime
@@ -30,8 +30,7 @@ from hubd.services.till_lines import TillLines
 from hubd.store.db import Database
 
 
-@dataclass(frozen=True, slots=True)
-class Services:
+class Services(Struct, frozen=True):
     """Made by `hubd.app`; every field is ready to be called."""
 
     runtime: Runtime

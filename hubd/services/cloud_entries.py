@@ -7,10 +7,10 @@ the hub appends nothing in answer to its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from hubd.errors import HubError, SyncError
 from hubd.identity import verify_signature
@@ -37,8 +37,7 @@ BACKUP_KEY_DOMAIN = b"hubd.backup_key.v1\0"
 VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(Struct, frozen=True):
     """Which entry of the cloud's journal is applied. `repeated`: the hub had applied it before a restore (S10)."""
 
     line: bytes

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from hubd.errors import DeviceError, HubError, InvalidValueError, NotFoundError, Retry
 from hubd.model.device import DeviceKind, DeviceState
@@ -64,8 +65,7 @@ MakeDriver = Callable[[Device], RunningDriver]
 """Raises DeviceError when no driver of that name can be used, with the reason."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceView:
+class DeviceView(Struct, frozen=True):
     """A device with what it holds and how it is. `status` is None for devices that have no driver here."""
 
     device: Device
@@ -78,8 +78,7 @@ class DeviceView:
     """Whether it took payments in an outage that is over and has not answered since."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewDevice:
+class NewDevice(Struct, frozen=True):
     """A terminal that discovery or the configuration proposes."""
 
     address: str

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from hubd.errors import DeviceError, NotFoundError
 from hubd.health import Problems
@@ -64,8 +65,7 @@ _WHY = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """An endpoint and what it is to the store."""
 
     id: str

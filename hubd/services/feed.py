@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+from msgspec import Struct
 
 from hubd.model.entry import Entry
 from hubd.runtime import Runtime
@@ -27,8 +28,7 @@ BEHIND_MAX = 10_000
 """A follower further behind than this is told to read the lists again instead of every entry."""
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(Struct, frozen=True):
     """Something that is seen once and not stored: a prompt of a terminal, a device's state."""
 
     number: int
@@ -39,16 +39,14 @@ class Notice:
     """Only for this till; empty: for everybody."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """How far a follower has come: the last entry and the last notice it has."""
 
     seq: int
     notice: int
 
 
-@dataclass(frozen=True, slots=True)
-class News:
+class News(Struct, frozen=True):
     """What came after a place, oldest first, and the place after it. `lost` tells to read the lists again."""
 
     entries: tuple[Entry, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from hubd.model.entry import Entry
 from hubd.store import cursors, journal, lines
@@ -16,8 +16,7 @@ from hubd.store.tx import Connection
 PAGE_MAX = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """How far the cloud has confirmed this hub's journal."""
 
     line: str

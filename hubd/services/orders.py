@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from hubd.errors import InvalidValueError, NotFoundError, OrderError, Retry
 from hubd.model.entry import Accepted, Draft
@@ -23,8 +23,7 @@ ORDER_NUMBERS = "order"
 """Purpose of the number series that orders take their numbers from."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlaceOrder:
+class PlaceOrder(Struct, frozen=True):
     """A till's order, checked by its own grammar at the edge."""
 
     id: str
@@ -33,8 +32,7 @@ class PlaceOrder:
     total: Money
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(Struct, frozen=True):
     """Answer to an order request."""
 
     order: Order

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from hubd.errors import NotFoundError, StoreError
 from hubd.model.elapsed import Anchor, Now, elapsed
@@ -40,8 +41,7 @@ ENTRIES_A_READ = 2_000
 Listener = Callable[[ModeSnapshot], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Struct, frozen=True):
     """Count and sum of some payments. Sums by currency, because a shop may take more than one."""
 
     count: int = 0
@@ -54,8 +54,7 @@ class Group:
         return Group(self.count + 1, (*others, same + money))
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Struct, frozen=True):
     """What was taken in an outage, each payment in exactly one group."""
 
     accepted: Group = Group()
@@ -87,16 +86,14 @@ class Taken:
         return not (self.waiting.count or self.held.count or self.unknown.count)
 
 
-@dataclass(frozen=True, slots=True)
-class NamedTerminal:
+class NamedTerminal(Struct, frozen=True):
     """A terminal, as people call it."""
 
     id: str
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class OutageView:
+class OutageView(Struct, frozen=True):
     """An outage with what was taken in it and its newest statement."""
 
     outage: Outage

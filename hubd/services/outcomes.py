@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from typing import Any
+
+from msgspec.structs import asdict, replace
 
 from hubd.model.entry import Document, Draft
 from hubd.model.payment import ManualStatus, Method, Payment, PaymentEvent, PaymentState

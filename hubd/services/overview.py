@@ -7,8 +7,9 @@ and of the screen: docs of the page, design 11.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from hubd.model.device import DeviceState
 from hubd.model.mode import OUTAGES, Hop, Mode, ModeSnapshot
@@ -32,8 +33,7 @@ MONEY_WAITS = ("held", "forwarding", "forwarded", "unknown", "conflict", "revers
 """The running totals of money that nobody has confirmed yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class TerminalNow:
+class TerminalNow(Struct, frozen=True):
     """A terminal of the shop with the money that is in it."""
 
     id: str
@@ -53,8 +53,7 @@ class TerminalNow:
         return self.state in READY
 
 
-@dataclass(frozen=True, slots=True)
-class Shop:
+class Shop(Struct, frozen=True):
     """A picture of the shop at one moment."""
 
     now_us: int
@@ -169,8 +168,7 @@ WAY_METHODS: Mapping[Way, Method] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class WayLine:
+class WayLine(Struct, frozen=True):
     """Whether one way may be taken now, up to how much, and why not."""
 
     way: Way
@@ -180,8 +178,7 @@ class WayLine:
     """A stable word: `no_terminal`, `offline_not_enabled`, `offline_window_closed`, `elapsed_unknown`, …"""
 
 
-@dataclass(frozen=True, slots=True)
-class Risk:
+class Risk(Struct, frozen=True):
     """Money not yet confirmed."""
 
     group: Group
@@ -207,8 +204,7 @@ class ActionKind(StrEnum):
     NOTHING = "nothing"
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(Struct, frozen=True):
     """What to do, with what it is about."""
 
     kind: ActionKind
@@ -217,8 +213,7 @@ class Action:
     problem: Problem | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Overview:
+class Overview(Struct, frozen=True):
     """The first screen."""
 
     shop: Shop

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from hubd.health import Problems
 from hubd.model.device import DeviceKind
@@ -27,8 +28,7 @@ REFUSED_MAX = 200
 REFRESH_S = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
+class _Rows(Struct, frozen=True):
     """What one look at the store gives."""
 
     set_up: bool

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import urlencode, urlsplit
 
+from msgspec import Struct
+
 from hubd.errors import AccessError, InvalidValueError, NotFoundError, Retry
 from hubd.model.card_data import check_free_text
 from hubd.model.device import DeviceKind
@@ -97,8 +99,7 @@ class Pairing:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-@dataclass(frozen=True, slots=True)
-class HubAddress:
+class HubAddress(Struct, frozen=True):
     """What a pairing QR tells: who the hub is, the SHA-256 of its CA's public key, and where it may be found."""
 
     hub_id: str

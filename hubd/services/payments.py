@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from hubd.errors import HubError, InvalidValueError, NotFoundError, PaymentError, Retry, StoreError
 from hubd.model.entry import Draft, Entry
@@ -53,8 +54,7 @@ WAIT_MAX_S = 25
 REASON_MAX = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Refund:
+class Refund(Struct, frozen=True):
     """A request to give money of a payment back."""
 
     id: str

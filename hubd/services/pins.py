@@ -13,8 +13,9 @@ import itertools
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from hubd.errors import AccessError, InvalidValueError, Retry
 from hubd.runtime import Runtime
@@ -132,8 +133,7 @@ class ThreadedScrypt:
             self._waiting -= 1
 
 
-@dataclass(slots=True)
-class _Guarded:
+class _Guarded(Struct):
     failures: int = 0
     locked_until: float = 0.0
 

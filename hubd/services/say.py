@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from hubd.model.payment import Custody, ManualStatus, Payment, PaymentState
 
@@ -10,8 +10,7 @@ LANGUAGES = ("en", "fr", "nl")
 FALLBACK = "en"
 
 
-@dataclass(frozen=True, slots=True)
-class Say:
+class Say(Struct, frozen=True):
     """Sentences in one language, and the next acts: wait, ask_terminal, other_method, manager."""
 
     cashier: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from hubd.errors import HubError, InvalidValueError, Retry
 from hubd.model.entry import Draft, Json
@@ -39,8 +40,7 @@ def _whole(least: int, most: int) -> Callable[[Json], Json]:
     return check
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """A setting that this program understands."""
 
     default: Json
@@ -60,8 +60,7 @@ KNOWN: dict[str, Known] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Effective:
+class Effective(Struct, frozen=True):
     """A value in force and where it comes from."""
 
     key: str

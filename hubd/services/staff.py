@@ -7,6 +7,8 @@ import hmac
 import re
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from hubd.errors import AccessError, InvalidValueError, NotFoundError
 from hubd.model.card_data import check_free_text
 from hubd.model.entry import Document, Draft
@@ -62,8 +64,7 @@ class NewPerson:
     roles: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class SetUp:
+class SetUp(Struct, frozen=True):
     """What makes a hub usable: its first location and its owner."""
 
     owner: NewPerson
@@ -294,8 +295,7 @@ class StaffDesk:
         return found[0]
 
 
-@dataclass(frozen=True, slots=True)
-class _Checked:
+class _Checked(Struct, frozen=True):
     id: str
     language: str
     name: Document

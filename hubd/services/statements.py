@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from hubd.errors import HubError
 from hubd.identity import key_id_of, verify_signature
@@ -16,8 +17,7 @@ from hubd.store.tx import Connection, Tx
 ENTRIES_A_READ = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Struct, frozen=True):
     """The hub's own word on a statement: whether it agrees, and in what not."""
 
     agrees: bool

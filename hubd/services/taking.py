@@ -6,8 +6,9 @@ All functions here run inside `Database.write`: they touch only the transaction 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from hubd.errors import InvalidValueError, NotFoundError, OrderError, PaymentError, Retry
 from hubd.model.entry import Accepted, Document, Draft
@@ -27,8 +28,7 @@ RECEIPTS = "receipt"
 """Purpose of the number series that receipts take their numbers from."""
 
 
-@dataclass(frozen=True, slots=True)
-class TakePayment:
+class TakePayment(Struct, frozen=True):
     """A till's request, checked by its own grammar at the edge."""
 
     id: str
@@ -51,8 +51,7 @@ class TakePayment:
         return Money(self.amount.amount_minor + self.tip + self.rounding, self.amount.currency)
 
 
-@dataclass(frozen=True, slots=True)
-class TerminalView:
+class TerminalView(Struct, frozen=True):
     """What the deciding transaction may know of the terminals, taken just before it."""
 
     chosen: str | None
@@ -65,8 +64,7 @@ class TerminalView:
 NO_TIME = Elapsed(0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class OutageView:
+class OutageView(Struct, frozen=True):
     """The outage that counts for card payments at this moment, or none."""
 
     outage_id: str | None
@@ -76,8 +74,7 @@ class OutageView:
     """Whether a card payment now would be an offline payment, so that the policy decides."""
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Struct, frozen=True):
     """Answer to a payment request: the payment as it is now and whether this call created it."""
 
     payment: Payment

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from hubd.model.device import DeviceState
 from hubd.ports import Progress, Terminal, TerminalStatus
@@ -13,8 +14,7 @@ from hubd.services.taking import TerminalView
 READY = frozenset({DeviceState.READY, DeviceState.BUSY})
 
 
-@dataclass(slots=True)
-class Attached:
+class Attached(Struct):
     """An activated terminal with its driver running."""
 
     id: str

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from hubd.errors import InvalidValueError, PaymentError, Retry, StoreError
 from hubd.model.entry import Document, Draft
@@ -49,8 +50,7 @@ def _no_document(klass: str, content: bytes) -> Document:
     raise AssertionError(f"cash has no print lines of a terminal to keep as {klass} ({len(content)} bytes)")
 
 
-@dataclass(frozen=True, slots=True)
-class HubLine:
+class HubLine(Struct, frozen=True):
     """A place in a hub's chain with the start (boot and process) of the hub that told it."""
 
     line: bytes
@@ -72,8 +72,7 @@ class HubLine:
         return f"{self.line.hex()}:{self.seq}:{self.start}"
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     """One payment that a till holds of its last days."""
 
     id: str
@@ -88,8 +87,7 @@ class Held:
     tender: Tender = Tender.CARD
 
 
-@dataclass(frozen=True, slots=True)
-class Announced:
+class Announced(Struct, frozen=True):
     """Answer to an announcement: what the hub knew and what it had forgotten."""
 
     known: int

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from hubd.errors import NotFoundError, StoreError
 from hubd.model.entry import CLOCK_TRUSTED, Document, Draft, Entry, Json, decode_head, load_entry
@@ -30,8 +31,7 @@ MOVED_DOCUMENTS = ("payment.", "order.", "receipt.")
 """Documents of these kinds of entries move to the file; those of people and devices are still needed in the store."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What would move: entries `from_seq` to `upto_seq`."""
 
     from_seq: int
@@ -45,8 +45,7 @@ class Plan:
         return Name(self.from_seq, self.upto_seq)
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(Struct, frozen=True):
     """What was archived, as its entry tells it."""
 
     entry: Entry

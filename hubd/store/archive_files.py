@@ -11,8 +11,9 @@ import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from hubd.errors import StoreError
 from hubd.model.entry import DOCUMENT_DOMAIN, Document, Json
@@ -35,8 +36,7 @@ class ArchiveDamagedError(StoreError):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Name:
+class Name(Struct, frozen=True):
     """The three files of one range of entries."""
 
     from_seq: int
@@ -63,8 +63,7 @@ class Name:
         return f"{self.stem}.projection.jsonl.gz"
 
 
-@dataclass(frozen=True, slots=True)
-class ArchivedEntry:
+class ArchivedEntry(Struct, frozen=True):
     """An entry as its line in a file tells it."""
 
     seq: int

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, cast
 
+from msgspec import Struct
+
 from hubd.errors import NotFoundError, StoreError
 from hubd.model.entry import Draft, Json
 from hubd.runtime import IdSource
@@ -44,8 +46,7 @@ and what the cloud gave to it.
 On another machine there is none, so the hub makes a new key, as a replaced hub must."""
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
+class Contents(Struct, frozen=True):
     """Where the parts of a backup lie. `extra` maps a name in the backup, such as `config/hubd.toml`, to a file."""
 
     archives: Path
@@ -54,8 +55,7 @@ class Contents:
     """The hub's own key: asking to include it, by whatever name, is refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(Struct, frozen=True):
     """A backup that was made, read back and verified."""
 
     path: Path
@@ -313,8 +313,7 @@ def _check_sealed(part: Path, key: bytes) -> None:
 # -- restoring ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Restored:
+class Restored(Struct, frozen=True):
     """What a restore did."""
 
     seq: int

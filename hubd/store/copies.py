@@ -10,9 +10,11 @@ import json
 import os
 import shutil
 import sqlite3
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from hubd.errors import StoreError
 from hubd.model.entry import Draft, Entry, Json
@@ -27,8 +29,7 @@ PLACES_MAX = 32
 TILL = "till:"
 
 
-@dataclass(frozen=True, slots=True)
-class Elsewhere:
+class Elsewhere(Struct, frozen=True):
     """A verified copy that is not on the hub's disk."""
 
     place: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from hubd.store.tx import Tx
 
@@ -13,8 +14,7 @@ APPLIED = "applied"
 """Down: we have applied the cloud's journal up to here, in one transaction with its effects."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(Struct, frozen=True):
     """A place in a journal: seq 0 with 32 zero bytes before the first entry."""
 
     line: bytes = b""
@@ -23,8 +23,7 @@ class Cursor:
     at_us: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(Struct, frozen=True):
     """The cloud's signed word that it holds this chain up to here."""
 
     line: bytes

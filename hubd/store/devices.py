@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from typing import Any
+
+from msgspec import Struct
 
 from hubd.model.device import DeviceKind
 from hubd.model.entry import Entry, Json
 from hubd.store.tx import Tx
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(Struct, frozen=True):
     """A device of the store as the journal knows it."""
 
     id: str
@@ -36,8 +36,8 @@ class Device:
     removed: bool
 
 
-_FIELDS = tuple(field.name for field in fields(Device))
-_SELECT = f"SELECT {', '.join(_FIELDS)} FROM devices"  # noqa: S608 (names of our own dataclass)
+_FIELDS = Device.__struct_fields__
+_SELECT = f"SELECT {', '.join(_FIELDS)} FROM devices"  # noqa: S608 (names of our own struct)
 
 
 def _device(row: Sequence[Any]) -> Device:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 SYS = Path("/sys")
 MOUNTS = Path("/proc/self/mountinfo")
@@ -20,8 +21,7 @@ LAYERS_MAX = 8
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(Struct, frozen=True):
     """One line of mountinfo."""
 
     point: str

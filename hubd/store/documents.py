@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from hubd.errors import NotFoundError
 from hubd.model.entry import Document, Draft, Entry, Json
@@ -21,15 +22,13 @@ DUE_AT_ONCE_MAX = 500
 """Documents erased in one go when their date has come."""
 
 
-@dataclass(frozen=True, slots=True)
-class Erased:
+class Erased(Struct, frozen=True):
     """The document is gone."""
 
     id: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class KeptUntil:
+class KeptUntil(Struct, frozen=True):
     """A law keeps the document; it will be erased on that date."""
 
     id: bytes

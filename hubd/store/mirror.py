@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from hubd.model.entry import Entry, load_entry
 from hubd.store.tx import Tx
@@ -23,8 +24,7 @@ FORGOTTEN = "forgotten"
 SOURCE_DOWN = "down"
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
+class DeadLetter(Struct, frozen=True):
     """Something set aside with its reason and a way back."""
 
     id: int

@@ -12,8 +12,9 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from hubd.errors import StoreError
 from hubd.model.entry import Entry, load_entry
@@ -27,8 +28,7 @@ NO_ROOM_HERE = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqli
 COPY_BYTES_MAX = 4 * 1024 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(Struct, frozen=True):
     """A number of things, with their sum in minor units where they are money."""
 
     name: str
@@ -37,8 +37,7 @@ class Count:
     total: int
 
 
-@dataclass(frozen=True, slots=True)
-class StoreSummary:
+class StoreSummary(Struct, frozen=True):
     """What a dead hub's store says about itself."""
 
     schema: int

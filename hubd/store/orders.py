@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 from hubd.model.entry import Entry, Json
@@ -13,8 +12,8 @@ from hubd.model.order import Order, OrderEvent, OrderLine, OrderState, next_orde
 from hubd.store.lines import use_number
 from hubd.store.tx import Tx
 
-_FIELDS = tuple(field.name for field in fields(Order))
-_SELECT = f"SELECT {', '.join(_FIELDS)} FROM orders"  # noqa: S608 (names of our own dataclass)
+_FIELDS = Order.__struct_fields__
+_SELECT = f"SELECT {', '.join(_FIELDS)} FROM orders"  # noqa: S608 (names of our own struct)
 PAGE_MAX = 500
 
 

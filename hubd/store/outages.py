@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from hubd.model.entry import Entry, Json
 from hubd.model.statement import TERMINAL_CLOSED, TERMINAL_HEARD
@@ -13,8 +14,7 @@ from hubd.store.tx import Tx
 STARTED = "payment.started"
 
 
-@dataclass(frozen=True, slots=True)
-class Outage:
+class Outage(Struct, frozen=True):
     """One outage: from the first loss to the return of service."""
 
     id: str
@@ -30,8 +30,7 @@ class Outage:
     """Boot and monotonic time of the first loss: intervals within one boot are exact, across boots they are bounds."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredStatement:
+class StoredStatement(Struct, frozen=True):
     """A statement as the cloud signed it, with the hub's own comparison."""
 
     id: str
@@ -91,8 +90,7 @@ def statements(connection: sqlite3.Connection, outage_id: str) -> list[StoredSta
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Unheard:
+class Unheard(Struct, frozen=True):
     """A terminal that was used in an outage and has neither answered since nor been closed by a person."""
 
     outage: str

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
 from enum import Enum
 from operator import attrgetter
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from hubd.model.entry import Entry, Json
 from hubd.model.money import Money
@@ -33,9 +35,9 @@ from hubd.store import outages
 from hubd.store.lines import use_number
 from hubd.store.tx import Tx
 
-_FIELDS = tuple(field.name for field in fields(Payment))
-_SELECT = f"SELECT {', '.join(_FIELDS)} FROM payments"  # noqa: S608 (names of our own dataclass)
-_INSERT = f"INSERT INTO payments({', '.join(_FIELDS)}) VALUES ({', '.join('?' * len(_FIELDS))})"  # noqa: S608 - names of our own dataclass
+_FIELDS = Payment.__struct_fields__
+_SELECT = f"SELECT {', '.join(_FIELDS)} FROM payments"  # noqa: S608 (names of our own struct)
+_INSERT = f"INSERT INTO payments({', '.join(_FIELDS)}) VALUES ({', '.join('?' * len(_FIELDS))})"  # noqa: S608 - names of our own struct
 PAGE_MAX = 500
 NUMBERS_LOOKED_AT = 20_000
 """Entries from whose payments a start learns the terminals' numbers; one unused for longer tells its number anew."""
@@ -148,8 +150,7 @@ def has_receipt(connection: sqlite3.Connection, terminal: str, receipt_number: s
     return row is not None
 
 
-@dataclass(frozen=True, slots=True)
-class PaymentFilter:
+class PaymentFilter(Struct, frozen=True):
     """What a list may be narrowed by; every field that is None does not narrow."""
 
     state: PaymentState | None = None
@@ -189,8 +190,7 @@ def page(connection: sqlite3.Connection, narrow: PaymentFilter, before_seq: int 
     return [_payment(row) for row in rows]
 
 
-@dataclass(frozen=True, slots=True)
-class Total:
+class Total(Struct, frozen=True):
     """Count and sum of one running total in one currency."""
 
     name: str

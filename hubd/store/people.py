@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from hubd.model.entry import Entry, Json
 from hubd.store.tx import Tx
 
 
-@dataclass(frozen=True, slots=True)
-class StaffMember:
+class StaffMember(Struct, frozen=True):
     """A person who may act. `name_document` and `pin_document` lead to the documents."""
 
     id: str
@@ -20,8 +20,7 @@ class StaffMember:
     active: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(Struct, frozen=True):
     """A place where the store sells, with its calendar."""
 
     id: str

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from hubd.errors import HubError, StoreError
 from hubd.model.entry import Entry, Json, load_entry
@@ -25,8 +26,7 @@ _IN_USE = {"counters": "count <> 0 OR total <> 0"}
 """A running total of nothing is the same as none: whether its row exists depends on how work was grouped."""
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """A row that does not follow from the entries, as the replay has it and as the hub has it."""
 
     table: str
@@ -38,8 +38,7 @@ class Difference:
         return f"{self.table}: replayed {_text(self.replayed)}, kept {_text(self.kept)}"
 
 
-@dataclass(slots=True)
-class Replay:
+class Replay(Struct):
     """What a replay found."""
 
     entries: int = 0

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from cryptography.exceptions import InvalidTag
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+from msgspec import Struct
 
 from hubd.errors import InvalidValueError, StoreError
 from hubd.model.entry import Json
@@ -48,8 +48,7 @@ class SealError(StoreError):
         super().__init__("backup.unreadable", detail, remedy=remedy)
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
+class Recipient(Struct, frozen=True):
     """Somebody who can open the file: `recovery` (the printed code), `tenant`, and so on."""
 
     name: str
@@ -172,8 +171,7 @@ class Sealer:
         self._number += 1
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(Struct, frozen=True):
     """What a sealed file says to everybody."""
 
     about: dict[str, Json]

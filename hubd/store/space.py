@@ -11,9 +11,10 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+
+from msgspec import Struct
 
 from hubd.store.db import WAL_SIZE_LIMIT_BYTES
 
@@ -39,8 +40,7 @@ class SpaceState(StrEnum):
     CRITICAL = "critical"
 
 
-@dataclass(frozen=True, slots=True)
-class Space:
+class Space(Struct, frozen=True):
     """What a check found."""
 
     state: SpaceState
@@ -56,8 +56,7 @@ class Space:
         return self.state is not SpaceState.OK
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """All in bytes."""
 
     reserve: int = RESERVE_BYTES

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from hubd.model.entry import FIRST_PREV_HASH, decode_head
 
@@ -13,8 +14,7 @@ Connection = sqlite3.Connection
 """What a function given to `Database.read` gets. Others name it by this, so that only the store knows SQLite."""
 
 
-@dataclass(frozen=True, slots=True)
-class JournalHead:
+class JournalHead(Struct, frozen=True):
     """The last entry: line, seq and hash. Before the first entry: no line, 0 and 32 zero bytes."""
 
     line: bytes = b""

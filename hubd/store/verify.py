@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from msgspec import Struct, field
 
 from hubd.model.entry import (
     DOCUMENT_DOMAIN,
@@ -48,8 +48,7 @@ class DocumentState(StrEnum):
     WRONG = "wrong"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """An entry as it is kept; `kind` and `subject` are the copies of a database row, None in an archive."""
 
     seq: int
@@ -60,8 +59,7 @@ class Row:
     subject: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LineSeen:
+class LineSeen(Struct, frozen=True):
     """A line with what could be seen of it."""
 
     line: bytes
@@ -72,8 +70,7 @@ class LineSeen:
     """Why it was opened; empty for a line whose opening lies before the part that could be seen."""
 
 
-@dataclass(slots=True)
-class Report:
+class Report(Struct):
     """What a verification found (E17)."""
 
     start_seq: int = 0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from hubd.errors import HubError
 from hubd.model.permissions import Permission
@@ -98,8 +99,7 @@ def refusal(scope: Scope, error: HubError) -> tuple[int, bytes, dict[str, str]]:
     return status_of(error), text, {"content-type": "text/plain; charset=utf-8", "cache-control": "no-store"}
 
 
-@dataclass(frozen=True, slots=True)
-class PageApp:
+class PageApp(Struct, frozen=True):
     """The ASGI application behind the gate for the page's rows."""
 
     tools: Tools

@@ -5,8 +5,9 @@ Wall times are given in UTC microseconds and shown in the zone of the location.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from hubd.model.money import Money
 from hubd.services.calendar import local_time
@@ -16,8 +17,7 @@ NO_BREAK = "\u00a0"
 SYMBOLS = {"EUR": "€", "GBP": "£", "USD": "$"}
 
 
-@dataclass(frozen=True, slots=True)
-class Habits:
+class Habits(Struct, frozen=True):
     """How one language writes."""
 
     thousands: str

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from hubd.errors import NotFoundError
 from hubd.model.money import Money
@@ -132,8 +133,7 @@ async def outage(screen: Screen) -> Answer:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One line of a statement."""
 
     name: str

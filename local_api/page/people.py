@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
+from msgspec import Struct
 
 from hubd.errors import AccessError, HubError
 from hubd.model.device import DeviceKind
@@ -29,8 +29,7 @@ NO_PERSON = "00000000-0000-7000-8000-000000000000"
 """Nobody has this id: a wrong name costs the same time as a wrong PIN."""
 
 
-@dataclass(frozen=True, slots=True)
-class Country:
+class Country(Struct, frozen=True):
     """What follows from the country of a shop."""
 
     code: str

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
+
+from msgspec import Struct, field
 
 from hubd.errors import InvalidValueError
 from hubd.model.card_data import check_free_text
@@ -33,8 +34,7 @@ _COOKIE = re.compile(r"hubd_language=(en|fr|nl)(?:;|$)")
 _PREFERENCE = re.compile(r"([a-zA-Z]{2})")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What goes back."""
 
     body: bytes = b""
@@ -44,8 +44,7 @@ class Answer:
     media_type: str = "text/html; charset=utf-8"
 
 
-@dataclass(frozen=True, slots=True)
-class Tools:
+class Tools(Struct, frozen=True):
     """What the page needs beside the API's context."""
 
     services: Services
@@ -184,8 +183,7 @@ class Screen:
         return text(self.language, lambda money: formats.format_money(money, self.language))
 
 
-@dataclass(frozen=True, slots=True)
-class FactLine:
+class FactLine(Struct, frozen=True):
     """One measured hop for a person: with the wall time since which it is so."""
 
     name: str

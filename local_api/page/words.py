@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from msgspec import Struct
 
 LANGUAGES = ("en", "fr", "nl")
 NAMES = {"en": "English", "fr": "Français", "nl": "Nederlands"}
 LOCALE_DIRECTORY = Path(__file__).parent / "locale"
 
 
-@dataclass(frozen=True, slots=True)
-class Catalogue:
+class Catalogue(Struct, frozen=True):
     """The sentences of one language. English is its own catalogue and holds nothing."""
 
     language: str

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from msgspec import structs
 
 from hubd.config import CloudConfig, PathsConfig, parse_config
 from hubd.daemon import Daemon, running_hub
@@ -160,7 +161,7 @@ class Bench:
     woken: int = 0
 
     def __post_init__(self) -> None:
-        self.runtime = replace(self.hub.runtime, clock=self.clock)
+        self.runtime = structs.replace(self.hub.runtime, clock=self.clock)
         self.problems = Problems(self.clock)
         self.start()
 

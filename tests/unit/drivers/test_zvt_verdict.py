@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from drivers.zvt_messages import Abort, Completion, StatusInformation
 from drivers.zvt_verdict import (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hubd.model import entry
 from hubd.model.entry import (
@@ -84,6 +84,13 @@ def test_the_example_of_the_reference_is_true() -> None:
 def test_the_hash_is_over_the_domain_the_hash_before_and_both_parts_with_their_lengths() -> None:
     parts = b"hubd.entry.v1\0" + b"\x07" * 32 + b"\0\0\0\x02hh" + b"\0\0\0\x03bbb"
     assert entry_hash(b"\x07" * 32, b"hh", b"bbb") == hashlib.sha256(parts).digest()
+
+
+def test_a_documents_text_shows_neither_salt_nor_content() -> None:
+    shown = repr(Document(b"\1" * 16, "contact", b"salt-of-it", b"Ada Lovelace", law="law"))
+    assert "contact" in shown
+    assert "salt-of-it" not in shown
+    assert "Ada" not in shown
 
 
 def test_a_documents_digest_is_salted() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from hubd.model.payment import Method, Mode, Payment, PaymentKind, PaymentState, Tender
 
@@ -48,4 +48,4 @@ BASE = Payment(
 
 
 def a_payment(**more: object) -> Payment:
-    return replace(BASE, **more)  # type: ignore[arg-type]  # test keywords
+    return replace(BASE, **more)

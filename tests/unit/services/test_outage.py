@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from drivers.sim.zvt.ledger import TransactionState
 from hubd.model.mode import Facts, Hop, Mode

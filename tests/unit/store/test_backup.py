@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import random  # noqa: TID251 (one seed makes one journal)
 import sqlite3
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hubd.config import PathsConfig
 from hubd.daemon import HUB_KEY

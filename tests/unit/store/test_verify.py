@@ -5,11 +5,11 @@ from __future__ import annotations
 import random  # noqa: TID251 (one seed makes one journal)
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec.structs import replace
 
 from hubd.model.entry import FLAG_TEST, Draft, encode_head, entry_hash, load_entry
 from hubd.store import cursors, documents, journal, meta, replay, verify

@@ -72,6 +72,10 @@ def test_garbage_inside_a_frame_is_a_codec_error() -> None:
                 open_frame(bytes(64) + bytes((1, encoding, 0)) + NO_NONCE + data).message()
 
 
+def test_an_addresss_text_does_not_show_its_password() -> None:
+    assert "hunter2" not in repr(LinkAddress("t", SIGNER.hub_id.hex(), "c", username="u", password="hunter2"))
+
+
 def test_both_sides_name_topics_keys_and_requests_alike() -> None:
     address = LinkAddress("t", SIGNER.hub_id.hex(), "c")
     for leaf in ("up", "down", "state"):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random  # noqa: TID251 - a seeded source for the wire, as Runtime has one
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from hubd.model.entry import Document, Draft
 from hubd.services.lines import LineReason, ensure_line, next_number
