@@ -1,13 +1,17 @@
 """Events: journal entries seen through a schema, with `line:seq` as id, and notices without id, never stored.
 
-Each entry is rendered once, whoever follows. A follower who has lost the thread is told `resync`: read the lists
-again, then follow from the place that the event names.
+Each entry is rendered once, whoever follows, and a follower who has heard everything gets the next text straight from
+the feed, framed once for all (local_api/direct.py). One who is behind, or whose connection is full, reads on from his
+own place by himself. One who has lost the thread is told `resync`: read the lists again, then follow from the place
+that the event names.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -17,6 +21,7 @@ from hubd.model.permissions import Permission
 from hubd.services.access import AccessDesk, Caller
 from hubd.services.calendar import rfc3339
 from hubd.services.feed import Feed, News, Notice, Place
+from local_api.direct import DirectStream, framed
 
 RENDERED_MAX = 4_000
 TEXTS_MAX = 64
@@ -115,6 +120,15 @@ def may_see(kind: str, caller: Caller) -> bool:
     return shown is not None and caller.may(shown[0])
 
 
+@dataclass(eq=False, slots=True)
+class _Abreast:
+    """A follower who has heard everything up to now; `over` wakes him when he must go on by himself."""
+
+    direct: DirectStream
+    caller: Caller
+    over: asyncio.Future[Place]
+
+
 class Events:
     """Renders and streams. One for the whole API, so that two hundred followers cost one rendering."""
 
@@ -124,6 +138,10 @@ class Events:
         self._rendered: OrderedDict[int, bytes] = OrderedDict()
         self._texts: dict[tuple[Place, Place, frozenset[Permission], str], bytes] = {}
         """What followers who stand at one place and may see the same are sent next: made once for all of them."""
+        self._abreast: set[_Abreast] = set()
+        self._place = feed.place
+        """Where all stand who are abreast."""
+        feed.on_rouse(self._fan_out)
 
     async def start(self, last_event_id: str, after: int | None) -> tuple[Place, bool]:
         """Where a follower goes on, and whether he must read the lists again first."""
@@ -137,12 +155,19 @@ class Events:
             return self._feed.place, False
         return (place, False) if place is not None else (self._feed.place, True)
 
-    async def sse(self, caller: Caller, place: Place, lost: bool) -> AsyncGenerator[bytes]:
-        """Server-sent events until the hub stops or the follower leaves."""
+    async def sse(
+        self, caller: Caller, place: Place, lost: bool, direct: DirectStream | None = None
+    ) -> AsyncGenerator[bytes]:
+        """Server-sent events until the hub stops or the follower leaves; what goes to `direct` is not yielded."""
         yield b"retry: 1000\n\n"
         if lost:
             yield self._resync(place)
         while not self._feed.stopped:
+            if direct is not None and place == self._place:
+                place = await self._keep_abreast(direct, caller)
+                if not await self._access.is_current(caller):
+                    return  # as below
+                continue
             news = await self._feed.news(place)
             if not await self._access.is_current(caller):
                 return  # the device was removed, or the person: nothing more for them
@@ -150,6 +175,41 @@ class Events:
             place = news.place
             yield text or b": ping\n\n"
         yield b"event: stopping\ndata: {}\n\n"
+
+    async def _keep_abreast(self, direct: DirectStream, caller: Caller) -> Place:
+        """Send what is new straight away, until that is not possible; returns the place up to which it was sent."""
+        one = _Abreast(direct, caller, asyncio.get_running_loop().create_future())
+        self._abreast.add(one)
+        try:
+            return await one.over
+        finally:
+            self._abreast.discard(one)
+
+    def _fan_out(self) -> None:
+        """Write what is new to everybody who is abreast: one loop over connections, no task wakes for it."""
+        before = self._place
+        news = self._feed.news_in_memory(before)
+        self._place = self._feed.place
+        chunks: dict[tuple[frozenset[Permission], str], bytes] = {}
+        together = news is not None and news.place == self._place and not self._feed.stopped
+        for one in list(self._abreast):
+            caller = one.caller
+            if news is None or not together or not self._access.is_surely_current(caller):
+                self._leave(one, before)
+                continue
+            key = caller.permissions, caller.device if news.notices else ""
+            chunk = chunks.get(key)
+            if chunk is None:
+                quiet = b": ping\n\n" if news.place == before else b""
+                text = self._text(news, caller) or quiet
+                chunk = chunks[key] = framed(text) if text else b""
+            if chunk and not one.direct.write(chunk):
+                self._leave(one, before)
+
+    def _leave(self, one: _Abreast, place: Place) -> None:
+        self._abreast.discard(one)
+        if not one.over.done():
+            one.over.set_result(place)
 
     async def messages(self, caller: Caller, place: Place, lost: bool) -> AsyncGenerator[bytes]:
         """The same for a WebSocket: one JSON text a message."""

@@ -14,8 +14,9 @@ import re
 import socket
 import sys
 from collections import Counter
+from collections.abc import Awaitable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import h11
 from uvicorn.config import Config
@@ -23,7 +24,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from hubd.errors import HubError, InvalidValueError, Retry
-from local_api import problems
+from local_api import direct, problems
 from local_api.gate import SECURITY_HEADERS, App, Message, Receive, Scope, Send, log_fault, sender_of
 
 CONNECTIONS_MAX = 1_000
@@ -127,6 +128,13 @@ class GuardedProtocol(H11Protocol):
         self._late: asyncio.TimerHandle | None = None
         self._told_anything = False
         self._refused = False
+        self._application, self.app = self.app, self._offering_direct_streams
+
+    def _offering_direct_streams(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
+        """The application, told that this server takes framed chunks; called when the request's cycle begins."""
+        if scope["http_version"] == "1.1" and scope["method"] == "GET":
+            scope["extensions"] = {direct.EXTENSION: _Direct(self.cycle, self.transport)}
+        return cast("Awaitable[None]", self._application(scope, receive, send))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for the first head."""
@@ -212,6 +220,27 @@ class GuardedProtocol(H11Protocol):
         self._late = self.loop.call_later(LINGER_SECONDS, self.transport.close)
         if self.transport.can_write_eof():
             self.transport.write_eof()
+
+
+class _Direct:
+    """The connection of one answer, for chunks that are framed already; h11 keeps no count of chunks (`direct`)."""
+
+    __slots__ = ("_cycle", "_flow", "_transport")
+
+    def __init__(self, cycle: RequestResponseCycle, transport: asyncio.Transport) -> None:
+        self._cycle = cycle
+        self._flow = cycle.flow
+        self._transport = transport
+
+    def write(self, chunk: bytes) -> bool:
+        """Write a chunk of an answer that has begun, without a length of its own; False where there is no room."""
+        cycle = self._cycle
+        if self._flow.write_paused or cycle.disconnected or not cycle.response_started or cycle.response_complete:
+            return False
+        if self._transport.is_closing():
+            return False
+        self._transport.write(chunk)
+        return True
 
 
 class Doorkeeper:

@@ -67,6 +67,7 @@ class Feed:
         self._seq = db.head.seq
         self._wake = asyncio.Event()
         self._listeners: list[tuple[tuple[str, ...], Callable[[Entry], None]]] = []
+        self._roused: list[Callable[[], None]] = []
         self.stopped = False
 
     @property
@@ -83,6 +84,10 @@ class Feed:
     def listen(self, kinds: tuple[str, ...], listener: Callable[[Entry], None]) -> None:
         """Call `listener(entry)` for each new entry whose kind begins with one of `kinds`."""
         self._listeners.append((kinds, listener))
+
+    def on_rouse(self, listener: Callable[[], None]) -> None:
+        """Call `listener()` whenever followers are roused: after something new, at the beat, and at the stop."""
+        self._roused.append(listener)
 
     def tell(self, name: str, subject: str, data: dict[str, Any], till: str = "") -> None:
         """Give a notice to everybody who follows at this moment; it is not stored."""
@@ -137,7 +142,18 @@ class Feed:
             await self._wake.wait()
         if self._seq - place.seq > BEHIND_MAX:
             return News((), (), self.place, lost=True)
-        entries = await self._entries_after(place.seq)
+        entries = self._entries_in_memory(place.seq)
+        if entries is None:
+            older = partial(journal.entries_after, seq=place.seq, limit=BATCH_MAX)
+            entries = tuple(await self._db.read("feed.older", older))
+        return self._news(place, entries)
+
+    def news_in_memory(self, place: Place) -> News | None:
+        """What came after `place`, without waiting; None when more is missing than the memory holds."""
+        entries = self._entries_in_memory(place.seq)
+        return self._news(place, entries) if entries is not None else None
+
+    def _news(self, place: Place, entries: tuple[Entry, ...]) -> News:
         told = self._notice_number > place.notice
         notices = tuple(notice for notice in self._notices if notice.number > place.notice) if told else ()
         return News(
@@ -149,16 +165,16 @@ class Feed:
     def _has_news(self, place: Place) -> bool:
         return self.stopped or self._seq > place.seq or self._notice_number > place.notice
 
-    async def _entries_after(self, seq: int) -> tuple[Entry, ...]:
+    def _entries_in_memory(self, seq: int) -> tuple[Entry, ...] | None:
         if self._seq <= seq:
             return ()
         if self._recent and self._recent[0].seq <= seq + 1:
             first = seq + 1 - self._recent[0].seq
             return tuple(self._recent[at] for at in range(first, min(first + BATCH_MAX, len(self._recent))))
-        return tuple(
-            await self._db.read("feed.older", lambda connection: journal.entries_after(connection, seq, BATCH_MAX))
-        )
+        return None
 
     def _rouse(self) -> None:
         self._wake.set()
         self._wake = asyncio.Event()
+        for listener in self._roused:
+            listener()

@@ -17,6 +17,7 @@ from hubd.services.calendar import rfc3339
 from hubd.services.feed import Place
 from local_api.call import Call, Reply
 from local_api.context import API_VERSION, CAPABILITIES
+from local_api.direct import direct_stream
 from local_api.events import Events
 from local_api.schemas import EntryOut, EventQuery, JournalPage, JournalQuery, TicketOut, money_out
 from local_api.table import Auth, RouteSpec
@@ -138,7 +139,7 @@ class Streams:
         query = call.query
         assert isinstance(query, EventQuery), "the table names the type of the query"
         place, lost = await self._events.start(call.header.get("last-event-id"), query.after)
-        stream = self._events.sse(call.caller, place, lost)
+        stream = self._events.sse(call.caller, place, lost, direct_stream(call.scope))
         headers = {"x-accel-buffering": "no"}
         return Reply(headers=headers, media_type="text/event-stream", stream=stream)
 
