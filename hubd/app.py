@@ -157,7 +157,7 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
 
     def mode_changed(snapshot: ModeSnapshot) -> None:
         if snapshot.mode is Mode.ONLINE:
-            jobs.start("flush.wake", flusher.wake())
+            jobs.start("flush.service_back", flusher.service_back())
 
     def flush_what_was_stored() -> None:
         # A terminal may store a payment while we are online; nothing changes then that would wake the flusher.

@@ -127,7 +127,10 @@ CUSTODY_OPEN = frozenset({_C.HELD, _C.FORWARDING, _C.FORWARDED})
 
 
 MANUALLY_DECIDED = frozenset({_S.UNKNOWN, _S.CONFLICT, _S.REVERSAL_PENDING})
-"""States in which a manager's word stands in for the automatic verdict that nobody can give."""
+"""States in which a manager's word stands in for the automatic verdict that nobody can give; beside them `stored`,
+where the money is on its way (`may_be_decided`)."""
+CONTRADICTS_DECISION = "contradicts_decision"
+"""Reason of a `payment.conflicted` that says the opposite of what a person had decided."""
 
 
 def next_state(state: PaymentState, event: PaymentEvent, before_reversal: PaymentState | None = None) -> PaymentState:
@@ -158,11 +161,51 @@ def contradicts(custody: Custody, event: CustodyEvent) -> bool:
     return custody in decided and target is not None and target is not custody
 
 
-def is_open(state: PaymentState, custody: Custody | None, manual: ManualStatus | None) -> bool:
-    """Whether the money of this payment still waits for a word (unknown, in progress, or stored without verdict)."""
+def decision(
+    state: PaymentState, custody: Custody | None, manual: ManualStatus | None, decided_on: PaymentState | None
+) -> ManualStatus | None:
+    """What a person has said, while it stands in for a verdict; None once the payment has moved on.
+
+    A word counts only for the state in which it was given: it does not answer the question that a later conflict or
+    reversal asks. It stands beside the payment all the same, for ever.
+    """
+    if manual is None or decided_on is not state:
+        return None
+    if state is PaymentState.STORED:
+        return manual if custody in CUSTODY_OPEN else None
+    return manual if state in MANUALLY_DECIDED else None
+
+
+def may_be_decided(state: PaymentState, custody: Custody | None, *, terminal_answers: bool, overdue: bool) -> bool:
+    """Whether a person may say what happened to the money, because nothing that the hub can ask will say it.
+
+    What a terminal holds, it can send itself, as long as it answers and the deadline has not passed. What was forwarded
+    may be settled without anybody telling the hub: then the bank's statement is the only source.
+    """
+    if state is PaymentState.STORED:
+        held = custody is Custody.HELD and (overdue or not terminal_answers)
+        return held or custody is Custody.FORWARDED
+    return state in MANUALLY_DECIDED
+
+
+def is_open(state: PaymentState, custody: Custody | None, decided: ManualStatus | None) -> bool:
+    """Whether the money of this payment still waits for a word (unknown, in progress, or stored without verdict).
+
+    `decided` is the person's word that stands for this state (`decision`).
+    """
     if state in OPEN_STATES:
-        return manual is None or state not in MANUALLY_DECIDED
-    return state is PaymentState.STORED and custody in CUSTODY_OPEN
+        return decided is None or state not in MANUALLY_DECIDED
+    return state is PaymentState.STORED and custody in CUSTODY_OPEN and decided is None
+
+
+def contradicts_decision(decided: ManualStatus | None, event: CustodyEvent) -> bool:
+    """Whether the word about a stored payment is the opposite of what a person had decided meanwhile.
+
+    What was decided as not paid and is handed over all the same will be charged: that is said at once.
+    """
+    if decided is ManualStatus.FAILURE:
+        return event in {_CE.FORWARDED, _CE.CAPTURED}
+    return decided is ManualStatus.SUCCESS and event in {_CE.DECLINED_LATE, _CE.EXPIRED, _CE.REJECTED}
 
 
 TAKEN = frozenset({_S.APPROVED, _S.STORED, _S.REVERSAL_PENDING})
@@ -219,6 +262,8 @@ class Payment(Struct, frozen=True):
     state: PaymentState
     custody: Custody | None
     manual: ManualStatus | None
+    decided_on: PaymentState | None
+    """State in which `manual` was said."""
     before_reversal: PaymentState | None
     mode: Mode
     tender: Tender
@@ -261,13 +306,18 @@ class Payment(Struct, frozen=True):
     @property
     def is_open(self) -> bool:
         """Whether its money still waits for a word."""
-        return is_open(self.state, self.custody, self.manual)
+        return is_open(self.state, self.custody, self.decision)
+
+    @property
+    def decision(self) -> ManualStatus | None:
+        """A person's word, while it stands in for a verdict."""
+        return decision(self.state, self.custody, self.manual, self.decided_on)
 
     @property
     def is_taken(self) -> bool:
         """Whether the shop counts it as paid for now."""
-        given_back = self.state is _S.REVERSAL_PENDING and self.manual is ManualStatus.FAILURE
-        return self.state in TAKEN and self.custody not in LATE_REFUSED and not given_back
+        taken = self.state in TAKEN and self.custody not in LATE_REFUSED
+        return taken and self.decision is not ManualStatus.FAILURE
 
     def entry_body(self, **more: Any) -> dict[str, Any]:
         """What every entry about this money carries (docs/reference/journal.md), with `more` on top."""
@@ -304,11 +354,11 @@ def counter_names(payment: Payment) -> tuple[str, ...]:
     if payment.state in {_S.REQUESTED, _S.IN_PROGRESS}:
         names.append("running")
     elif payment.state is _S.UNKNOWN:
-        names.append("unknown" if payment.manual is None else "unknown_decided")
+        names.append("unknown" if payment.decision is None else "unknown_decided")
     elif payment.state in {_S.CONFLICT, _S.REVERSAL_PENDING}:
-        names.append(payment.state.value if payment.manual is None else f"{payment.state.value}_decided")
+        names.append(payment.state.value if payment.decision is None else f"{payment.state.value}_decided")
     elif payment.state is _S.STORED and payment.custody is not None:
-        names.append(payment.custody.value)
+        names.append(payment.custody.value if payment.decision is None else f"{payment.custody.value}_decided")
     if payment.is_taken:
         sign = "refunds" if payment.kind is PaymentKind.REFUND else "sales"
         names += [f"perpetual.{sign}", f"day.{payment.business_date}.{sign}.{payment.tender}"]

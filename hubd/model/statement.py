@@ -16,7 +16,7 @@ from msgspec import Struct, field
 from hubd.errors import HubError
 from hubd.model.entry import Entry, Json, encode_body
 from hubd.model.money import exponent_of
-from hubd.model.payment import MANUALLY_DECIDED, Custody, ManualStatus, Mode, PaymentState, is_open
+from hubd.model.payment import Custody, ManualStatus, Mode, PaymentState, decision, is_open
 
 STATEMENT_DOMAIN = b"hubd.statement.v1\0"
 FORMAT = 1
@@ -78,6 +78,7 @@ class Counted(Struct):
     state: PaymentState
     custody: Custody | None = None
     manual: ManualStatus | None = None
+    decided_on: PaymentState | None = None
     before_reversal: PaymentState | None = None
 
     @property
@@ -88,26 +89,36 @@ class Counted(Struct):
     @property
     def is_open(self) -> bool:
         """Whether its money still waits for a word."""
-        return is_open(self.state, self.custody, self.manual)
+        return is_open(self.state, self.custody, self.decision)
+
+    @property
+    def decision(self) -> ManualStatus | None:
+        """A person's word, while it stands in for a verdict."""
+        return decision(self.state, self.custody, self.manual, self.decided_on)
 
     @property
     def bucket(self) -> str:
         """The one heading under which the statement counts it."""
+        if self.decision is not None:
+            stands = self.state is PaymentState.REVERSAL_PENDING and self.decision is ManualStatus.SUCCESS
+            # A reversal that never happened leaves the payment what it was.
+            return "card" if stands and self.before_reversal is PaymentState.APPROVED else f"resolved_{self.decision}"
         if self.state is PaymentState.STORED and self.custody is not None:
             return _PAID_CUSTODY.get(self.custody, self.custody.value)
         if self.state is PaymentState.APPROVED:
             return "cash" if self.tender == "cash" else "card"
         if self.state in {PaymentState.REQUESTED, PaymentState.IN_PROGRESS}:
             return "running"
-        if self.state in MANUALLY_DECIDED and self.manual is not None:
-            stands = self.state is PaymentState.REVERSAL_PENDING and self.manual is ManualStatus.SUCCESS
-            # A reversal that never happened leaves the payment what it was.
-            return "card" if stands and self.before_reversal is PaymentState.APPROVED else f"resolved_{self.manual}"
         return self.state.value
 
     @property
     def taken(self) -> bool:
-        """Whether the shop counts it as paid: everything but what was refused, undone, lost late or is not known."""
+        """Whether the shop counts it as paid: everything but what was refused, undone, lost late or is not known.
+
+        A stored payment was taken at the till, so a person's word that the bank has paid leaves it among the takings.
+        """
+        if self.state is PaymentState.STORED and self.decision is ManualStatus.SUCCESS:
+            return True
         return self.bucket in {"cash", "card", "stored", "processing", "captured", "reversal_pending"}
 
 
@@ -208,7 +219,7 @@ def _advance(payment: Counted, kind: str, body: Mapping[str, Json]) -> None:
     elif kind == "payment.reversal_failed" and payment.before_reversal is not None:
         payment.state = payment.before_reversal
     elif kind == "payment.resolved":
-        payment.manual = ManualStatus(body["manual"])
+        payment.manual, payment.decided_on = ManualStatus(body["manual"]), before
     payment.amounts.update({name: body[name] for name in payment.amounts if name in body})
 
 

@@ -16,12 +16,14 @@ from hubd.errors import HubError, SyncError
 from hubd.identity import verify_signature
 from hubd.model.entry import FLAG_CRITICAL, Draft, Entry
 from hubd.model.payment import (
+    CONTRADICTS_DECISION,
     CUSTODY_OPEN,
     CustodyEvent,
     Payment,
     PaymentEvent,
     PaymentState,
     contradicts,
+    contradicts_decision,
     next_custody,
 )
 from hubd.model.replacement import Word
@@ -296,8 +298,22 @@ def _verdict(tx: Tx, entry: Entry, cause: Cause, _comparison: Comparison | None)
     elif payment.custody in CUSTODY_OPEN:
         custody = next_custody(payment.custody, event)
         _append(tx, payment, event.value, cause, more | {"custody": custody.value})
+        if contradicts_decision(payment.decision, event):
+            _against_a_decision(tx, payment.id, cause, body)
     if payment.order_id is not None:
         settle_order(tx, payment.order_id, cause.actor)
+
+
+def _against_a_decision(tx: Tx, payment_id: str, cause: Cause, body: PaymentVerdict) -> None:
+    """The verdict stands, and a person must look at it again.
+
+    Without `cause`: the cloud may have given its verdict before it knew of the decision, so this is news to it.
+    """
+    payment = payments.get(tx.connection, payment_id)
+    assert payment is not None, "a row never disappears"
+    more = payment.entry_body(reason=CONTRADICTS_DECISION, verdict=body.verdict, code=body.code)
+    kind = f"payment.{PaymentEvent.CONFLICTED}"
+    journal.append(tx, Draft(kind, payment.id, cause.actor, more, flags=mode_flags(payment.mode)))
 
 
 def _conflict(tx: Tx, payment: Payment, cause: Cause, more: Mapping[str, Any]) -> None:

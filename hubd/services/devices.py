@@ -11,7 +11,7 @@ from hubd.errors import DeviceError, HubError, InvalidValueError, NotFoundError,
 from hubd.model.device import DeviceKind, DeviceState
 from hubd.model.entry import Draft
 from hubd.model.money import Money
-from hubd.model.payment import CUSTODY_OPEN, Payment
+from hubd.model.payment import Payment
 from hubd.model.permissions import Permission
 from hubd.model.statement import TERMINAL_CLOSED
 from hubd.ports import Diagnosis, Progress, Terminal, TerminalStatus, TerminalTotals
@@ -123,7 +123,7 @@ class DeviceDesk:
         """Every device that was not removed; one that holds money cannot be removed."""
         found, stored, unheard = await self._db.read(
             "device.all",
-            lambda c: (devices.all_devices(c), payments.in_custody(c, *CUSTODY_OPEN), outages.unheard(c)),
+            lambda c: (devices.all_devices(c), payments.in_terminals(c), outages.unheard(c)),
         )
         silent = {one.terminal for one in unheard if one.ended}
         return [self._view(device, stored, device.id in silent) for device in found]

@@ -306,7 +306,7 @@ class Dialogues:
     async def _ask_about_reversal(self, attached: Attached, payment: Payment) -> Enquiry | None:
         """One enquiry, its verdict written; None when there is nothing to ask any more."""
         now = await self._db.read("dialogue.payment", lambda c: payments.get(c, payment.id))
-        if now is None or now.state is not PaymentState.REVERSAL_PENDING or now.manual is not None:
+        if now is None or now.state is not PaymentState.REVERSAL_PENDING or now.decision is not None:
             return None
         request = EnquiryRequest(payment.id, payment.money, "", wanted=_receipt_of(payment))
         answer = await attached.terminal.enquire(request)

@@ -6,16 +6,24 @@ from the cloud (design 7).
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
 from hubd.errors import DeviceError, StoreError
 from hubd.model.entry import Draft
-from hubd.model.payment import Custody, CustodyEvent, Payment
+from hubd.model.payment import (
+    CONTRADICTS_DECISION,
+    Custody,
+    CustodyEvent,
+    Payment,
+    PaymentEvent,
+    contradicts_decision,
+)
 from hubd.ports import FlushResult
 from hubd.runtime import Runtime
 from hubd.services.jobs import Jobs
-from hubd.services.taking import mode_flags
+from hubd.services.taking import mode_flags, settle_order
 from hubd.services.terminals import READY, Attached, Terminals
 from hubd.store import journal, outages, payments
 from hubd.store.db import Database
@@ -24,7 +32,9 @@ from hubd.store.tx import Tx
 log = logging.getLogger(__name__)
 
 FLUSH_RETRY_S = 30.0
-"""Pause between tries while a terminal still holds payments and service is there."""
+"""Pause between tries while a terminal still holds payments and service is there; its return ends the pause."""
+FLUSH_PAUSE_MIN_S = 5.0
+"""Shortest pause after a try that has failed: a terminal that breaks down over it and returns is not worn out."""
 
 
 class Flusher:
@@ -38,6 +48,10 @@ class Flusher:
         self._terminals = terminals
         self._jobs = jobs
         self._service_is_back = service_is_back
+        self._pauses: dict[str, asyncio.Event] = {}
+        """For each terminal that a flush is for: set when trying again makes sense before the pause is over."""
+        self._ready: dict[str, bool] = {}
+        terminals.watch(self._terminal_moved)
 
     async def resume(self) -> None:
         """After a start: a flush that was running did not end, so its payments are held again."""
@@ -45,15 +59,30 @@ class Flusher:
         if forwarding:
             await self._move(forwarding, CustodyEvent.REQUEUED, "hub_restarted")
 
+    async def service_back(self) -> None:
+        """No flush waits any longer for its next try; one starts wherever something is held."""
+        for pause in self._pauses.values():
+            pause.set()
+        await self.wake()
+
+    def _terminal_moved(self, terminal_id: str) -> None:
+        status = self._terminals.status(terminal_id)
+        ready = status is not None and status.state in READY
+        if ready and not self._ready.get(terminal_id) and terminal_id in self._pauses:
+            self._pauses[terminal_id].set()
+        self._ready[terminal_id] = ready
+
     async def wake(self) -> None:
-        """Service is back, or a terminal is: start a flush wherever something is held."""
+        """A terminal is back, or holds something new: start a flush wherever something is held."""
         held = await self._db.read("flush.held", lambda c: payments.in_custody(c, Custody.HELD))
         order: dict[str, None] = dict.fromkeys(payment.terminal for payment in held if payment.terminal)
         for terminal_id in order:
             self._jobs.start(f"flush:{terminal_id}", self._flush(terminal_id))
 
     async def _flush(self, terminal_id: str) -> None:
+        pause = self._pauses[terminal_id] = asyncio.Event()
         while self._service_is_back():
+            pause.clear()  # before the look, so that a return during it is not missed
             held = await self._held_by(terminal_id)
             if not held:
                 return
@@ -63,7 +92,15 @@ class Flusher:
                     await self._flush_once(attached, await self._held_by(terminal_id))
                 if not await self._held_by(terminal_id):
                     return
-            await self._runtime.clock.sleep(FLUSH_RETRY_S)
+                await self._runtime.clock.sleep(FLUSH_PAUSE_MIN_S)
+            await self._paused(pause)
+
+    async def _paused(self, pause: asyncio.Event) -> None:
+        try:
+            async with self._runtime.clock.timeout(FLUSH_RETRY_S):
+                await pause.wait()
+        except TimeoutError:
+            pass
 
     async def _held_by(self, terminal_id: str) -> list[Payment]:
         held = await self._db.read("flush.held", lambda c: payments.in_custody(c, Custody.HELD))
@@ -116,7 +153,13 @@ class Flusher:
                     # The terminal noticed the outage before the hub did: the payment belongs to its statement.
                     more["outage"] = found.id
                 body = now.entry_body(**more)
-                journal.append(tx, Draft(f"payment.{event}", now.id, "hub", body, flags=mode_flags(now.mode)))
+                flags = mode_flags(now.mode)
+                journal.append(tx, Draft(f"payment.{event}", now.id, "hub", body, flags=flags))
+                if contradicts_decision(now.decision, event):
+                    body |= {"reason": CONTRADICTS_DECISION, "verdict": event.value}
+                    journal.append(tx, Draft(f"payment.{PaymentEvent.CONFLICTED}", now.id, "hub", body, flags=flags))
+                    if now.order_id is not None:
+                        settle_order(tx, now.order_id, "hub")
 
         await self._db.write("flush.move", work)
 

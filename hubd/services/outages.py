@@ -26,7 +26,7 @@ from hubd.model.mode import (
     step,
 )
 from hubd.model.money import Money
-from hubd.model.payment import LATE_REFUSED, Custody, Payment, PaymentState, Tender
+from hubd.model.payment import LATE_REFUSED, Custody, ManualStatus, Payment, PaymentState, Tender
 from hubd.model.payment import Mode as PaymentMode
 from hubd.model.policy import Elapsed
 from hubd.runtime import Runtime
@@ -64,6 +64,9 @@ class Taken(Struct, frozen=True):
     held: Group = Group()
     """Still in a terminal, or on their way out of it."""
     refused_late: Group = Group()
+    decided_paid: Group = Group()
+    """A person has said that it was paid, where nobody else could."""
+    decided_unpaid: Group = Group()
     unknown: Group = Group()
     """Nobody can say yet: unknown, in conflict, running, or a reversal that is not answered."""
     not_taken: Group = Group()
@@ -74,7 +77,8 @@ class Taken(Struct, frozen=True):
     def cards(self) -> Group:
         """All card payments of the outage for which money moved or may have moved."""
         found = Group()
-        for group in (self.accepted, self.waiting, self.held, self.refused_late, self.unknown):
+        decided = (self.decided_paid, self.decided_unpaid)
+        for group in (self.accepted, self.waiting, self.held, self.refused_late, *decided, self.unknown):
             for total in group.totals:
                 found = Group(found.count, found.plus(total).totals)
             found = Group(found.count + group.count, found.totals)
@@ -82,7 +86,7 @@ class Taken(Struct, frozen=True):
 
     @property
     def settled(self) -> bool:
-        """Whether every payment has its verdict."""
+        """Whether every payment has its verdict, or a person's word in its place."""
         return not (self.waiting.count or self.held.count or self.unknown.count)
 
 
@@ -105,6 +109,8 @@ class OutageView(Struct, frozen=True):
 
 def group_of(payment: Payment) -> str:
     """The field of `Taken` that a payment belongs to."""
+    if payment.decision is not None:
+        return "decided_paid" if payment.decision is ManualStatus.SUCCESS else "decided_unpaid"
     if payment.state in {PaymentState.DECLINED, PaymentState.CANCELLED, PaymentState.REFUSED, PaymentState.REVERSED}:
         return "not_taken"
     if payment.state not in {PaymentState.APPROVED, PaymentState.STORED}:

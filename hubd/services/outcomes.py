@@ -8,7 +8,7 @@ from typing import Any
 from msgspec.structs import asdict, replace
 
 from hubd.model.entry import Document, Draft
-from hubd.model.payment import ManualStatus, Method, Payment, PaymentEvent, PaymentState
+from hubd.model.payment import CONTRADICTS_DECISION, ManualStatus, Method, Payment, PaymentEvent, PaymentState
 from hubd.model.policy import Accept, Elapsed, Refuse, Sale, deadline_us, decide
 from hubd.model.retention import receipt_keeping
 from hubd.ports import Approved, Cancelled, Declined, Evidence, NotStarted, Outcome, Stored, Unknown
@@ -66,7 +66,8 @@ def record_outcome(
     elif payment.state is PaymentState.UNKNOWN and event is PaymentEvent.UNKNOWN:
         return payment
     elif payment.manual is not None and not _agrees_with_manual(payment.manual, event):
-        _append(tx, payment, PaymentEvent.CONFLICTED, more | {"verdict": event.value})
+        said = {"verdict": event.value, "code": more.get("reason", ""), "reason": CONTRADICTS_DECISION}
+        _append(tx, payment, PaymentEvent.CONFLICTED, more | said)
     else:
         documents = _receipt_documents(tx, payment, evidence, make_document)
         _append(tx, payment, event, more, documents)

@@ -203,7 +203,7 @@ def _read(connection: Connection, hub: bytes, wanted: str, now_us: int) -> _Rows
     zone = place.zone if place else "UTC"
     starts = effective(connection, "day.starts_at_minute", now_us).value
     today = business_date(now_us, zone, starts)
-    stored = payments.in_custody(connection, Custody.HELD, Custody.FORWARDING, Custody.FORWARDED)
+    stored = payments.in_terminals(connection)
     confirmed = cursors.get(connection, cursors.CONFIRMED)
     found = devices.all_devices(connection)
     outage = _outage(connection)

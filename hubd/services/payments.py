@@ -11,6 +11,7 @@ from hubd.errors import HubError, InvalidValueError, NotFoundError, PaymentError
 from hubd.model.entry import Draft, Entry
 from hubd.model.money import Money
 from hubd.model.payment import (
+    CUSTODY_OPEN,
     ManualStatus,
     Method,
     Payment,
@@ -18,7 +19,7 @@ from hubd.model.payment import (
     PaymentKind,
     PaymentState,
     Tender,
-    is_open,
+    may_be_decided,
 )
 from hubd.model.permissions import Permission
 from hubd.ports import NotStarted
@@ -41,7 +42,7 @@ from hubd.services.taking import (
     settle_order,
     take,
 )
-from hubd.services.terminals import Terminals
+from hubd.services.terminals import READY, Terminals
 from hubd.services.till_lines import TillLines
 from hubd.store import documents, journal, payments
 from hubd.store.db import Database
@@ -231,31 +232,42 @@ class PaymentDesk:
         payment, begin = await self._db.write("payment.reverse", work)
         if begin:
             self._dialogues.start_reversal(payment)
-        elif payment.state is PaymentState.REVERSAL_PENDING and payment.manual is None:
+        elif payment.state is PaymentState.REVERSAL_PENDING and payment.decision is None:
             self._dialogues.start_reversal_enquiry(payment)
         return payment
 
+    def decidable(self, payment: Payment) -> bool:
+        """Whether a person may decide this payment now: nothing that the hub can ask will say what became of it."""
+        return self._decidable(payment, self._answers(payment))
+
+    def _answers(self, payment: Payment) -> bool:
+        status = self._terminals.status(payment.terminal or "")
+        return status is not None and status.state in READY
+
+    def _decidable(self, payment: Payment, terminal_answers: bool) -> bool:
+        overdue = payment.deadline_us is not None and payment.deadline_us <= self._runtime.clock.now_us()
+        return may_be_decided(payment.state, payment.custody, terminal_answers=terminal_answers, overdue=overdue)
+
     async def resolve(self, payment_id: str, manual: ManualStatus, reason: str, caller: Caller) -> Payment:
-        """A manager decides a payment that nobody can speak for; the automatic state stays beside it (D09)."""
+        """A manager decides a payment that nobody can speak for; the automatic state stays beside it (D09).
+
+        Raises `nothing_to_resolve` when the money has its verdict, `terminal_can_send` while the terminal that holds it
+        answers and the deadline has not passed.
+        """
         caller.need(Permission.PAYMENTS_RESOLVE)
         if not 3 <= len(reason.strip()) <= REASON_MAX:
             raise InvalidValueError(
                 "reason_missing", "A decision needs a reason in words.", remedy=f"Write 3 to {REASON_MAX} characters."
             )
         document = self._dialogues.make_document("manual_reason", reason.strip().encode("utf-8"))
+        answers = self._answers(await self.get(payment_id))
 
         def work(tx: Tx) -> Payment:
             payment = payments.get(tx.connection, payment_id)
             if payment is None:
                 raise _unknown_payment()
-            undecided = {PaymentState.UNKNOWN, PaymentState.CONFLICT, PaymentState.REVERSAL_PENDING}
-            if payment.state not in undecided:
-                raise PaymentError(
-                    "nothing_to_resolve",
-                    f"The payment is {payment.state}; there is nothing to decide.",
-                    remedy="Read the payment.",
-                    retry=Retry.AFTER_ENQUIRY,
-                )
+            if not self._decidable(payment, answers):
+                raise _not_decidable(payment)
             body = payment.entry_body(manual=manual.value, automatic=payment.state.value)
             draft = Draft(
                 "payment.resolved",
@@ -349,7 +361,7 @@ def _refundable(tx: Tx, original_id: str, request: Refund) -> Payment:
         raise _unknown_payment()
     if original.kind is PaymentKind.REFUND or not counts_as_paid(original):
         raise PaymentError("not_refundable", "Only a payment that was taken can be refunded.", remedy="Read it.")
-    if is_open(original.state, original.custody, original.manual):
+    if original.is_open:
         raise PaymentError(
             "refund_before_settlement",
             "The payment has no final answer yet, so it cannot be refunded.",
@@ -373,6 +385,22 @@ def _refundable(tx: Tx, original_id: str, request: Refund) -> Payment:
             params={"left": original.amount - given},
         )
     return original
+
+
+def _not_decidable(payment: Payment) -> PaymentError:
+    if payment.state is PaymentState.STORED and payment.custody in CUSTODY_OPEN:
+        return PaymentError(
+            "terminal_can_send",
+            "The terminal that holds this payment answers, so the bank will be asked.",
+            remedy="Wait until it is sent. Decide when its deadline has passed, or when the terminal stays silent.",
+            retry=Retry.AFTER_ENQUIRY,
+        )
+    return PaymentError(
+        "nothing_to_resolve",
+        f"The payment is {payment.state}; there is nothing to decide.",
+        remedy="Read the payment.",
+        retry=Retry.AFTER_ENQUIRY,
+    )
 
 
 def _no_room() -> HubError:

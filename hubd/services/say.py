@@ -43,6 +43,34 @@ _SENTENCES: dict[str, dict[str, tuple[str, str]]] = {
             "Dank u. De bank bevestigt uw betaling later.",
         ),
     },
+    "forwarded": {
+        "en": (
+            "Handed over to the bank, whose answer is still to come. A manager can decide with the bank's statement.",
+            "Thank you. The bank will confirm your payment later.",
+        ),
+        "fr": (
+            "Transmis à la banque, dont la réponse est attendue. Le responsable peut décider avec le relevé bancaire.",
+            "Merci. Votre banque confirmera le paiement plus tard.",
+        ),
+        "nl": (
+            "Overgedragen aan de bank; het antwoord komt nog. De manager kan beslissen met het bankafschrift.",
+            "Dank u. De bank bevestigt uw betaling later.",
+        ),
+    },
+    "stranded": {
+        "en": (
+            "Kept in a terminal that has not sent it. A manager can decide with the bank's statement.",
+            "Your payment has not reached the bank yet.",
+        ),
+        "fr": (
+            "Gardé dans un terminal qui ne l'a pas transmis. Le responsable peut décider avec le relevé bancaire.",
+            "Votre paiement n'est pas encore parvenu à la banque.",
+        ),
+        "nl": (
+            "Bewaard in een terminal die het niet heeft verstuurd. De manager kan beslissen met het bankafschrift.",
+            "Uw betaling is nog niet bij de bank aangekomen.",
+        ),
+    },
     "late_refused": {
         "en": ("The bank refused this payment afterwards. Call the manager.", "Your bank has refused this payment."),
         "fr": (
@@ -244,6 +272,8 @@ _ALLOWED: dict[str, tuple[str, ...]] = {
     "elapsed_unknown": ("manager", "other_method"),
     "reversal_pending": ("wait", "manager"),
     "conflict": ("manager",),
+    "forwarded": ("wait", "manager"),
+    "stranded": ("wait", "manager"),
     "late_refused": ("manager",),
     "decided_failure": ("other_method",),
 }
@@ -251,17 +281,23 @@ _ALLOWED: dict[str, tuple[str, ...]] = {
 _LATE = frozenset({Custody.DECLINED_LATE, Custody.EXPIRED, Custody.REJECTED})
 
 
-def situation(payment: Payment) -> str:
-    """The stable word for what a till should show of a payment."""
-    undecided = payment.state in {PaymentState.UNKNOWN, PaymentState.CONFLICT, PaymentState.REVERSAL_PENDING}
-    if undecided and payment.manual is not None:
-        return "decided_success" if payment.manual is ManualStatus.SUCCESS else "decided_failure"
+def situation(payment: Payment, decidable: bool = False) -> str:
+    """The stable word for what a till should show of a payment.
+
+    `decidable` says that a person may decide it now (`PaymentDesk.decidable`).
+    """
+    if payment.decision is not None:
+        return "decided_success" if payment.decision is ManualStatus.SUCCESS else "decided_failure"
     if payment.state in {PaymentState.REQUESTED, PaymentState.IN_PROGRESS}:
         return "working"
     if payment.state is PaymentState.STORED:
         if payment.custody is Custody.CAPTURED:
             return "approved"
-        return "late_refused" if payment.custody in _LATE else "stored"
+        if payment.custody in _LATE:
+            return "late_refused"
+        if decidable:
+            return "forwarded" if payment.custody is Custody.FORWARDED else "stranded"
+        return "stored"
     if payment.state in {PaymentState.REFUSED, PaymentState.CANCELLED} and payment.reason in _SENTENCES:
         return payment.reason
     if payment.state is PaymentState.REFUSED:
@@ -269,9 +305,9 @@ def situation(payment: Payment) -> str:
     return payment.state.value
 
 
-def say(payment: Payment, language: str) -> Say:
+def say(payment: Payment, language: str, decidable: bool = False) -> Say:
     """The sentences and acts for a payment as it is, in the till's language (English if it has none of ours)."""
-    word = situation(payment)
+    word = situation(payment, decidable)
     sentences = _SENTENCES[word]
     cashier, customer = sentences.get(language[:2].lower(), sentences[FALLBACK])
     return Say(cashier, customer, _ALLOWED.get(word, ()))

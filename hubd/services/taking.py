@@ -143,7 +143,7 @@ def counts_as_paid(payment: Payment) -> bool:
     if payment.kind is PaymentKind.REFUND:
         return False
     undecided = payment.state in {PaymentState.UNKNOWN, PaymentState.CONFLICT}
-    return payment.is_taken or (undecided and payment.manual is ManualStatus.SUCCESS)
+    return payment.is_taken or (undecided and payment.decision is ManualStatus.SUCCESS)
 
 
 def blocking_payment(connection: Connection, order_id: str) -> Payment | None:

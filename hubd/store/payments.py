@@ -52,6 +52,7 @@ def _payment(row: Sequence[Any]) -> Payment:
     value["state"] = PaymentState(value["state"])
     value["custody"] = Custody(value["custody"]) if value["custody"] else None
     value["manual"] = ManualStatus(value["manual"]) if value["manual"] else None
+    value["decided_on"] = PaymentState(value["decided_on"]) if value["decided_on"] else None
     value["before_reversal"] = PaymentState(value["before_reversal"]) if value["before_reversal"] else None
     value["mode"], value["tender"], value["method"] = (
         Mode(value["mode"]),
@@ -107,6 +108,11 @@ def in_custody(connection: sqlite3.Connection, *custodies: Custody) -> list[Paym
     return [_payment(row) for row in rows]
 
 
+def in_terminals(connection: sqlite3.Connection) -> list[Payment]:
+    """Stored payments whose money still waits for a verdict, shortest deadline first; not what a person has decided."""
+    return [payment for payment in in_custody(connection, *CUSTODY_OPEN) if payment.is_open]
+
+
 def terminal_numbers(connection: sqlite3.Connection) -> dict[str, str]:
     """The number by which each terminal last named itself, by device, from the newest payments."""
     rows = connection.execute(
@@ -120,7 +126,7 @@ def terminal_numbers(connection: sqlite3.Connection) -> dict[str, str]:
 
 def open_ones(connection: sqlite3.Connection) -> list[Payment]:
     """Payments without an outcome, and those whose money is still in a terminal."""
-    found = [*running(connection), *unknown(connection), *in_custody(connection, *CUSTODY_OPEN)]
+    found = [*running(connection), *unknown(connection), *in_terminals(connection)]
     return [payment for payment in found if payment.is_open]
 
 
@@ -179,9 +185,9 @@ def page(connection: sqlite3.Connection, narrow: PaymentFilter, before_seq: int 
     if narrow.open_only:
         clauses.append(
             f"seq IN (SELECT seq FROM payments WHERE {_OPEN}"  # noqa: S608 (our own condition)
-            " AND (manual IS NULL OR state NOT IN ('unknown', 'conflict', 'reversal_pending'))"
+            " AND (manual IS NULL OR decided_on <> state)"
             " UNION ALL SELECT seq FROM payments WHERE state = 'stored'"
-            " AND custody IN ('held', 'forwarding', 'forwarded'))"
+            " AND custody IN ('held', 'forwarding', 'forwarded') AND (manual IS NULL OR decided_on <> state))"
         )
     if narrow.offline_only:
         clauses.append("custody IS NOT NULL")
@@ -271,7 +277,7 @@ def _value(value: Any) -> Any:
 _all_fields = attrgetter(*_FIELDS)
 _ENUMERATIONS = tuple(
     _FIELDS.index(name)
-    for name in ("kind", "state", "custody", "manual", "before_reversal", "mode", "tender", "method")
+    for name in ("kind", "state", "custody", "manual", "decided_on", "before_reversal", "mode", "tender", "method")
 )
 _EVIDENCE = _FIELDS.index("evidence")
 
@@ -332,6 +338,7 @@ def _payment_of(entry: Entry, body: dict[str, Json]) -> Payment:
         state=_CREATED_AS[head.kind],
         custody=None,
         manual=None,
+        decided_on=None,
         before_reversal=None,
         mode=Mode(body["mode"]),
         tender=Tender(body["tender"]),
@@ -426,7 +433,13 @@ def _custody_moved(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
 def _resolved(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
     before = get(tx.connection, entry.head.subject)
     assert before is not None, "payment.resolved of a payment that has no row"
-    after = replace(before, last_seq=entry.seq, updated_at_us=entry.head.at_us, manual=ManualStatus(body["manual"]))
+    after = replace(
+        before,
+        last_seq=entry.seq,
+        updated_at_us=entry.head.at_us,
+        manual=ManualStatus(body["manual"]),
+        decided_on=before.state,
+    )
     _update(tx, before, after)
 
 

@@ -80,13 +80,15 @@ async def payment(screen: Screen) -> Answer:
     found = await screen.services.payments.get(screen.id())
     shop = await screen.tools.overview.shop(screen.who.location)
     names = await names_of(screen)
-    unclear = found.state in UNCLEAR and found.manual is None
+    desk = screen.services.payments
+    decidable = desk.decidable(found) and found.decision is None
+    unclear = decidable and (found.state in UNCLEAR or found.state is PaymentState.STORED)
     return screen.show(
         "payment.html",
         shop,
         payment=found,
-        history=await screen.services.payments.history(found.id),
-        say=say(found, screen.language),
+        history=await desk.history(found.id),
+        say=say(found, screen.language, decidable),
         unclear=unclear,
         can_ask=found.state is PaymentState.UNKNOWN and screen.may(Permission.PAYMENTS_TAKE),
         can_resolve=unclear and screen.may(Permission.PAYMENTS_RESOLVE),

@@ -48,9 +48,9 @@ def accepted_out(entry: Place) -> Accepted:
     return Accepted(entry.line.hex(), entry.seq, entry.hash.hex())
 
 
-def payment_out(payment: Payment, accepted: Place, language: str) -> PaymentOut:
+def payment_out(context: ApiContext, payment: Payment, accepted: Place, language: str) -> PaymentOut:
     """A payment as it leaves the hub."""
-    spoken = say(payment, language)
+    spoken = say(payment, language, context.services.payments.decidable(payment))
 
     def money(minor: int) -> Money:
         return Money(minor, payment.currency)
@@ -116,7 +116,8 @@ async def check_till(call: Call) -> None:
 
 
 async def _shown(call: Call, payment: Payment, status: int = 200) -> Reply:
-    return Reply(payment_out(payment, payment.accepted, call.caller.language), status, call.applied_wait())
+    value = payment_out(call.context, payment, payment.accepted, call.caller.language)
+    return Reply(value, status, call.applied_wait())
 
 
 async def _waited(call: Call, payment: Payment) -> Payment:
@@ -147,7 +148,7 @@ async def put_payment(call: Call) -> Reply:
     )
     taken = await call.context.services.payments.take(request, call.caller)
     payment = await _waited(call, taken.payment)
-    value = payment_out(payment, taken.accepted, call.caller.language)
+    value = payment_out(call.context, payment, taken.accepted, call.caller.language)
     return Reply(value, 201 if taken.created else 200, call.applied_wait())
 
 
@@ -180,7 +181,7 @@ async def list_payments(call: Call) -> Reply:
 
 async def shown_list(context: ApiContext, found: list[Payment], language: str) -> list[PaymentOut]:
     """Payments as they leave, each with the entry that accepted it."""
-    return [payment_out(payment, payment.accepted, language) for payment in found]
+    return [payment_out(context, payment, payment.accepted, language) for payment in found]
 
 
 async def cancel_payment(call: Call) -> Reply:
@@ -220,7 +221,8 @@ async def put_refund(call: Call) -> Reply:
     original = call.id()
     request = Refund(call.id("refund_id"), call.digest(f"refund:{original}"), wanted.amount.money(), wanted.reason)
     taken = await call.context.services.payments.refund(original, request, call.caller)
-    return Reply(payment_out(taken.payment, taken.accepted, call.caller.language), 201 if taken.created else 200)
+    value = payment_out(call.context, taken.payment, taken.accepted, call.caller.language)
+    return Reply(value, 201 if taken.created else 200)
 
 
 async def get_receipt(call: Call) -> Reply:

@@ -121,7 +121,8 @@ def outage_out(view: OutageView, *, totals: bool) -> dict[str, object]:
         "unheard": _unheard_out(view),
     }
     if totals:
-        names = ("accepted", "waiting", "held", "refused_late", "unknown", "not_taken", "cash")
+        decided = ("decided_paid", "decided_unpaid")
+        names = ("accepted", "waiting", "held", "refused_late", *decided, "unknown", "not_taken", "cash")
         shown["taken"] = {name: _group_out(getattr(taken, name)) for name in names}
         shown["settled"] = taken.settled
     return shown

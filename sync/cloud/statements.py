@@ -21,21 +21,35 @@ USES_TERMINAL = frozenset(
     {"started", "approved", "stored", "declined", "unknown", "forwarding", "requeued", "forwarded"}
 )
 """Events of a payment after which its terminal may have been sent something."""
+_DECIDED_STATES = ("unknown", "conflict", "reversal_pending")
 _CUSTODY_BUCKETS = {"held": "stored", "forwarding": "processing", "forwarded": "processing"}
+
+
+def _decision(row: LedgerPayment) -> str:
+    """What a person has said, while it stands in for a verdict: only in the state in which it was said."""
+    if row.decided_on != row.state:
+        return ""
+    waits = row.custody in _CUSTODY_BUCKETS if row.state == "stored" else row.state in _DECIDED_STATES
+    return row.manual if waits else ""
+
+
+def is_taken(row: LedgerPayment) -> bool:
+    """Whether it belongs to the takings; what was stored and then decided as paid was taken at the till."""
+    return bucket_of(row) in TAKEN_BUCKETS or (row.state == "stored" and _decision(row) == "success")
 
 
 def bucket_of(row: LedgerPayment) -> str:
     """The one heading under which a payment is counted."""
+    if stands := _decision(row):
+        if row.state == "reversal_pending" and stands == "success" and row.before_reversal == "approved":
+            return "card"  # a reversal that never happened leaves the payment what it was; cash is reversed at once
+        return f"resolved_{stands}"
     if row.state == "stored":
         return _CUSTODY_BUCKETS.get(row.custody, row.custody)
     if row.state == "approved":
         return "cash" if row.tender == "cash" else "card"
     if row.state in ("requested", "in_progress"):
         return "running"
-    if row.manual and row.state in ("unknown", "conflict", "reversal_pending"):
-        if row.state == "reversal_pending" and row.manual == "success" and row.before_reversal == "approved":
-            return "card"  # a reversal that never happened leaves the payment what it was; cash is reversed at once
-        return f"resolved_{row.manual}"
     return row.state
 
 
@@ -49,7 +63,7 @@ def totals_of(rows: list[LedgerPayment]) -> list[dict[str, Any]]:
             (row.currency, row.kind, row.exponent), {name: {"count": 0, "total": 0} for name in FIXED_BUCKETS}
         )
         bucket = bucket_of(row)
-        for name in [bucket, "taken"] if bucket in TAKEN_BUCKETS else [bucket]:
+        for name in [bucket, "taken"] if is_taken(row) else [bucket]:
             found = buckets.setdefault(name, {"count": 0, "total": 0})
             found["count"] += 1
             found["total"] += row.amount + row.tip + row.rounding

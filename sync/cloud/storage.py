@@ -89,6 +89,8 @@ class LedgerPayment:
     state: str
     custody: str
     manual: str
+    decided_on: str
+    """State in which `manual` was said."""
     before_reversal: str
     times_created: int
     seq: int

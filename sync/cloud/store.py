@@ -63,7 +63,7 @@ CREATE TABLE IF NOT EXISTS payments(
   hub BLOB NOT NULL, id TEXT NOT NULL, quarantined INTEGER NOT NULL, outage TEXT NOT NULL, tender TEXT NOT NULL,
   kind TEXT NOT NULL, mode TEXT NOT NULL, currency TEXT NOT NULL, exponent INTEGER NOT NULL, amount INTEGER NOT NULL,
   tip INTEGER NOT NULL, rounding INTEGER NOT NULL, state TEXT NOT NULL, custody TEXT NOT NULL, manual TEXT NOT NULL,
-  before_reversal TEXT NOT NULL, times_created INTEGER NOT NULL, seq INTEGER NOT NULL,
+  decided_on TEXT NOT NULL, before_reversal TEXT NOT NULL, times_created INTEGER NOT NULL, seq INTEGER NOT NULL,
   PRIMARY KEY (hub, id, quarantined)) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS payments_outage ON payments(hub, outage) WHERE outage <> '';
 CREATE TABLE IF NOT EXISTS outages(

@@ -480,7 +480,7 @@ class Manager:
         for state in (PaymentState.UNKNOWN, PaymentState.REVERSAL_PENDING, PaymentState.CONFLICT):
             found = await self._ask(partial(_in_state, state))
             for payment in found or ():
-                if payment.manual is None:
+                if payment.decision is None:
                     success = self.store.checks.money_moved(payment.id, payment.tender)
                     await self._ask(
                         partial(_resolve, payment, ManualStatus.SUCCESS if success else ManualStatus.FAILURE)

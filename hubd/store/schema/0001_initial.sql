@@ -76,6 +76,7 @@ CREATE TABLE payments(
   state            TEXT NOT NULL,
   custody          TEXT,
   manual           TEXT,
+  decided_on       TEXT,
   before_reversal  TEXT,
   mode             TEXT NOT NULL,
   tender           TEXT NOT NULL,

@@ -16,7 +16,10 @@ from hubd.model.payment import (
     PaymentEvent,
     PaymentState,
     contradicts,
+    contradicts_decision,
+    decision,
     is_open,
+    may_be_decided,
     next_custody,
     next_state,
 )
@@ -143,4 +146,40 @@ def test_open_is_what_still_waits_for_a_word(
     waits = state.value in {"requested", "in_progress"}
     undecided = state.value in {"unknown", "conflict", "reversal_pending"} and manual is None
     held = state.value == "stored" and custody is not None and custody.value in {"held", "forwarding", "forwarded"}
-    assert is_open(state, custody, manual) is (waits or undecided or held)
+    assert is_open(state, custody, manual) is (waits or undecided or (held and manual is None))
+
+
+@pytest.mark.parametrize(
+    ("state", "custody", "said_in"), list(product(PaymentState, [None, *Custody], [None, *PaymentState]))
+)
+def test_a_persons_word_stands_only_for_the_state_in_which_it_was_said(
+    state: PaymentState, custody: Custody | None, said_in: PaymentState | None
+) -> None:
+    held = state.value == "stored" and custody is not None and custody.value in {"held", "forwarding", "forwarded"}
+    stands = said_in is state and (held or state.value in {"unknown", "conflict", "reversal_pending"})
+    for manual in ManualStatus:
+        assert decision(state, custody, manual, said_in) is (manual if stands else None)
+    assert decision(state, custody, None, said_in) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "custody", "answers", "overdue"),
+    list(product(PaymentState, [None, *Custody], [True, False], [True, False])),
+)
+def test_a_person_decides_only_what_nothing_that_can_be_asked_will_say(
+    state: PaymentState, custody: Custody | None, answers: bool, overdue: bool
+) -> None:
+    lost = state.value in {"unknown", "conflict", "reversal_pending"}
+    stranded = custody is not None and custody.value == "held" and (overdue or not answers)
+    awaited = custody is not None and custody.value == "forwarded"
+    expected = lost or (state.value == "stored" and (stranded or awaited))
+    assert may_be_decided(state, custody, terminal_answers=answers, overdue=overdue) is expected
+
+
+@pytest.mark.parametrize(("decided", "event"), list(product([None, *ManualStatus], CustodyEvent)))
+def test_a_late_word_contradicts_a_person_when_it_says_the_opposite(
+    decided: ManualStatus | None, event: CustodyEvent
+) -> None:
+    opposite = {"success": {"declined_late", "expired", "rejected"}, "failure": {"forwarded", "captured"}}
+    expected = decided is not None and event.value in opposite[decided.value]
+    assert contradicts_decision(decided, event) is expected

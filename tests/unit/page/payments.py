@@ -17,6 +17,7 @@ BASE = Payment(
     state=PaymentState.UNKNOWN,
     custody=None,
     manual=None,
+    decided_on=None,
     before_reversal=None,
     mode=Mode.LIVE,
     tender=Tender.CARD,

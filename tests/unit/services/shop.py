@@ -30,6 +30,7 @@ from hubd.services.lines import LineReason
 from hubd.services.pins import ThreadedScrypt
 from hubd.services.taking import Taken, TakePayment
 from hubd.store import journal, people
+from hubd.store.db import AioSqliteThread, OpenDbThread
 from hubd.store.tx import Tx
 from tests.simulation.network import memory_pipe
 
@@ -145,6 +146,7 @@ async def shop(
     sources: Sequence[EndpointSource] = (),
     registry: Registry = DRIVERS,
     transport: OpenTransport | None = None,
+    open_thread: OpenDbThread = AioSqliteThread.open,
 ) -> AsyncIterator[Shop]:
     """Open the shop on the database in `folder`; the second time it goes on with what it has."""
     runtime = runtime or shop_runtime()
@@ -169,6 +171,7 @@ async def shop(
         fingerprint=fingerprint,
         line_reason=reason,
         driver_options=partial(configured_options, configured),
+        open_thread=open_thread,
     )
     async with asyncio.TaskGroup() as wires, trading_hub(world) as hub:
         await hub.services.db.write("location", _set_location)

@@ -12,7 +12,7 @@ from hubd.model.entry import Draft, Entry
 from hubd.model.statement import Verdict, canonical_bytes, verify_statement, verify_with_entries
 from hubd.services import statements
 from hubd.services.lines import LineReason, ensure_line, next_number
-from hubd.store import journal, outages
+from hubd.store import journal, outages, payments
 from hubd.store.tx import Tx
 from sync.cloud.cloud import INTERPRETED_A_TURN
 from sync.cloud.keys import SigningKey
@@ -91,6 +91,62 @@ async def test_reversal_that_a_person_decides_ends_the_wait(world: World, manual
     assert total["buckets"][bucket] == {"count": 1, "total": 1250}
     assert total["buckets"]["taken"]["count"] == taken
     assert verify_with_entries(found[-1].document, await hub.entries()).ok
+
+
+@pytest.mark.parametrize(("manual", "taken"), [("success", 1), ("failure", 0)])
+async def test_what_a_gone_terminal_holds_and_a_person_decides_ends_the_wait(
+    world: World, manual: str, taken: int
+) -> None:
+    hub = await world.hub()
+    outage, payment = new_id(), new_id()
+    body = payment_body(1250, outage=outage, custody="held")
+    await hub.append(outage_opened(outage), *stored(payment, 1250, outage=outage), outage_closed(outage))
+    async with hub.online():
+        await world.until(lambda: hub.kinds("statement.received"), "the provisional statement")
+        await hub.append(Draft("payment.resolved", payment, "staff:s1", body | {"manual": manual}))
+        await hub.append(Draft("outage.terminal_closed", outage, "staff:s1", {"terminal": "term-1"}))
+        await world.until(lambda: final_of(hub, outage), "the final statement")
+    found = await hub.read(lambda c: outages.statements(c, outage))
+    (total,) = found[-1].document["totals"]
+    assert all(one.agrees for one in found)
+    assert total["buckets"][f"resolved_{manual}"] == {"count": 1, "total": 1250}
+    assert total["buckets"]["stored"] == {"count": 0, "total": 0}
+    assert total["buckets"]["taken"] == {"count": taken, "total": 1250 * taken}
+    assert verify_with_entries(found[-1].document, await hub.entries()).ok
+
+
+@pytest.mark.parametrize(("manual", "last", "verdict"), [("success", 12, "declined_late"), ("failure", 11, "captured")])
+async def test_a_late_verdict_against_a_persons_word_opens_the_statement_again(
+    world: World, manual: str, last: int, verdict: str
+) -> None:
+    hub = await world.hub()
+    outage, payment = new_id(), new_id()
+    amount = 1000 + last
+    body = payment_body(amount, outage=outage, custody="forwarding")
+    await hub.append(outage_opened(outage), *stored(payment, amount, outage=outage), outage_closed(outage))
+    await hub.append(heard(outage), *forwarded(payment, amount, outage=outage)[:1])
+    async with hub.online():
+        await hub.append(Draft("payment.resolved", payment, "staff:s1", body | {"manual": manual}))
+        await world.until(lambda: final_of(hub, outage), "the final statement")
+        await hub.append(forwarded(payment, amount, outage=outage)[1])
+        await world.until(lambda: hub.kinds("payment.conflicted"), "the contradiction")
+
+        async def provisional() -> bool:
+            found = await hub.read(lambda c: outages.statements(c, outage))
+            return found[-1].finality == "provisional" and found[-1].document["open"] == 1
+
+        await world.until(provisional, "a statement that is open again")
+        await hub.append(Draft("payment.resolved", payment, "staff:s1", body | {"manual": "success"}))
+        await world.until(lambda: final_of(hub, outage), "the final statement")
+        await hub.drained()
+    row = await hub.read(lambda c: payments.get(c, payment))
+    assert row is not None
+    assert (row.state, row.custody, row.reason) == ("conflict", verdict, "contradicts_decision")
+    assert row.manual == "success"
+    found = await hub.read(lambda c: outages.statements(c, outage))
+    assert [one.agrees for one in found] == [True] * len(found)
+    (total,) = found[-1].document["totals"]
+    assert total["buckets"]["resolved_success"] == {"count": 1, "total": amount}
 
 
 async def final_of(hub: Hub, outage: str) -> bool:

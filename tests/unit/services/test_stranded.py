@@ -1,0 +1,203 @@
+"""Money in a terminal that is gone: a person decides with the bank's statement, and a late word is shown beside it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hubd.errors import DeviceError, HubError
+from hubd.model.device import DeviceState
+from hubd.model.entry import Entry
+from hubd.model.money import Money
+from hubd.model.order import OrderLine, OrderState
+from hubd.model.payment import CONTRADICTS_DECISION, Custody, ManualStatus, Payment, PaymentState
+from hubd.services.lists import PaymentFilter
+from hubd.services.orders import PlaceOrder
+from hubd.services.say import say
+from hubd.store import documents, journal, payments, verify
+from tests.unit.clocks import JumpingClock
+from tests.unit.services.shop import MANAGER, Shop, shop, till
+from tests.unit.services.test_hearing import (
+    NEAR,
+    SETTLE_S,
+    back,
+    counter_of,
+    gone,
+    in_outage,
+    replays_to_the_same,
+    service_back,
+)
+from tests.unit.services.test_outage import allow_offline
+
+AMOUNT = 2000
+REASON = "account statement 12 of the bank"
+SUCCESS, FAILURE = ManualStatus.SUCCESS, ManualStatus.FAILURE
+
+
+class Stranded:
+    """A shop whose outage is over, with one stored payment in its terminal, which pays an order."""
+
+    def __init__(self, opened: Shop, terminal: str, order: str, payment: Payment) -> None:
+        self.opened, self.terminal, self.order, self.id = opened, terminal, order, payment.id
+        self.outage = payment.outage
+
+    async def now(self) -> Payment:
+        return await self.opened.services.payments.get(self.id)
+
+    async def decide(self, manual: ManualStatus) -> Payment:
+        return await self.opened.services.payments.resolve(self.id, manual, REASON, MANAGER)
+
+    async def order_state(self) -> OrderState:
+        return (await self.opened.services.orders.get(self.order)).state
+
+    async def entries(self) -> list[Entry]:
+        return await self.opened.services.payments.history(self.id)
+
+    async def until_custody(self, custody: Custody) -> Payment:
+        async with self.opened.services.runtime.clock.timeout(SETTLE_S):
+            while (payment := await self.now()).custody is not custody:
+                await self.opened.services.runtime.clock.sleep(0.02)
+        return payment
+
+    async def totals(self, prefix: str) -> dict[str, tuple[int, int]]:
+        found = await self.opened.services.db.read("totals", lambda c: payments.totals(c, prefix))
+        return {one.name: (one.count, one.total.amount_minor) for one in found}
+
+
+@pytest.fixture
+async def stranded(tmp_path: Path) -> AsyncIterator[Stranded]:
+    counter = counter_of(NEAR)
+    async with shop(tmp_path, counter, counter.runtime) as opened:
+        terminal = await opened.add_terminal(NEAR)
+        await allow_offline(opened)
+        await in_outage(opened)
+        order = opened.services.runtime.ids.new_id()
+        line = OrderLine("sku-1", "Coffee", 1000, "piece", "20", AMOUNT, 1667, 0)
+        await opened.services.orders.put(PlaceOrder(order, b"order" * 6, (line,), Money(AMOUNT, "EUR")), till())
+        taken = await opened.take(AMOUNT, order=order)
+        payment = await opened.until(taken.payment.id, "stored")
+        yield Stranded(opened, terminal, order, payment)
+        await replays_to_the_same(opened)
+        assert await opened.services.db.read("check", verify.check_start) == []
+
+
+async def test_a_terminal_that_answers_is_asked_before_any_person(stranded: Stranded) -> None:
+    with pytest.raises(HubError) as caught:
+        await stranded.decide(SUCCESS)
+    assert caught.value.code == "terminal_can_send"
+    payment = await stranded.now()
+    assert (payment.manual, stranded.opened.services.payments.decidable(payment)) == (None, False)
+    assert say(payment, "en").allowed == ()
+
+
+async def test_what_is_overdue_is_decided_although_the_terminal_answers(stranded: Stranded) -> None:
+    payment = await stranded.now()
+    clock = stranded.opened.services.runtime.clock
+    assert isinstance(clock, JumpingClock)
+    assert payment.deadline_us is not None
+    clock.ahead_s += (payment.deadline_us - clock.now_us()) / 1e6 + 1
+    decided = await stranded.decide(FAILURE)
+    assert (decided.state, decided.custody, decided.manual) == (PaymentState.STORED, Custody.HELD, FAILURE)
+
+
+@pytest.mark.parametrize(
+    ("manual", "order", "taken"),
+    [(SUCCESS, OrderState.PAID, {"perpetual.sales": (1, AMOUNT)}), (FAILURE, OrderState.AWAITING_PAYMENT, {})],
+)
+async def test_a_person_decides_what_a_gone_terminal_holds(
+    stranded: Stranded, manual: ManualStatus, order: OrderState, taken: dict[str, tuple[int, int]]
+) -> None:
+    opened = stranded.opened
+    await gone(opened, NEAR, stranded.terminal)
+    await service_back(opened)
+    desk = opened.services.payments
+    waiting = await stranded.now()
+    assert say(waiting, "en", desk.decidable(waiting)).allowed == ("wait", "manager")
+    with pytest.raises(DeviceError, match="not confirmed"):
+        await opened.services.devices.deactivate(stranded.terminal, MANAGER, "fell into the sea")
+    decided = await stranded.decide(manual)
+    assert (decided.state, decided.custody, decided.manual) == (PaymentState.STORED, Custody.HELD, manual)
+    assert (decided.is_open, decided.is_taken) == (False, manual is SUCCESS)
+    assert await stranded.order_state() is order
+    assert await stranded.totals("perpetual.") == taken
+    assert await stranded.totals("held") == {"held_decided": (1, AMOUNT)}
+    assert await desk.page(PaymentFilter(open_only=True), None, 10) == []
+    said = (await stranded.entries())[-1]
+    assert (said.kind, said.body()["automatic"], said.body()["custody"]) == ("payment.resolved", "stored", "held")
+    (ref,) = said.head.documents
+    kept = await opened.services.db.read("document", lambda c: documents.get(c, ref.id))
+    assert kept is not None
+    assert kept.content.decode() == REASON
+    assert [view.held_count for view in await opened.services.devices.all()] == [0]
+    closed = await opened.services.devices.deactivate(stranded.terminal, MANAGER, "fell into the sea")
+    assert not closed.device.active
+    assert stranded.outage is not None
+    view = await opened.services.outages.get(stranded.outage)
+    assert (view.unheard, view.taken.settled) == ((), True)
+
+
+async def test_a_terminal_that_comes_back_and_sends_what_was_decided_as_paid_agrees(stranded: Stranded) -> None:
+    await gone(stranded.opened, NEAR, stranded.terminal)
+    await service_back(stranded.opened)
+    await stranded.decide(SUCCESS)
+    await back(stranded.opened, NEAR, stranded.terminal)
+    payment = await stranded.until_custody(Custody.FORWARDED)
+    assert (payment.state, payment.manual, payment.is_open) == (PaymentState.STORED, SUCCESS, False)
+    assert await stranded.order_state() is OrderState.PAID
+
+
+async def test_a_terminal_that_comes_back_and_sends_what_was_decided_as_unpaid_contradicts(stranded: Stranded) -> None:
+    opened = stranded.opened
+    await gone(opened, NEAR, stranded.terminal)
+    await service_back(opened)
+    await stranded.decide(FAILURE)
+    await back(opened, NEAR, stranded.terminal)
+    payment = await opened.until(stranded.id, "conflict")
+    assert (payment.custody, payment.manual, payment.reason) == (Custody.FORWARDED, FAILURE, CONTRADICTS_DECISION)
+    assert payment.is_open
+    assert [one.kind for one in await stranded.entries()][-2:] == ["payment.forwarded", "payment.conflicted"]
+    overview = await opened.services.overview.shop()
+    opened.services.overview.note(overview)
+    assert "payments.conflict" in {problem.code for problem in opened.services.problems.present()}
+    assert [one.id for one in await opened.services.payments.page(PaymentFilter(open_only=True), None, 10)] == [
+        payment.id
+    ]
+    again = await stranded.decide(SUCCESS)
+    assert (again.state, again.manual, again.is_open) == (PaymentState.CONFLICT, SUCCESS, False)
+    assert await stranded.order_state() is OrderState.PAID
+    assert [one.body()["manual"] for one in await stranded.entries() if one.kind == "payment.resolved"] == [
+        "failure",
+        "success",
+    ], "both words stand in the journal"
+
+
+async def test_what_was_forwarded_and_never_answered_for_is_decided_by_a_person(stranded: Stranded) -> None:
+    await service_back(stranded.opened)
+    payment = await stranded.until_custody(Custody.FORWARDED)
+    status = stranded.opened.services.terminals.status(stranded.terminal)
+    assert status is not None
+    assert status.state is DeviceState.READY
+    assert say(payment, "fr", stranded.opened.services.payments.decidable(payment)).allowed == ("wait", "manager")
+    decided = await stranded.decide(SUCCESS)
+    assert (decided.is_open, decided.is_taken, decided.custody) == (False, True, Custody.FORWARDED)
+
+
+async def test_an_old_word_does_not_answer_what_a_reversal_asks_later(stranded: Stranded) -> None:
+    opened = stranded.opened
+    await gone(opened, NEAR, stranded.terminal)
+    await stranded.decide(SUCCESS)
+    asked = await opened.services.payments.reverse(stranded.id, MANAGER)
+    assert (asked.state, asked.is_open) == (PaymentState.REVERSAL_PENDING, True)
+    last = await opened.until(stranded.id, "stored", "reversal_pending")
+    kinds = [one.kind for one in await stranded.entries()]
+    assert "payment.reversal_requested" in kinds
+    assert last.manual is SUCCESS
+
+
+async def test_the_journal_tells_who_decided(stranded: Stranded) -> None:
+    await gone(stranded.opened, NEAR, stranded.terminal)
+    await stranded.decide(FAILURE)
+    found = await stranded.opened.services.db.read("entries", lambda c: journal.entries_of(c, stranded.id))
+    assert found[-1].head.actor == MANAGER.actor
