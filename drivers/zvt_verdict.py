@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from drivers.zvt_messages import RESULT_TEXT, Abort, Completion, StatusInformation
 from hubd.model.money import Money
@@ -34,6 +35,7 @@ _CANCELLED = 0x6C
 _UNTRUSTED_ABORTS = frozenset({0x00, 0x9A, 0xFF})
 """Protocol and system errors say that the terminal itself does not know where it stopped."""
 _PRINTED_AMOUNT = re.compile(r"(?<![\d.,])(\d{1,3}(?:[. ]\d{3})+|\d+)[.,](\d{2})(?![\d.,])")
+_REFERENCE = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _AMOUNT_LINE = re.compile(r"betrag|summe|total|amount|montant", re.IGNORECASE)
 
 
@@ -184,16 +186,36 @@ def judge_enquiry(transcript: Transcript, request: EnquiryRequest, trace: str) -
         return Inconclusive("no_content", evidence)
     if request.wanted:
         return _judge_reversal_enquiry(transcript, request, evidence, status, trace)
+    return _judge_payment_enquiry(transcript, request, evidence, status)
+
+
+def _judge_payment_enquiry(
+    transcript: Transcript, request: EnquiryRequest, evidence: Evidence, status: StatusInformation
+) -> Enquiry:
+    named = _references(transcript.lines)
+    if request.reference.lower() in named and not status.original_trace:
+        found = _found(transcript, evidence, request.amount)
+        return replace(found, by_reference=True) if isinstance(found, Found) else found
     if not request.baseline:
         return Inconclusive("no_baseline", evidence)
     if baseline_of(status) == request.baseline:
         return NotTaken(evidence)
     if status.original_trace:
         return Inconclusive("last_is_a_reversal", evidence)
-    if not follows(status.receipt_number, request.baseline.removesuffix(_REVERSAL_MARK)):
+    if named or not _is_next(status.receipt_number, request.baseline.removesuffix(_REVERSAL_MARK)):
         # Something else has happened there since: an equal amount is then no proof that it is this payment.
         return Inconclusive("others_since", evidence)
     return _found(transcript, evidence, request.amount)
+
+
+def _references(lines: list[str]) -> frozenset[str]:
+    """Ids of payments on a receipt: a terminal that prints field 3C of the authorisation breaks it where it likes."""
+    return frozenset(_REFERENCE.findall("".join("".join(lines).split()).lower()))
+
+
+def _is_next(receipt_number: str, before: str) -> bool:
+    """Whether nothing else had a receipt in between; a terminal that had none begins with 0001."""
+    return int(receipt_number) == 1 if before == NO_RECEIPT else follows(receipt_number, before)
 
 
 def _judge_reversal_enquiry(

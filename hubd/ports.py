@@ -110,6 +110,9 @@ class Found(Struct, frozen=True):
     """The terminal's last transaction is the payment in question, with this verdict."""
 
     outcome: Approved | Stored | Declined | Cancelled
+    by_reference: bool = False
+    """The terminal names the payment by its id. Without that, it is the number after the baseline and the amount that
+    speak for it: proof only where nobody else uses the terminal."""
 
 
 class NotTaken(Struct, frozen=True):

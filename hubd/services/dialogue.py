@@ -37,6 +37,7 @@ from hubd.ports import (
 from hubd.runtime import Runtime
 from hubd.services.jobs import Jobs
 from hubd.services.outcomes import record_outcome, record_reversal, record_started
+from hubd.services.rivals import RECEIPT_NUMBERS_UNIQUE_FOR_US, number_proves_nothing
 from hubd.services.terminals import Attached, Terminals
 from hubd.store import journal, payments
 from hubd.store.db import Database
@@ -52,9 +53,6 @@ NO_BASELINE = "no_baseline"
 RESULT_CODES_OF_SUCCESS = frozenset({"00", "0"})
 INCONCLUSIVE_MAX = 5
 """After so many answers that prove nothing the hub stops asking by itself: a person decides, or asks again."""
-
-RECEIPT_NUMBERS_UNIQUE_FOR_US = 7 * 86_400 * 1_000_000
-"""Terminals count receipts to 9999 and begin again; within a week a number names one transaction."""
 SALT_BYTES = 32
 
 
@@ -197,7 +195,11 @@ class Dialogues:
         answer = await attached.terminal.enquire(request)
         if isinstance(answer, Inconclusive) and answer.reason == NO_BASELINE:
             answer = await self._agreed_by_till(payment, answer)
-        if isinstance(answer, Found) and await self._belongs_elsewhere(attached.id, payment, answer):
+        if (
+            isinstance(answer, Found)
+            and not answer.by_reference
+            and await self._belongs_elsewhere(attached.id, payment, answer)
+        ):
             answer = Inconclusive("may_be_another_payment", answer.outcome.evidence)
         match answer:
             case Found(outcome):
@@ -226,11 +228,14 @@ class Dialogues:
     async def _belongs_elsewhere(self, terminal_id: str, payment: Payment, found: Found) -> bool:
         """Whether the terminal's last transaction is, or may be, another payment of the same amount."""
         receipt = found.outcome.evidence.receipt_number
-        since_us = self._runtime.clock.now_us() - RECEIPT_NUMBERS_UNIQUE_FOR_US
+        now_us = self._runtime.clock.now_us()
+        since_us = now_us - RECEIPT_NUMBERS_UNIQUE_FOR_US
+        charged = isinstance(found.outcome, (Approved, Stored))
         taken, rivals = await self._db.read(
             "dialogue.rivals",
             lambda c: (
-                payments.has_receipt(c, terminal_id, receipt, payment.id, since_us),
+                payments.has_receipt(c, terminal_id, receipt, payment.id, since_us)
+                or (charged and payment.baseline != "" and number_proves_nothing(c, payment, now_us)),
                 [one for one in payments.unknown(c) if one.id != payment.id and one.money == payment.money],
             ),
         )

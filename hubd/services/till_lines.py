@@ -22,9 +22,10 @@ from hubd.runtime import Runtime
 from hubd.services.access import Caller
 from hubd.services.calendar import business_date
 from hubd.services.lines import LINE_BYTES, LineReason, open_new_line
-from hubd.services.outcomes import record_outcome
+from hubd.services.outcomes import append_event, record_outcome
 from hubd.services.replacement import demand_in_service
-from hubd.services.taking import mode_flags
+from hubd.services.rivals import claimed_twice
+from hubd.services.taking import mode_flags, settle_order
 from hubd.store import journal, payments, people
 from hubd.store import till_lines as rows
 from hubd.store.db import Database
@@ -92,6 +93,15 @@ class Announced(Struct, frozen=True):
 
     known: int
     forgotten: tuple[str, ...]
+
+
+def _doubt(tx: Tx, settled: Sequence[Payment], caller: Caller) -> None:
+    """What was found approved by asking may have been the charge that a till has just announced: a person decides."""
+    for known in settled:
+        body = known.entry_body(reason="claimed_twice", verdict=PaymentState.UNKNOWN)
+        append_event(tx, known, PaymentEvent.CONFLICTED, caller.actor, body)
+        if known.order_id is not None:
+            settle_order(tx, known.order_id, caller.actor)
 
 
 _TAKEN = frozenset({"approved", "stored", "reversal_pending", "reversed"})
@@ -234,12 +244,17 @@ class TillLines:
             for one in held:
                 known = payments.get(tx.connection, one.id)
                 if known is None:
-                    forgotten.append(_settle_cash(tx, self._adopt(tx, caller, one), one.state))
+                    known = self._adopt(tx, caller, one)
+                    forgotten.append(_settle_cash(tx, known, one.state))
                 elif _was_further(known, one.state):
                     # A restore has brought back an earlier state: neither it nor the till's word is the truth alone.
                     body = known.entry_body(reason="forgotten_by_restore", verdict=one.state)
                     event = f"payment.{PaymentEvent.CONFLICTED}"
                     journal.append(tx, Draft(event, known.id, caller.actor, body, flags=mode_flags(known.mode)))
+                else:
+                    continue
+                if one.state in _TAKEN:
+                    _doubt(tx, claimed_twice(tx.connection, known, tx.now_us()), caller)
             rows.release(tx, caller.device, self._runtime.start_id, tx.head.line, tx.head.seq)
             announced = Announced(len(held) - len(forgotten), tuple(payment.id for payment in forgotten))
             return announced, [payment for payment in forgotten if payment.state is PaymentState.UNKNOWN]

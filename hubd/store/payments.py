@@ -41,6 +41,8 @@ _INSERT = f"INSERT INTO payments({', '.join(_FIELDS)}) VALUES ({', '.join('?' * 
 PAGE_MAX = 500
 NUMBERS_LOOKED_AT = 20_000
 """Entries from whose payments a start learns the terminals' numbers; one unused for longer tells its number anew."""
+UNKNOWN_LOOKED_AT = 20_000
+"""Entries among which payments that were unknown once are looked for."""
 
 _OPEN = "state IN ('requested', 'in_progress', 'unknown', 'reversal_pending', 'conflict')"
 """Word for word the condition of the index payments_open: SQLite uses a partial index only where it reads the same."""
@@ -154,6 +156,28 @@ def has_receipt(connection: sqlite3.Connection, terminal: str, receipt_number: s
         (terminal, not_id, since_us, receipt_number),
     ).fetchone()
     return row is not None
+
+
+def has_any_receipt(connection: sqlite3.Connection, terminal: str, not_id: str, since_us: int) -> bool:
+    """Whether another payment of this terminal since then carries a receipt number of it."""
+    row = connection.execute(
+        "SELECT 1 FROM payments WHERE terminal = ? AND id <> ? AND requested_at_us >= ?"
+        " AND json_extract(evidence, '$.receipt_number') > '' LIMIT 1",
+        (terminal, not_id, since_us),
+    ).fetchone()
+    return row is not None
+
+
+def settled_by_asking(connection: sqlite3.Connection, since_us: int) -> list[Payment]:
+    """Payments since then that were unknown and were found taken, oldest first."""
+    rows = connection.execute(
+        "SELECT subject FROM journal WHERE kind = 'payment.unknown' AND seq > (SELECT max(seq) FROM journal) - ?"
+        " ORDER BY seq",
+        (UNKNOWN_LOOKED_AT,),
+    )
+    found = [get(connection, subject) for (subject,) in rows.fetchall()]
+    taken = {PaymentState.APPROVED, PaymentState.STORED}
+    return [one for one in found if one is not None and one.state in taken and one.requested_at_us >= since_us]
 
 
 class PaymentFilter(Struct, frozen=True):

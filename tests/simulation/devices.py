@@ -53,6 +53,8 @@ class TerminalBox:
     group: asyncio.TaskGroup
     booked: Callable[[TerminalBox, Transaction], None]
     device_id: str = ""
+    prints_reference: bool = False
+    """Its receipts show the id of the payment."""
     cable: str = ""
     """The only hub that reaches it; empty: every hub does."""
     lines: list[Line] = field(default_factory=list)
@@ -66,6 +68,7 @@ class TerminalBox:
             think_s=self.dice.choice((0.5, 2.0, 8.0)),
             keeps_going=self.dice.random() < 0.5,
             print_blocks=self.dice.random() < 0.3,
+            print_reference=self.prints_reference,
         )
         self.sim = ZvtSimulator(runtime, options, self.ledger)
 

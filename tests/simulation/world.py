@@ -21,6 +21,8 @@ from tests.simulation.workload import Manager, OrderMade, Sale, Till
 
 LOOK_EVERY_S = 240.0
 QUIET_S = 60.0
+PRINTS_REFERENCE = 0.25
+"""How many terminals print the payment's id: many real ones do not."""
 DRAIN_MAX_S = 2400.0
 MOMENTS_MAX = 800
 BAD_MOMENT = 0.4
@@ -130,9 +132,11 @@ class Store:
         for n in range(self.options.terminals):
             dice = stream(self.seed, f"terminal{n}")
             url = f"serial:///dev/terminal{n}" if dice.random() < 0.3 else f"tcp://terminal{n}:20007"
+            prints = stream(self.seed, f"terminal{n}:prints").random() < PRINTS_REFERENCE
             box = TerminalBox(
-                f"terminal{n + 1}", url, self.trace, self.clock, dice, self._group, self.checks.booked, ids.new_id()
-            )
+                f"terminal{n + 1}", url, self.trace, self.clock, dice, self._group, self.checks.booked, ids.new_id(),
+                prints,
+            )  # fmt: skip
             self.terminals.append(box)
 
     async def _story(self) -> None:

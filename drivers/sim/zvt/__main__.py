@@ -35,6 +35,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--floor-limit", type=int, default=5000, metavar="MINOR", help="approved without the host")
     parser.add_argument("--think-s", type=float, default=0.0, help="seconds that customer and host take")
     parser.add_argument("--print-blocks", action="store_true", help="send receipts at once (06 D3)")
+    parser.add_argument("--print-reference", action="store_true", help="print the payment's id on receipts")
     parser.add_argument("--keeps-going", action="store_true", help="finish a payment although the hub's line is lost")
     parser.add_argument("--fault", action="append", default=[], metavar="NAME=VALUE", help="begin with this fault")
     return parser.parse_args(arguments)
@@ -48,6 +49,7 @@ def build(arguments: argparse.Namespace) -> ZvtSimulator:
         floor_limit_minor=arguments.floor_limit,
         think_s=arguments.think_s,
         print_blocks=arguments.print_blocks,
+        print_reference=arguments.print_reference,
         keeps_going=arguments.keeps_going,
     )
     simulator = ZvtSimulator(system_runtime(), options, Ledger(arguments.state_file))

@@ -21,6 +21,7 @@ from hubd.model.money import Money
 from hubd.runtime import Clock
 
 ACK_TIMEOUT_S = 5.0
+RECEIPT_COLUMNS = 24
 BUSY = Apdu(0x849C)
 
 
@@ -174,3 +175,9 @@ def receipt_lines(transaction: Transaction, terminal_id: str, printed_amount_min
         "Karte ############4771",
         verdict,
     ]
+
+
+def reference_lines(reference: str) -> list[str]:
+    """The additional text of the authorisation, broken where the paper ends."""
+    text = f"Ref. {reference}" if reference else ""
+    return [text[start : start + RECEIPT_COLUMNS] for start in range(0, len(text), RECEIPT_COLUMNS)]

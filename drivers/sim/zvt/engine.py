@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-from drivers.sim.zvt.dialogue import BUSY, Dialogue, receipt_lines, status_fields
+from drivers.sim.zvt.dialogue import BUSY, Dialogue, receipt_lines, reference_lines, status_fields
 from drivers.sim.zvt.faults import Faults, FaultyStream
 from drivers.sim.zvt.ledger import MONEY_MOVED, Ledger, Transaction, TransactionState
 from drivers.zvt_codec import CURRENCY_NUMBERS, Apdu, amount_to_bcd, bcd, build_fields
@@ -63,6 +63,8 @@ class SimulatorOptions:
     think_s: float = 0.0
     """Seconds that the customer takes with the card, and the host with its answer."""
     print_blocks: bool = False
+    print_reference: bool = False
+    """Whether receipts show the additional text of the authorisation (field 3C)."""
     keeps_going: bool = False
     """Whether a payment goes on when the hub's line is lost; otherwise it is cancelled until the card is booked."""
 
@@ -311,6 +313,8 @@ class ZvtSimulator:
         )
         if transaction.receipt_number:
             lines = receipt_lines(transaction, self.options.terminal_id, transaction.amount_minor)
+            if self.options.print_reference:
+                lines += reference_lines(transaction.reference)
             await dialogue.print_lines(lines, as_block=self.options.print_blocks)
 
     async def _reverse(self, dialogue: Dialogue, command: Reversal) -> None:

@@ -132,7 +132,8 @@ REVERSED = replace(GOOD, original_trace="000471")
         (GOOD, "0470", "", Found),
         (GOOD, "0471", "", NotTaken),
         (GOOD, "", "", "no_baseline"),
-        (GOOD, NO_RECEIPT, "", Found),
+        (GOOD, NO_RECEIPT, "", "others_since"),
+        (replace(GOOD, receipt_number="0001"), NO_RECEIPT, "", Found),
         (None, "0470", "", "no_content"),
         (replace(GOOD, receipt_number=""), "0470", "", "no_content"),
         (replace(GOOD, amount_minor=1), "0470", "", "other_amount"),
@@ -182,3 +183,38 @@ def test_receipt_numbers_go_round() -> None:
     assert not follows("0480", "0471")
     assert not follows("0472", "0471r")
     assert baseline_of(REVERSED) == "0471r"
+
+
+OURS, THEIRS = "01990000-0000-7000-8000-0000000000a1", "01990000-0000-7000-8000-0000000000a2"
+
+
+@pytest.mark.parametrize(
+    ("printed", "baseline", "expected"),
+    [
+        (OURS, "0470", ""),
+        (OURS.upper(), "0400", ""),
+        (OURS, "", ""),
+        (THEIRS, "0470", "others_since"),
+        (THEIRS, "", "no_baseline"),
+    ],
+)
+def test_a_receipt_that_shows_an_id_speaks_of_that_payment_and_no_other(
+    printed: str, baseline: str, expected: str
+) -> None:
+    lines = [f"Ref. {printed}"[start : start + 24] for start in (0, 24)]
+    enquiry = judge_enquiry(transcript(GOOD, Completion(), *lines), EnquiryRequest(OURS, AMOUNT, baseline), "")
+    if expected:
+        assert reason_of(enquiry) == expected
+    else:
+        assert isinstance(enquiry, Found)
+        assert enquiry.by_reference
+
+
+def test_a_receipt_that_shows_our_id_does_not_make_another_amount_ours() -> None:
+    told = transcript(replace(GOOD, amount_minor=1), Completion(), OURS)
+    assert reason_of(judge_enquiry(told, EnquiryRequest(OURS, AMOUNT, "0470"), "")) == "other_amount"
+
+
+def test_a_known_id_of_the_last_receipt_before_says_that_nothing_was_taken() -> None:
+    told = transcript(GOOD, Completion(), THEIRS)
+    assert isinstance(judge_enquiry(told, EnquiryRequest(OURS, AMOUNT, "0471"), ""), NotTaken)

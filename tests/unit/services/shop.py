@@ -129,6 +129,12 @@ class Shop:
             while (status := self.services.terminals.status(device_id)) is None or status.state != "ready":
                 await self.services.runtime.clock.sleep(0.005)
 
+    async def lost(self, device_id: str) -> None:
+        """Return once the hub has noticed that the terminal does not answer any more."""
+        async with self.services.runtime.clock.timeout(WAIT_S):
+            while (status := self.services.terminals.status(device_id)) is not None and status.state == "ready":
+                await self.services.runtime.clock.sleep(0.005)
+
 
 def shop_runtime(process: bytes = b"1-process", clock: Clock | None = None) -> Runtime:
     """The real world, with chance from a seed."""

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from drivers.sim.zvt import SimulatorOptions, Transaction, TransactionState
 from hubd.errors import HubError
 from hubd.model.money import Money
 from hubd.model.payment import PaymentKind, PaymentState, Tender
+from hubd.services.lines import LineReason
 from hubd.services.payments import Refund
 from hubd.services.till_lines import Held
 from tests.unit.services.shop import MANAGER, Shop, Terminals, shop, shop_runtime, till
@@ -70,3 +72,85 @@ async def test_a_forgotten_refund_comes_back_as_a_refund(tmp_path: Path) -> None
         await opened.services.tills.announce(till(), [held(id_, "approved", 500, PaymentKind.REFUND)])
         payment = await opened.services.payments.get(id_)
         assert (payment.kind, payment.tender, payment.state) == (PaymentKind.REFUND, Tender.CASH, PaymentState.APPROVED)
+
+
+LOST = 2000 + 13
+"""The simulated terminal approves this amount and loses its answer; an enquiry finds it."""
+
+
+async def _settled(opened: Shop, payment_id: str, expected: PaymentState) -> PaymentState:
+    """The state after the terminal has been asked; the next sale asks about what is unknown before it begins."""
+    if expected is PaymentState.UNKNOWN:
+        (device,) = await opened.services.devices.all()
+        await opened.until(payment_id, "unknown")
+        await opened.ready(device.device.id)
+        await opened.until((await opened.take(1300)).payment.id, "approved")
+    else:
+        await opened.until(payment_id, "approved")
+    return (await opened.services.payments.get(payment_id)).state
+
+
+@pytest.mark.parametrize(
+    ("reason", "prints", "state"),
+    [
+        (None, False, PaymentState.APPROVED),
+        (LineReason.REPLACED, False, PaymentState.UNKNOWN),
+        (LineReason.REPLACED, True, PaymentState.APPROVED),
+        (LineReason.RESTORED, False, PaymentState.UNKNOWN),
+    ],
+)
+async def test_a_hub_that_may_not_be_alone_believes_a_receipt_only_by_its_id(
+    tmp_path: Path, reason: LineReason | None, prints: bool, state: PaymentState
+) -> None:
+    """Another hub of the same identity may have sold the same amount as the terminal's very next receipt (seed 113)."""
+    counter = Terminals(shop_runtime())
+    simulator = counter.add(URL, SimulatorOptions(print_reference=prints))
+    async with shop(tmp_path, counter) as opened:
+        await opened.add_terminal(URL)
+        await opened.until((await opened.take(1200)).payment.id, "approved")
+    async with shop(tmp_path, counter, reason=reason) as opened:
+        (device,) = await opened.services.devices.all()
+        await opened.ready(device.device.id)
+        sale = await opened.take(LOST)
+        assert await _settled(opened, sale.payment.id, state) is state
+    assert [one.amount_minor for one in simulator.ledger.transactions][:2] == [1200, LOST]
+
+
+@pytest.mark.parametrize("used", [False, True])
+async def test_a_terminal_that_others_use_too_is_not_believed_by_number_and_amount(tmp_path: Path, used: bool) -> None:
+    counter = Terminals(shop_runtime())
+    simulator = counter.add(URL)
+    async with shop(tmp_path, counter) as opened:
+        device_id = await opened.add_terminal(URL)
+        await opened.until((await opened.take(1200)).payment.id, "approved")
+        await simulator.unplug()
+        await opened.lost(device_id)
+        books = simulator.ledger
+        if used:
+            approved = TransactionState.APPROVED
+            books.book(Transaction(books.next_trace, "payment", approved, 300, "EUR", books.next_receipt))
+        simulator.replug()
+        await opened.ready(device_id)
+        sale = await opened.take(LOST)
+        expected = PaymentState.UNKNOWN if used else PaymentState.APPROVED
+        assert await _settled(opened, sale.payment.id, expected) is expected
+
+
+@pytest.mark.parametrize(("amount", "state"), [(LOST, PaymentState.CONFLICT), (LOST + 1, PaymentState.APPROVED)])
+async def test_one_receipt_that_two_payments_claim_is_decided_by_a_person(
+    tmp_path: Path, amount: int, state: PaymentState
+) -> None:
+    """Found approved by asking; then a till announces that another hub has sold the same amount."""
+    counter = Terminals(shop_runtime())
+    counter.add(URL)
+    async with shop(tmp_path, counter) as opened:
+        await opened.add_terminal(URL)
+        asked = await opened.take(LOST)
+        assert (await opened.until(asked.payment.id, "approved")).evidence["receipt_number"] == "0001"
+        plain = await opened.take(1200)
+        await opened.until(plain.payment.id, "approved")
+        other = opened.services.runtime.ids.new_id()
+        await opened.services.tills.announce(till(), [held(other, "approved", amount), held(other, "approved", amount)])
+        assert (await opened.services.payments.get(asked.payment.id)).state is state
+        assert (await opened.services.payments.get(plain.payment.id)).state is PaymentState.APPROVED
+        assert (await opened.services.payments.get(other)).state is PaymentState.UNKNOWN
