@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hubd.errors import NotFoundError, PaymentError, Retry
-from hubd.model.entry import Document, Entry
+from hubd.model.entry import Document, Entry, Json
 from hubd.model.money import Money, TaxRate
 from hubd.model.order import Order
 from hubd.model.payment import Payment, PaymentKind, PaymentState
@@ -77,7 +77,7 @@ def _receipt(connection: Connection, payment_id: str, language: str, archives: P
         "local_time": local_time(payment.updated_at_us, payment.zone).strftime("%Y-%m-%d %H:%M:%S"),
         "clock_trusted": accepted.head.clock == 1,
         "business_date": payment.business_date,
-        "store": effective(connection, "store.name", payment.updated_at_us).value or None,
+        "store": _store_name(connection, payment),
         "location": {"id": payment.location, "name": location.name if location else None},
         "till": {"id": payment.till, "name": till.name if till else None},
         "staff": payment.staff,
@@ -88,6 +88,11 @@ def _receipt(connection: Connection, payment_id: str, language: str, archives: P
         "terminal_lines": terminal_lines.content.decode("utf-8").split("\n") if terminal_lines else [],
         "fiscal": {"line": accepted.line.hex(), "seq": accepted.seq, "hash": accepted.hash.hex()},
     }
+
+
+def _store_name(connection: Connection, payment: Payment) -> Json:
+    """What the shop was called then."""
+    return effective(connection, "store.name", payment.updated_at_us, upto_seq=payment.last_seq).value or None
 
 
 def _journalled(connection: Connection, payment: Payment, archives: Path | None) -> tuple[Entry, Document | None]:

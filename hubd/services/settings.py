@@ -71,12 +71,21 @@ class Effective(Struct, frozen=True):
     effective_from_us: int
 
 
-def effective(connection: Connection, key: str, at_us: int, scopes: tuple[str, ...] = ("hub", "store")) -> Effective:
-    """The value of a known key that counts at `at_us`; the shipped default if nobody has set one."""
+def effective(
+    connection: Connection,
+    key: str,
+    at_us: int,
+    scopes: tuple[str, ...] = ("hub", "store"),
+    upto_seq: int | None = None,
+) -> Effective:
+    """The value of a known key that counts at `at_us`; the shipped default if nobody has set one.
+
+    Of the past: what counted at the entry `upto_seq`.
+    """
     known = KNOWN.get(key)
     if known is None:
         raise HubError("unknown_setting", f"There is no setting {key}.", remedy="See the list of settings.")
-    found = settings.in_force(connection, key, at_us, scopes)
+    found = settings.in_force(connection, key, at_us, scopes, upto_seq)
     if found is None:
         return Effective(key, known.default, SHIPPED_VERSION, "shipped", "hub", 0)
     return Effective(key, found.value, found.version, found.source, found.scope, found.effective_from_us)

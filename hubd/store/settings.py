@@ -9,7 +9,9 @@ from typing import Any
 
 from msgspec import Struct
 
+from hubd.errors import NotFoundError
 from hubd.model.entry import Entry, Json
+from hubd.store import journal
 from hubd.store.tx import Tx
 
 
@@ -27,6 +29,7 @@ class Setting(Struct, frozen=True):
     value: Json
 
 
+SEQ_MAX = (1 << 63) - 1
 SCOPE_ORDER = ("device", "location", "hub", "store", "group", "fleet")
 """Narrow before wide: the first scope that has a value in force wins."""
 
@@ -37,18 +40,62 @@ def _setting(row: Sequence[Any]) -> Setting:
 
 
 def in_force(
-    connection: sqlite3.Connection, key: str, at_us: int, scopes: tuple[str, ...] = ("hub",)
+    connection: sqlite3.Connection,
+    key: str,
+    at_us: int,
+    scopes: tuple[str, ...] = ("hub",),
+    upto_seq: int | None = None,
 ) -> Setting | None:
-    """The value that counts at `at_us`: of the narrowest scope given, its latest effective date, its latest entry."""
+    """The value that counts at `at_us`: of the narrowest scope given, the one that took effect last.
+
+    What was set "from now" counts from its entry on, whatever the clock said then or says now: a clock that was ahead
+    must not postpone it, one that is behind must not take it back. What was set for a later moment waits for it.
+    `upto_seq` asks about the past: only what had been said by then.
+    """
     marks = ", ".join("?" * len(scopes))
     rows = connection.execute(
         "SELECT key, scope, effective_from_us, seq, version, source, value FROM settings"  # noqa: S608 (question marks)
-        " WHERE key = ? AND effective_from_us <= ?"
-        f" AND scope IN ({marks}) ORDER BY effective_from_us DESC, seq DESC",
-        (key, at_us, *scopes),
+        f" WHERE key = ? AND seq <= ? AND scope IN ({marks}) ORDER BY seq",
+        (key, SEQ_MAX if upto_seq is None else upto_seq, *scopes),
     ).fetchall()
-    best = min(rows, key=lambda row: SCOPE_ORDER.index(row[1].partition(":")[0]), default=None)
-    return _setting(best) if best else None
+    if not rows:
+        return None
+    found = [_setting(row) for row in rows]
+    for name in SCOPE_ORDER:
+        known = [one for one in found if one.scope.partition(":")[0] == name]
+        taken = _last_in_effect(connection, known, at_us) if known else None
+        if taken is not None:
+            return taken
+    return None
+
+
+def _last_in_effect(connection: sqlite3.Connection, known: list[Setting], at_us: int) -> Setting | None:
+    """Of values in the order of their entries: the last one set from now, or one planned for a moment after it."""
+    newest = known[-1]
+    if max(one.effective_from_us for one in known) <= min(newest.effective_from_us, at_us):
+        return newest  # dates and entries are in the same order: nearly always
+    best: Setting | None = None
+    since_us = 0
+    planned: list[Setting] = []
+    for one in known:
+        set_at_us = _set_at_us(connection, one)
+        if one.effective_from_us > set_at_us:
+            planned.append(one)
+        else:
+            best, since_us = one, set_at_us
+    for one in sorted(planned, key=lambda one: (one.effective_from_us, one.seq)):
+        later = best is None or one.seq > best.seq or one.effective_from_us > since_us
+        if later and one.effective_from_us <= at_us:
+            best = one
+    return best
+
+
+def _set_at_us(connection: sqlite3.Connection, setting: Setting) -> int:
+    """What the clock said when it was set; for an archived entry its own date, which has passed long ago."""
+    try:
+        return journal.entry_at(connection, setting.seq).head.at_us
+    except NotFoundError:
+        return setting.effective_from_us
 
 
 def history(connection: sqlite3.Connection, key: str) -> list[Setting]:
