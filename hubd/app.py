@@ -137,7 +137,7 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
     feed, problems = Feed(db, runtime), Problems(runtime.clock)
     access = AccessDesk(db, runtime, world.pins, feed)
     terminals, tills, outages = Terminals(), TillLines(db, runtime, world.signer), OutageDesk(db, runtime)
-    dialogues, view = Dialogues(db, runtime, terminals, jobs), partial(_outage_view, outages)
+    dialogues, view = Dialogues(db, runtime, terminals, jobs, world.signer.hub_id), partial(_outage_view, outages)
     staff = StaffDesk(db, runtime, access, world.pins, RecoveryDesk(db, runtime, problems))
     payments = PaymentDesk(db, runtime, dialogues, terminals, tills, view, world.room_for_sales)
 

@@ -59,11 +59,12 @@ SALT_BYTES = 32
 class Dialogues:
     """Runs payments, reversals and enquiries on terminals, one at a time each."""
 
-    def __init__(self, db: Database, runtime: Runtime, terminals: Terminals, jobs: Jobs) -> None:
+    def __init__(self, db: Database, runtime: Runtime, terminals: Terminals, jobs: Jobs, hub: bytes) -> None:
         self._db = db
         self._runtime = runtime
         self._terminals = terminals
         self._jobs = jobs
+        self._hub = hub
         self._reversals_unknown: dict[str, None] = {}
         self.offline_allowed: Callable[[], bool] = lambda: True
         self.stored: Callable[[], None] = lambda: None
@@ -235,7 +236,7 @@ class Dialogues:
             "dialogue.rivals",
             lambda c: (
                 payments.has_receipt(c, terminal_id, receipt, payment.id, since_us)
-                or (charged and payment.baseline != "" and number_proves_nothing(c, payment, now_us)),
+                or (charged and payment.baseline != "" and number_proves_nothing(c, self._hub, payment, now_us)),
                 [one for one in payments.unknown(c) if one.id != payment.id and one.money == payment.money],
             ),
         )

@@ -7,12 +7,11 @@ convinced by them (docs/develop/simulation.md).
 
 from __future__ import annotations
 
-import sqlite3
-
 from hubd.errors import NotFoundError
 from hubd.model.payment import Payment, PaymentState, Tender
 from hubd.services.lines import LineReason
-from hubd.store import journal, lines, payments
+from hubd.store import journal, lines, payments, replacements
+from hubd.store.tx import Connection
 
 SUSPECTED_FOR_US = 24 * 3600 * 1_000_000
 """How long after this hub has learned that it is not the only one it may still meet the other at a terminal."""
@@ -22,16 +21,20 @@ REVERSAL_MARK = "r"
 """Ends the baseline of a driver whose terminal has last reversed that receipt."""
 
 
-def number_proves_nothing(connection: sqlite3.Connection, payment: Payment, now_us: int) -> bool:
+def number_proves_nothing(connection: Connection, hub: bytes, payment: Payment, now_us: int) -> bool:
     """Whether the next receipt number and the right amount are no proof that a terminal speaks of this payment.
 
-    Either this hub was copied, restored or replaced a short while ago, or somebody has used the terminal between the
-    last receipt that this hub knows and the payment in question.
+    Either this hub was copied or restored a short while ago, or another sells in its place, or somebody has used the
+    terminal between the last receipt that this hub knows and the payment in question.
     """
-    return _line_changed(connection, now_us) or _used_by_others(connection, payment, now_us)
+    return (
+        _line_changed(connection, now_us)
+        or replacements.stopped(connection, hub)
+        or _used_by_others(connection, payment, now_us)
+    )
 
 
-def _line_changed(connection: sqlite3.Connection, now_us: int) -> bool:
+def _line_changed(connection: Connection, now_us: int) -> bool:
     newest = lines.all_lines(connection)[-1]
     if newest.reason == LineReason.NEW:
         return False
@@ -42,7 +45,7 @@ def _line_changed(connection: sqlite3.Connection, now_us: int) -> bool:
     return now_us - opened.head.at_us < SUSPECTED_FOR_US
 
 
-def _used_by_others(connection: sqlite3.Connection, payment: Payment, now_us: int) -> bool:
+def _used_by_others(connection: Connection, payment: Payment, now_us: int) -> bool:
     number = payment.baseline.removesuffix(REVERSAL_MARK)
     if payment.terminal is None or not number:
         return False
@@ -52,7 +55,7 @@ def _used_by_others(connection: sqlite3.Connection, payment: Payment, now_us: in
     return not payments.has_receipt(connection, payment.terminal, number, payment.id, since_us)
 
 
-def claimed_twice(connection: sqlite3.Connection, announced: Payment, now_us: int) -> list[Payment]:
+def claimed_twice(connection: Connection, announced: Payment, now_us: int) -> list[Payment]:
     """Payments that were found approved by asking, where the terminal may have meant `announced`: the same amount.
 
     A till has announced it: another hub, or this one before a restore, has sold it.
