@@ -7,6 +7,7 @@ is not here: it is derived from the cursor and never stored.
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
@@ -350,16 +351,41 @@ def counter_names(payment: Payment) -> tuple[str, ...]:
     """The running totals that a payment belongs to in its present state; training and test belong to none."""
     if payment.mode is not Mode.LIVE:
         return ()
+    return _counter_names(
+        payment.state,
+        payment.custody,
+        payment.decision,
+        payment.kind,
+        payment.tender,
+        payment.business_date,
+        payment.is_taken,
+    )
+
+
+_RUNNING = frozenset({_S.REQUESTED, _S.IN_PROGRESS})
+_CONTESTED = frozenset({_S.CONFLICT, _S.REVERSAL_PENDING})
+
+
+@lru_cache(maxsize=1024)
+def _counter_names(
+    state: PaymentState,
+    custody: Custody | None,
+    decision: ManualStatus | None,
+    kind: PaymentKind,
+    tender: Tender,
+    business_date: str,
+    is_taken: bool,
+) -> tuple[str, ...]:
     names: list[str] = []
-    if payment.state in {_S.REQUESTED, _S.IN_PROGRESS}:
+    if state in _RUNNING:
         names.append("running")
-    elif payment.state is _S.UNKNOWN:
-        names.append("unknown" if payment.decision is None else "unknown_decided")
-    elif payment.state in {_S.CONFLICT, _S.REVERSAL_PENDING}:
-        names.append(payment.state.value if payment.decision is None else f"{payment.state.value}_decided")
-    elif payment.state is _S.STORED and payment.custody is not None:
-        names.append(payment.custody.value if payment.decision is None else f"{payment.custody.value}_decided")
-    if payment.is_taken:
-        sign = "refunds" if payment.kind is PaymentKind.REFUND else "sales"
-        names += [f"perpetual.{sign}", f"day.{payment.business_date}.{sign}.{payment.tender}"]
+    elif state is _S.UNKNOWN:
+        names.append("unknown" if decision is None else "unknown_decided")
+    elif state in _CONTESTED:
+        names.append(state.value if decision is None else f"{state.value}_decided")
+    elif state is _S.STORED and custody is not None:
+        names.append(custody.value if decision is None else f"{custody.value}_decided")
+    if is_taken:
+        sign = "refunds" if kind is PaymentKind.REFUND else "sales"
+        names += [f"perpetual.{sign}", f"day.{business_date}.{sign}.{tender}"]
     return tuple(names)

@@ -108,7 +108,7 @@ class PaymentDesk:
         room = self._room_for_sales()
 
         def work(tx: Tx) -> Taken:
-            known = payments.get(tx.connection, request.id)
+            known = payments.known(tx, request.id)
             if known is None:
                 self._tills.demand_may_sell(tx, caller)
                 if not room:

@@ -381,16 +381,22 @@ def _commit(tx: Tx) -> tuple[JournalHead, float]:
 
 
 def _run_together(tx: Tx, works: list[_Work]) -> _Work | None:
-    """Run all in one transaction. Returns the first that failed, with everything rolled back, or None."""
+    """Run all in one transaction. Returns one that failed, with everything rolled back, or None.
+
+    When writing what they all collected fails, nobody knows whose it was; the last one is named, and running them apart
+    finds it.
+    """
     tx.begin(tx.head)
-    for work in works:
-        try:
+    work = works[0]
+    try:
+        for work in works:
             work.result = work.fn(tx)
-            assert tx.connection.in_transaction, f"{work.name} ended the transaction; what follows would not be one"
-        except BaseException as exc:  # noqa: BLE001 (handed to the caller that waits; nothing is swallowed)
-            work.error = exc
-            tx.rollback()
-            return work
+            assert tx.rows.in_transaction, f"{work.name} ended the transaction; what follows would not be one"
+        tx.settle()
+    except BaseException as exc:  # noqa: BLE001 (handed to the caller that waits; nothing is swallowed)
+        work.error = exc
+        tx.rollback()
+        return work
     return None
 
 
@@ -400,10 +406,11 @@ def _run_apart(tx: Tx, works: list[_Work]) -> _Work | None:
         mark = tx.savepoint()
         try:
             work.result = work.fn(tx)
-            assert tx.connection.in_transaction, f"{work.name} ended the transaction; what follows would not be one"
+            assert tx.rows.in_transaction, f"{work.name} ended the transaction; what follows would not be one"
+            tx.settle()
         except BaseException as exc:  # noqa: BLE001 (handed to the caller that waits; nothing is swallowed)
             work.error = _translate(exc)
-            if not tx.connection.in_transaction:
+            if not tx.rows.in_transaction:
                 return work
             tx.rollback_to(mark)
         else:

@@ -55,7 +55,7 @@ def use_number(tx: Tx, series: str | None, counter: int | None) -> None:
     if series is not None and counter is not None:
         if ("last used", series) in tx.memo:
             tx.memo["last used", series] = max(counter, tx.memo["last used", series])
-        tx.execute("UPDATE number_series SET last_used = max(last_used, ?) WHERE series = ?", (counter, series))
+        tx.use_number(series, counter)
 
 
 def _opened(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:

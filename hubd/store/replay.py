@@ -96,6 +96,7 @@ def apply(connection: sqlite3.Connection, entries: Iterable[Entry], found: Repla
                 break
             found.entries += 1
     finally:
+        tx.settle()
         connection.execute("COMMIT")
 
 

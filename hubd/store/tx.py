@@ -22,6 +22,13 @@ class JournalHead(Struct, frozen=True):
     hash: bytes = FIRST_PREV_HASH
 
 
+_COUNT = (
+    "INSERT INTO counters(name, currency, count, total) VALUES (?, ?, ?, ?)"
+    " ON CONFLICT(name, currency) DO UPDATE SET count = count + excluded.count, total = total + excluded.total"
+)
+_USE_NUMBER = "UPDATE number_series SET last_used = max(last_used, ?) WHERE series = ?"
+
+
 class _NoClock:
     """Stands where a replay must not look."""
 
@@ -52,13 +59,21 @@ class EntryClock(Protocol):
 
 
 class Tx:
-    """What a function given to `Database.write` may touch. `head` follows the entries appended so far."""
+    """What a function given to `Database.write` may touch. `head` follows the entries appended so far.
 
-    __slots__ = ("_clock", "_clock_trusted", "boot", "connection", "head", "memo")
+    What every sale adds to the same few rows, its totals and its till's last number, is collected here and written once
+    a group. `connection` and `execute` write it first, so that nobody reads those rows as they were; only `rows` does
+    not, and is for statements on other tables.
+    """
+
+    __slots__ = ("_clock", "_clock_trusted", "_counts", "_numbers", "boot", "head", "memo", "rows")
 
     def __init__(self, connection: sqlite3.Connection, head: JournalHead, clock: EntryClock, boot: bytes) -> None:
-        self.connection = connection
+        self.rows = connection
+        """The connection as it is: never for the tables `counters` and `number_series`."""
         self.head = head
+        self._counts: dict[tuple[str, str], tuple[int, int]] = {}
+        self._numbers: dict[str, int] = {}
         self.boot = boot
         self.memo: dict[tuple[str, ...], Any] = {}
         """Rows that many works of one group ask for. Whoever changes such a row clears it; so does every way back."""
@@ -70,9 +85,41 @@ class Tx:
         """A transaction that only projects entries: they bring their own time, so this one has no clock."""
         return cls(connection, JournalHead(), _NoClock(), bytes(16))
 
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection, on which everything of this transaction can be read."""
+        if self._counts or self._numbers:
+            self.settle()
+        return self.rows
+
     def execute(self, sql: str, params: Sequence[Any] = ()) -> sqlite3.Cursor:
         """Run one statement."""
         return self.connection.execute(sql, params)
+
+    def count(self, name: str, currency: str, count: int, total: int) -> None:
+        """Add to a running total."""
+        before = self._counts.get((name, currency))
+        self._counts[name, currency] = (before[0] + count, before[1] + total) if before else (count, total)
+
+    def use_number(self, series: str, counter: int) -> None:
+        """Move a number series to `counter`, or leave it where it is further."""
+        if counter > self._numbers.get(series, 0):
+            self._numbers[series] = counter
+
+    def settle(self) -> None:
+        """Write what was collected."""
+        counts, self._counts = self._counts, {}
+        numbers, self._numbers = self._numbers, {}
+        if counts:
+            self.rows.executemany(_COUNT, [(*key, *value) for key, value in counts.items()])
+        if numbers:
+            self.rows.executemany(_USE_NUMBER, [(counter, series) for series, counter in numbers.items()])
+
+    def _forget(self) -> None:
+        """What was known or collected may be true no longer."""
+        self.memo.clear()
+        self._counts.clear()
+        self._numbers.clear()
 
     def now_us(self) -> int:
         """Wall time, for the entry that is being made."""
@@ -95,17 +142,20 @@ class Tx:
     def begin(self, head: JournalHead) -> None:
         """Start a transaction on `head`."""
         self.head = head
-        self.memo.clear()
-        self.connection.execute("BEGIN IMMEDIATE")
+        self._forget()
+        self.rows.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
         """Make everything durable."""
-        self.connection.execute("COMMIT")
+        assert not self._counts, "settled before the commit, so that a failure is the work's and not the commit's"
+        assert not self._numbers, "as above"
+        self.rows.execute("COMMIT")
 
     def rollback(self) -> None:
         """Undo the whole transaction, if an error has not done so already. The head is set by the next `begin`."""
-        if self.connection.in_transaction:
-            self.connection.execute("ROLLBACK")
+        self._forget()
+        if self.rows.in_transaction:
+            self.rows.execute("ROLLBACK")
 
     def savepoint(self) -> JournalHead:
         """Mark this place; give the result to `rollback_to` or `release`."""
@@ -114,9 +164,9 @@ class Tx:
 
     def rollback_to(self, mark: JournalHead) -> None:
         """Undo everything since `mark`, the head included."""
-        self.connection.execute("ROLLBACK TO work")
-        self.connection.execute("RELEASE work")
-        self.memo.clear()
+        self._forget()
+        self.rows.execute("ROLLBACK TO work")
+        self.rows.execute("RELEASE work")
         self.head = mark
 
     def release(self, mark: JournalHead) -> None:

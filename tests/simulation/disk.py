@@ -7,7 +7,7 @@ and what it had not synced may be there, be torn, or be gone. SQLite itself find
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -56,6 +56,11 @@ class _Connection(sqlite3.Connection):
         if sql == "COMMIT":
             self.disk.after_commit(self)
         return cursor
+
+    def executemany(self, sql: str, parameters: Iterable[Any], /) -> sqlite3.Cursor:
+        if self.disk is not None and self.writes:
+            self.disk.before_statement(self, sql)
+        return super().executemany(sql, parameters)
 
     def bare(self, sql: str) -> sqlite3.Cursor:
         """Without anybody looking."""

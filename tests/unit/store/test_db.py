@@ -341,6 +341,50 @@ async def test_totals_inside_a_work_see_the_works_before_it(open_db: Database) -
     assert seen == 2500
 
 
+async def test_a_total_that_cannot_be_written_fails_the_work_that_adds_to_it_alone(open_db: Database) -> None:
+    """Totals are written once a group, after its works: whose they are is found all the same."""
+
+    def refuse_pounds(tx: Tx) -> None:
+        tx.execute(
+            "CREATE TRIGGER no_pounds BEFORE INSERT ON counters WHEN NEW.currency = 'GBP'"
+            " BEGIN SELECT RAISE(ABORT, 'no pounds'); END"
+        )
+
+    def in_pounds(number: int) -> Callable[[Tx], Entry]:
+        return lambda tx: journal.append(tx, cash_sale(IDS[number], currency="GBP"))
+
+    await open_db.write("trigger", refuse_pounds)
+    works = [sale(0), in_pounds(1), sale(2), in_pounds(3), sale(4)]
+    results = await asyncio.gather(*(open_db.write("sale", work) for work in works), return_exceptions=True)
+    assert [type(result) for result in results] == [Entry, sqlite3.IntegrityError, Entry, sqlite3.IntegrityError, Entry]
+    assert await known(open_db) == [IDS[0], IDS[2], IDS[4]]
+    assert (await open_db.read_apart("replay", replay.check)).ok
+    with pytest.raises(sqlite3.IntegrityError, match="no pounds"):
+        await open_db.write("alone", in_pounds(5))
+
+
+async def test_what_a_work_takes_back_to_a_mark_is_not_counted_and_what_was_before_it_is(open_db: Database) -> None:
+    def work(tx: Tx) -> None:
+        sale(0)(tx)
+        mark = tx.savepoint()
+        sale(1)(tx)
+        tx.rollback_to(mark)
+        sale(2)(tx)
+
+    await asyncio.gather(open_db.write("a", sale(3)), open_db.write("b", work), open_db.write("c", sale(4)))
+    (total,) = await open_db.read("totals", lambda c: payments.totals(c, "perpetual.sales"))
+    assert (total.count, total.total.amount_minor) == (4, 4 * 1250)
+    assert (await open_db.read_apart("replay", replay.check)).ok
+
+
+async def test_a_group_writes_each_total_once(open_db: Database) -> None:
+    async def act() -> None:
+        await asyncio.gather(*(open_db.write("sale", sale(n)) for n in range(50)))
+
+    seen = await statements_during(open_db, act)
+    assert len([one for one in seen if "INTO counters" in one]) == 2
+
+
 async def test_the_hook_of_aiosqlite_that_the_store_rests_on(tmp_path: Path) -> None:
     """Pinned: `_conn` is the sqlite3 connection, `_execute(fn, …)` runs one function in its thread and returns it."""
     import threading
