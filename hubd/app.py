@@ -28,6 +28,7 @@ from hubd.services.bundle import Services
 from hubd.services.devices import DeviceDesk
 from hubd.services.dialogue import Dialogues
 from hubd.services.discovery import DiscoveryDesk
+from hubd.services.documents import DocumentDesk
 from hubd.services.feed import Feed
 from hubd.services.flush import Flusher
 from hubd.services.hearing import Hearing
@@ -132,6 +133,11 @@ def _outage_view(outages: OutageDesk) -> OutageView:
     return OutageView(snapshot.outage_id, snapshot.started_at_us, outages.elapsed(), offline)
 
 
+def _flush_when_online(jobs: Jobs, flusher: Flusher, snapshot: ModeSnapshot) -> None:
+    if snapshot.mode is Mode.ONLINE:
+        jobs.start("flush.service_back", flusher.service_back())
+
+
 def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> Services:
     runtime = world.runtime
     feed, problems = Feed(db, runtime), Problems(runtime.clock)
@@ -155,16 +161,12 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
     discovery = DiscoveryDesk(runtime, partial(_claimed, world.registry), devices, staff, terminals, problems)
     flusher = Flusher(db, runtime, terminals, jobs, lambda: outages.snapshot().mode is Mode.ONLINE)
 
-    def mode_changed(snapshot: ModeSnapshot) -> None:
-        if snapshot.mode is Mode.ONLINE:
-            jobs.start("flush.service_back", flusher.service_back())
-
     def flush_what_was_stored() -> None:
         # A terminal may store a payment while we are online; nothing changes then that would wake the flusher.
         if outages.snapshot().mode is Mode.ONLINE:
             jobs.start(f"flush.wake:{runtime.ids.new_id()}", flusher.wake())
 
-    outages.listen(mode_changed)
+    outages.listen(partial(_flush_when_online, jobs, flusher))
     _tell_followers(feed, terminals, outages, problems)
     dialogues.stored = flush_what_was_stored
     return Services(
@@ -190,6 +192,7 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
         flusher=flusher,
         outages=outages,
         hearing=Hearing(db, runtime, terminals, outages),
+        documents=DocumentDesk(db, runtime, world.archives),
         overview=OverviewDesk(db, runtime, terminals, outages, problems, world.room_for_sales, world.signer.hub_id),
     )
 

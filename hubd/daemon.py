@@ -304,6 +304,7 @@ class _Parts(Struct):
         if config.cloud.enabled:
             hub.supervisor.start("backups.cloud", partial(backups.send_for_ever, to_cloud.send), FOREVER)
         hub.supervisor.start("archive", backups.archive_for_ever, FOREVER)
+        hub.supervisor.start("documents", services.documents.run, FOREVER)
         return Daemon(hub, config, https_port, http_port, self.fingerprint, sync, connectivity, enrolment)
 
     def _announcer(self, https_port: int, rivals: Rivals) -> Announcer:

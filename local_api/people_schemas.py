@@ -56,6 +56,16 @@ class PairingCodeOut(Answer, frozen=True):
     device: str | None
 
 
+class ForgottenOut(Answer, frozen=True):
+    """What became of the wish to forget a document: erased, or kept until the date that a law gives."""
+
+    id: str
+    state: Literal["erased", "kept"]
+    kept_until: str | None
+    """ISO date; null once it is erased, or while the hub does not know the date yet."""
+    law: str | None
+
+
 class SessionIn(Request, frozen=True):
     """Sign in with a PIN. On the page the session is a cookie and the token is not told."""
 

@@ -449,6 +449,8 @@ class EntryOut(Answer, frozen=True):
     actor: str
     flags: int
     body: Any
+    documents: list[str]
+    """Ids of the personal data that it refers to; `POST /v1/documents/{id}/erase` has one forgotten."""
 
 
 class JournalQuery(Request, frozen=True):

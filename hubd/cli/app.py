@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 
 from hubd import __version__
-from hubd.cli import backup, bugreport, config, demo, doctor, enrol, journal, lists, logs, outages, people, status
+from hubd.cli import (
+    backup,
+    bugreport,
+    config,
+    demo,
+    doctor,
+    documents,
+    enrol,
+    journal,
+    lists,
+    logs,
+    outages,
+    people,
+    status,
+)
 from hubd.cli.common import Target
 from hubd.cli.output import print_line
 
@@ -60,6 +74,7 @@ for name, group in (
     ("config", config.app),
     ("users", people.users),
     ("pair", people.pair),
+    ("documents", documents.app),
     ("demo", demo.app),
 ):
     app.add_typer(group, name=name)

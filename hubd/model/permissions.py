@@ -39,6 +39,8 @@ class Permission(StrEnum):
     LOCATIONS_MANAGE = "locations.manage"
     SETTINGS_READ = "settings.read"
     SETTINGS_CHANGE = "settings.change"
+    DOCUMENTS_ERASE = "documents.erase"
+    """Have personal data forgotten: at once, or when the law that keeps it allows."""
     BACKUPS_READ = "backups.read"
     BACKUPS_MAKE = "backups.make"
     BACKUPS_KEEP = "backups.keep"
@@ -86,6 +88,7 @@ _MANAGER = _CASHIER | {
     _P.SETTINGS_CHANGE,
     _P.BACKUPS_READ,
     _P.BACKUPS_MAKE,
+    _P.DOCUMENTS_ERASE,
 }
 
 ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {

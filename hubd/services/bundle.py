@@ -10,6 +10,7 @@ from hubd.services.access import AccessDesk
 from hubd.services.devices import DeviceDesk
 from hubd.services.dialogue import Dialogues
 from hubd.services.discovery import DiscoveryDesk
+from hubd.services.documents import DocumentDesk
 from hubd.services.feed import Feed
 from hubd.services.flush import Flusher
 from hubd.services.hearing import Hearing
@@ -56,6 +57,7 @@ class Services(Struct, frozen=True):
     outages: OutageDesk
     hearing: Hearing
     overview: OverviewDesk
+    documents: DocumentDesk
 
     @property
     def recovery(self) -> RecoveryDesk:

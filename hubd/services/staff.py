@@ -316,7 +316,7 @@ def _append_person(tx: Tx, person: _Checked, actor: str, known: bool) -> None:
 def _erase(tx: Tx, ids: tuple[bytes, ...], actor: str, reason: str) -> None:
     for document in ids:
         if documents.erase(tx, document):
-            journal.append(tx, Draft("document.erased", "", actor, {"id": document.hex(), "reason": reason}))
+            journal.append(tx, documents.erasure(document, reason, actor))
 
 
 def _append_location(tx: Tx, location: Location, actor: str) -> None:

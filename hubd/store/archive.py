@@ -19,6 +19,7 @@ from hubd.runtime import Clock
 from hubd.store import archive_files, cursors, journal, replay, verify
 from hubd.store.archive_files import ArchiveDamagedError, Name
 from hubd.store.db import Database
+from hubd.store.documents import KeptUntil
 from hubd.store.tx import Tx
 
 KEPT_DAYS = 35
@@ -166,7 +167,11 @@ def prune_step(tx: Tx) -> int:
         head = decode_head(raw)
         if head.kind.startswith(MOVED_DOCUMENTS):
             for ref in head.documents:
-                tx.execute("DELETE FROM documents WHERE id = ? AND erased = 0", (ref.id,))
+                # Somebody wants it forgotten when its date comes: the wish stays here, the document goes.
+                tx.execute(
+                    "UPDATE documents SET salt = NULL, content = NULL WHERE id = ? AND erase_when_due = 1", (ref.id,)
+                )
+                tx.execute("DELETE FROM documents WHERE id = ? AND erased = 0 AND erase_when_due = 0", (ref.id,))
         tx.execute("DELETE FROM journal WHERE seq = ?", (seq,))
     return len(rows)
 
@@ -225,6 +230,15 @@ def document_from_archive(folder: Path, document_id: bytes, seq: int) -> Documen
             for id_, document in archive_files.read_documents(folder / name.documents):
                 if id_ == document_id:
                     return document
+    return None
+
+
+def kept_in_archive(folder: Path, document_id: bytes) -> KeptUntil | None:
+    """Until when an archived document is kept; None if no file holds it. Reads every documents file."""
+    for name in archive_files.names(folder) if folder.is_dir() else ():
+        for id_, document in archive_files.read_documents(folder / name.documents):
+            if id_ == document_id and document is not None:
+                return KeptUntil(document_id, document.keep_until, document.law)
     return None
 
 

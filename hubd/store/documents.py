@@ -6,6 +6,7 @@ is recorded and carried out at its date. Erasing is an entry, so a replay after 
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
@@ -80,6 +81,30 @@ def request_erasure(tx: Tx, document_id: bytes, today: str) -> KeptUntil | None:
     return KeptUntil(document_id, keep_until, law)
 
 
+def is_here(connection: sqlite3.Connection, document_id: bytes) -> bool:
+    """Whether the database has a row for it, erased or not."""
+    return connection.execute("SELECT 1 FROM documents WHERE id = ?", (document_id,)).fetchone() is not None
+
+
+def note_archived(tx: Tx, kept: KeptUntil) -> None:
+    """Make a row without content for a document that lies in an archive file, so that a wish can be noted there."""
+    tx.execute(
+        "INSERT OR IGNORE INTO documents(id, class, keep_until, law) VALUES (?, '', ?, ?)",
+        (kept.id, kept.date, kept.law),
+    )
+
+
+def give_date(tx: Tx, until: str, law: str) -> int:
+    """Give this date to some documents whose date is not known; returns to how many."""
+    # The date stands in the text, as in the index: SQLite uses a partial index only where it reads the same.
+    cursor = tx.execute(
+        "UPDATE documents SET keep_until = ?, law = ? WHERE id IN"
+        " (SELECT id FROM documents WHERE keep_until = '9999-12-31' AND erased = 0 LIMIT ?)",
+        (until, law, DUE_AT_ONCE_MAX),
+    )
+    return cursor.rowcount
+
+
 def due(connection: sqlite3.Connection, today: str) -> list[bytes]:
     """Documents whose erasure was asked for and whose date has come."""
     rows = connection.execute(
@@ -106,9 +131,10 @@ def _truncate(connection: sqlite3.Connection) -> bool:
 
 
 def erased_ids(connection: sqlite3.Connection, after_seq: int = 0) -> frozenset[bytes]:
-    """Ids that entries of kind document.erased name, above `after_seq`: what a restore must erase again."""
-    rows = connection.execute("SELECT subject FROM journal WHERE seq > ? AND kind = 'document.erased'", (after_seq,))
-    return frozenset(bytes.fromhex(row[0]) for row in rows)
+    """What was erased, by the entries above `after_seq` and by the rows: what a restore must erase again."""
+    entries = connection.execute("SELECT body FROM journal WHERE seq > ? AND kind = 'document.erased'", (after_seq,))
+    rows = connection.execute("SELECT id FROM documents WHERE erased = 1")
+    return frozenset(bytes.fromhex(json.loads(body)["id"]) for (body,) in entries) | frozenset(id_ for (id_,) in rows)
 
 
 def _erased(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:

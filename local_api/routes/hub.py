@@ -10,6 +10,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from hubd.errors import HubError, Retry
 from hubd.model.entry import Entry
+from hubd.model.ids import id_text
 from hubd.model.mode import Mode
 from hubd.model.permissions import Permission
 from hubd.services import lists
@@ -80,6 +81,7 @@ def entry_out(entry: Entry) -> EntryOut:
         head.actor,
         head.flags,
         body,
+        [id_text(document.id) for document in head.documents],
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from hubd.errors import HubError
+from hubd.model.ids import id_bytes
 from hubd.model.permissions import Permission
+from hubd.model.retention import DATE_UNKNOWN
 from local_api.call import Call, Reply
-from local_api.people_schemas import EnrolIn, EnrolledOut, SyncRetried
+from local_api.people_schemas import EnrolIn, EnrolledOut, ForgottenOut, SyncRetried
 from local_api.rivals import WORDS_PATH, Words
 from local_api.table import RouteSpec
 
@@ -33,6 +35,16 @@ async def post_sync_retry(call: Call) -> Reply:
     return Reply(SyncRetried(await retry()))
 
 
+async def erase_document(call: Call) -> Reply:
+    """Forget personal data: at once, or on the date until which a law keeps it, which the answer names."""
+    document_id = call.id()
+    found = await call.context.services.documents.forget(id_bytes(document_id), call.caller)
+    if found.erased:
+        return Reply(ForgottenOut(document_id, "erased", None, None))
+    until = found.kept_until if found.kept_until != DATE_UNKNOWN else None
+    return Reply(ForgottenOut(document_id, "kept", until, found.law))
+
+
 _P = Permission
 ROUTES: tuple[RouteSpec, ...] = (
     RouteSpec(
@@ -53,6 +65,15 @@ ROUTES: tuple[RouteSpec, ...] = (
         post_sync_retry,
         "Apply again what the cloud sent and could not be used",
         reply=SyncRetried,
+        tag="hub",
+    ),
+    RouteSpec(
+        "POST",
+        "/v1/documents/{id}/erase",
+        _P.DOCUMENTS_ERASE,
+        erase_document,
+        "Have personal data forgotten as soon as the law allows",
+        reply=ForgottenOut,
         tag="hub",
     ),
 )

@@ -50,6 +50,9 @@ CREATE TABLE documents(
   erased     INTEGER NOT NULL DEFAULT 0,
   erase_when_due INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX documents_due ON documents(keep_until) WHERE erase_when_due = 1 AND erased = 0;
+-- The date that stands for "not known": taken while the clock was not trusted.
+CREATE INDEX documents_undated ON documents(keep_until) WHERE keep_until = '9999-12-31';
 
 -- Below: projections. Every row follows from the entries alone; `hubctl journal replay --check` rebuilds and compares.
 

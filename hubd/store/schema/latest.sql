@@ -278,6 +278,10 @@ CREATE TABLE till_lines(
 
 CREATE UNIQUE INDEX devices_token ON devices(token_sha256) WHERE token_sha256 IS NOT NULL;
 
+CREATE INDEX documents_due ON documents(keep_until) WHERE erase_when_due = 1 AND erased = 0;
+
+CREATE INDEX documents_undated ON documents(keep_until) WHERE keep_until = '9999-12-31';
+
 CREATE INDEX down_journal_open ON down_journal(state, seq) WHERE state <> 'applied';
 
 CREATE INDEX down_journal_place ON down_journal(line, seq);

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from tests.unit.local_api.counter import cash, counter
+from tests.unit.services.test_hearing import gone
 
 
 async def test_a_cash_payment_is_accepted_with_its_place_in_the_journal(tmp_path: Path) -> None:
@@ -135,3 +136,53 @@ async def test_a_till_alone_gives_no_money_back_but_a_manager_at_it_does(tmp_pat
         assert (answer.status_code, answer.json()["state"]) == (200, "reversed")
         by = [entry["actor"] for entry in await shop.entries() if entry["kind"] == "payment.reversal_requested"]
         assert by == [f"staff:{owner}"]
+
+
+async def test_personal_data_are_forgotten_by_those_who_may_and_receipts_at_their_date(tmp_path: Path) -> None:
+    async with counter(tmp_path) as shop:
+        till, administrator = await shop.till(), shop.administrator()
+        await shop.owner()
+        shop.shop.counter.add("tcp://terminal")
+        await shop.shop.add_terminal("tcp://terminal")
+        sale, refund, card = (shop.new_id() for _ in range(3))
+        await till.put(f"/v1/payments/{sale}", json=cash())
+        wanted = {"amount": {"amount": 100, "currency": "EUR"}, "reason": "brought back"}
+        assert (await administrator.put(f"/v1/payments/{sale}/refunds/{refund}", json=wanted)).status_code == 201
+        await till.put(f"/v1/payments/{card}", json={"amount": {"amount": 2000, "currency": "EUR"}})
+        await shop.shop.until(card, "approved")
+        said, receipt = [
+            entry["documents"][0] for entry in await shop.entries()
+            if entry["documents"] and entry["subject"] in {refund, card}
+        ]  # fmt: skip
+        refused = await till.post(f"/v1/documents/{said}/erase")
+        assert (refused.status_code, refused.json()["code"]) == (403, "access.not_allowed")
+        gone = await administrator.post(f"/v1/documents/{said}/erase")
+        assert (gone.status_code, gone.json()["state"], gone.json()["kept_until"]) == (200, "erased", None)
+        kept = await administrator.post(f"/v1/documents/{receipt}/erase")
+        assert (kept.status_code, kept.json()["state"]) == (200, "kept")
+        assert kept.json()["law"] == "FR LPF L102 B"
+        unknown = await administrator.post(f"/v1/documents/{shop.new_id()}/erase")
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "document.unknown")
+
+
+async def test_a_till_sees_that_a_manager_can_decide_what_a_silent_terminal_holds(tmp_path: Path) -> None:
+    async with counter(tmp_path) as shop:
+        till, administrator = await shop.till(), shop.administrator()
+        shop.shop.counter.add("tcp://terminal")
+        terminal = await shop.shop.add_terminal("tcp://terminal")
+        payment = shop.new_id()
+        await till.put(f"/v1/payments/{payment}", json={"amount": {"amount": 1011, "currency": "EUR"}})
+        await shop.shop.until(payment, "stored")
+        assert (await till.get(f"/v1/payments/{payment}")).json()["allowed"] == []
+        verdict = {"verdict": "failure", "reason": "the bank's list of the 21st"}
+        refused = await administrator.post(f"/v1/payments/{payment}/resolve", json=verdict)
+        assert (refused.status_code, refused.json()["code"]) == (409, "terminal_can_send")
+        await gone(shop.shop, "tcp://terminal", terminal)
+        seen = (await till.get("/v1/payments", params={"open": "true"})).json()["items"]
+        assert [(one["id"], one["allowed"]) for one in seen] == [(payment, ["wait", "manager"])]
+        decided = await administrator.post(f"/v1/payments/{payment}/resolve", json=verdict)
+        assert decided.status_code == 200, decided.text
+        shown = decided.json()
+        told = (shown["state"], shown["custody"], shown["manual"], shown["open"], shown["allowed"])
+        assert told == ("stored", "held", "failure", False, ["other_method"])
+        assert (await till.get("/v1/payments", params={"open": "true"})).json()["items"] == []

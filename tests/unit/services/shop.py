@@ -153,6 +153,7 @@ async def shop(
     registry: Registry = DRIVERS,
     transport: OpenTransport | None = None,
     open_thread: OpenDbThread = AioSqliteThread.open,
+    archives: Path | None = None,
 ) -> AsyncIterator[Shop]:
     """Open the shop on the database in `folder`; the second time it goes on with what it has."""
     runtime = runtime or shop_runtime()
@@ -178,6 +179,7 @@ async def shop(
         line_reason=reason,
         driver_options=partial(configured_options, configured),
         open_thread=open_thread,
+        archives=archives,
     )
     async with asyncio.TaskGroup() as wires, trading_hub(world) as hub:
         await hub.services.db.write("location", _set_location)

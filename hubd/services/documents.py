@@ -1,0 +1,161 @@
+"""Personal data that somebody wants forgotten: at once where nothing keeps it, else on the date that a law gives.
+
+Also the dates themselves: a receipt that was taken while nobody knew the time gets its date once the clock is trusted.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+
+from msgspec import Struct
+
+from hubd.errors import InvalidValueError, StoreError
+from hubd.model.permissions import Permission
+from hubd.model.retention import DATE_UNKNOWN, receipt_keeping
+from hubd.runtime import Runtime
+from hubd.services.access import Caller
+from hubd.store import archive, documents, journal, people
+from hubd.store.db import Database
+from hubd.store.documents import KeptUntil
+from hubd.store.tx import Tx
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 86_400.0
+"""How often the hub looks for what is due."""
+CLOCK_LOOK_S = 60.0
+"""While the clock is not trusted: how often to look whether it is."""
+LAST_ZONE_US = 12 * 3600 * 1_000_000
+"""A date has come everywhere on Earth when it has come at UTC-12."""
+LOG_BUSY_TRIES = 5
+LOG_BUSY_S = 1.0
+"""A reader may hold the write-ahead log for a moment while the bytes of what was erased are to leave it."""
+
+
+class Forgotten(Struct, frozen=True):
+    """What became of the wish to forget a document."""
+
+    id: bytes
+    erased: bool
+    kept_until: str = ""
+    """ISO date on which it will be erased; empty if it is gone, `9999-12-31` until the clock is trusted."""
+    law: str = ""
+
+
+class DocumentDesk:
+    """Takes wishes to forget documents and carries them out; `run` looks daily for what is due."""
+
+    def __init__(self, db: Database, runtime: Runtime, archives: Path | None = None) -> None:
+        self._db = db
+        self._runtime = runtime
+        self._archives = archives
+
+    async def forget(self, document_id: bytes, caller: Caller) -> Forgotten:
+        """Erase a document now, or note that it shall be erased when the law allows; the same again changes nothing.
+
+        Durable when this returns; what was erased has left the archive too, and the write-ahead log unless a reader
+        held it: the daily look makes that good. Raises `document.unknown`, and `document.in_use` for name and PIN of
+        somebody who still works here.
+        """
+        caller.need(Permission.DOCUMENTS_ERASE)
+        today = self._today()
+        archived = await self._archived(document_id)
+
+        def work(tx: Tx) -> Forgotten:
+            if documents.is_erased(tx.connection, document_id):
+                return Forgotten(document_id, erased=True)
+            if any(document_id in {one.name_document, one.pin_document} for one in people.all_staff(tx.connection)):
+                raise InvalidValueError(
+                    "document.in_use",
+                    "This is the name or the PIN of somebody who works here.",
+                    remedy="Remove the person; name and PIN are erased with that.",
+                )
+            if archived is not None:
+                documents.note_archived(tx, archived)
+            kept = documents.request_erasure(tx, document_id, today)
+            if kept is not None:
+                return Forgotten(document_id, False, kept.date, kept.law)
+            journal.append(tx, documents.erasure(document_id, "asked", caller.actor))
+            return Forgotten(document_id, erased=True)
+
+        found = await self._db.write("documents.forget", work)
+        if found.erased:
+            await self._leave_no_byte([document_id])
+        return found
+
+    async def _archived(self, document_id: bytes) -> KeptUntil | None:
+        """Date and law of a document that has moved to an archive file; None if it is in the database, or nowhere."""
+        folder = self._archives
+        if folder is None or await self._db.read("documents.here", lambda c: documents.is_here(c, document_id)):
+            return None
+        return await self._db.read_apart("documents.archived", lambda _: archive.kept_in_archive(folder, document_id))
+
+    async def run(self) -> None:
+        """Every day: date what has no date yet, and erase what is due. Waits for a clock that is trusted."""
+        clock = self._runtime.clock
+        while True:
+            if not clock.trusted():
+                await clock.sleep(CLOCK_LOOK_S)
+                continue
+            try:
+                await self.give_dates()
+                if not await self.erase_due():
+                    await self._leave_no_byte([])
+            except StoreError as exc:
+                log.warning("documents.wait_for_disk", extra={"code": exc.code})
+            await clock.sleep(LOOK_EVERY_S)
+
+    async def give_dates(self) -> int:
+        """Give a date to receipts that were taken while the time was not known; returns how many.
+
+        Counted from today, which is not before the sale, and for the location whose law keeps longest.
+        """
+        today = self._today()
+
+        def work(tx: Tx) -> int:
+            countries = {location.country for location in people.locations(tx.connection)} or {""}
+            keepings = [receipt_keeping(country, today, clock_trusted=tx.clock_trusted()) for country in countries]
+            keeping = max(keepings, key=lambda one: one.until)
+            if keeping.until == DATE_UNKNOWN:
+                return 0
+            return documents.give_date(tx, keeping.until, keeping.law)
+
+        given = 0
+        while count := await self._db.write("documents.date", work):
+            given += count
+        return given
+
+    async def erase_due(self) -> int:
+        """Erase every document whose erasure was asked for and whose date has come; returns how many."""
+        today, gone = self._today(), list[bytes]()
+
+        def work(tx: Tx) -> list[bytes]:
+            found = documents.due(tx.connection, today)
+            for document_id in found:
+                journal.append(tx, documents.erasure(document_id, "due", "hub"))
+            return found
+
+        if not today:
+            return 0
+        while found := await self._db.write("documents.due", work):
+            gone += found
+        if gone:
+            await self._leave_no_byte(gone)
+            log.info("documents.erased", extra={"count": len(gone)})
+        return len(gone)
+
+    async def _leave_no_byte(self, gone: list[bytes]) -> None:
+        folder = self._archives if gone and self._archives is not None and self._archives.is_dir() else None
+        for _ in range(LOG_BUSY_TRIES):
+            if await documents.forget_bytes(self._db, gone, folder):
+                return
+            await self._runtime.clock.sleep(LOG_BUSY_S)
+        log.warning("documents.log_is_busy", extra={"count": len(gone)})
+
+    def _today(self) -> str:
+        """The ISO date that has come everywhere; empty, which is before every date, while the clock is not trusted."""
+        if not self._runtime.clock.trusted():
+            return ""
+        return datetime.fromtimestamp((self._runtime.clock.now_us() - LAST_ZONE_US) / 1e6, UTC).date().isoformat()
