@@ -261,13 +261,8 @@ def decode_head(raw: bytes) -> Head:
 
 def entry_hash(prev_hash: bytes, head: bytes, body: bytes) -> bytes:
     """E2: SHA-256 over the domain, the hash before, and the length-prefixed head and body."""
-    digest = hashlib.sha256(HASH_DOMAIN)
-    digest.update(prev_hash)
-    digest.update(_U32.pack(len(head)))
-    digest.update(head)
-    digest.update(_U32.pack(len(body)))
-    digest.update(body)
-    return digest.digest()
+    whole = b"".join((HASH_DOMAIN, prev_hash, _U32.pack(len(head)), head, _U32.pack(len(body)), body))
+    return hashlib.sha256(whole).digest()
 
 
 _ENCODER = msgspec.json.Encoder(order="sorted")
@@ -286,7 +281,11 @@ def _check_value(value: Json, depth: int) -> None:
         for key, item in value.items():
             if type(key) is not str:
                 raise EntryFormatError("A key in a body is not a text.")
-            if type(item) is not str and item is not None:  # nearly all are: a call each would cost more than the hash
+            kind = type(item)
+            if kind is int:  # these and texts are nearly all: a call each would cost more than the hash
+                if not -INTEGER_MAX <= item <= INTEGER_MAX:
+                    raise EntryFormatError("A number in a body is beyond 2^53-1.")
+            elif kind is not str and item is not None:
                 _check_value(item, depth + 1)
     elif kind is list or kind is tuple:
         for item in value:

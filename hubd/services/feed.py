@@ -115,7 +115,9 @@ class Feed:
     async def _read(self) -> None:
         while True:
             await self._db.moved_beyond(self._seq)
-            entries = await self._db.read("feed", partial(journal.entries_after, seq=self._seq, limit=BATCH_MAX))
+            entries = self._db.fresh_after(self._seq, BATCH_MAX)
+            if entries is None:
+                entries = await self._db.read("feed", partial(journal.entries_after, seq=self._seq, limit=BATCH_MAX))
             for entry in entries:
                 self._recent.append(entry)
                 self._seq = entry.seq

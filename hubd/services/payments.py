@@ -35,6 +35,7 @@ from hubd.services.taking import (
     OutageView,
     Taken,
     TakePayment,
+    TerminalView,
     check_request,
     counts_as_paid,
     digest_matches,
@@ -52,6 +53,8 @@ from hubd.store.tx import Tx
 log = logging.getLogger(__name__)
 
 WAIT_MAX_S = 25
+_NO_TERMINAL = TerminalView(None, "no_terminal")
+"""What cash asks for."""
 REASON_MAX = 500
 
 
@@ -97,9 +100,10 @@ class PaymentDesk:
         caller.need(Permission.PAYMENTS_TAKE)
         outage = self._outage()
         card = request.tender is Tender.CARD
-        wanted = request.terminal if card else None
-        terminal = self._terminals.choose(caller.device, caller.location, wanted, request.id)
-        if card and terminal.chosen is not None and not terminal.refusal:
+        terminal = _NO_TERMINAL
+        if card:
+            terminal = self._terminals.choose(caller.device, caller.location, request.terminal, request.id)
+        if terminal.chosen is not None and not terminal.refusal:
             # Before anything is awaited, so that a sale at the same moment sees it busy and takes another one.
             self._terminals.reserve(terminal.chosen, request.id)
         reason = None
@@ -126,7 +130,7 @@ class PaymentDesk:
             elif taken.created and taken.payment.state is PaymentState.UNKNOWN:
                 self._dialogues.start_enquiry(taken.payment)
         finally:
-            if not self._dialogues.pays(request.id):
+            if card and not self._dialogues.pays(request.id):
                 self._terminals.release(request.id)
         return taken
 

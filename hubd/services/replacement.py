@@ -21,7 +21,7 @@ from hubd.store.tx import Connection, Tx
 KEY_DOMAIN = b"hubd.key.v1\0"
 WORDS_MAX = 16
 """Words that are handed on; older ones are superseded."""
-_MEMO = ("replacement", "stopped")
+_KEPT = ("replacement", "stopped")
 
 
 def _holds(connection: Connection, word: Word) -> bool:
@@ -64,9 +64,9 @@ def learn(tx: Tx, word: Word, actor: str, more: Mapping[str, Json]) -> bool:
 
 def demand_in_service(tx: Tx, hub: bytes) -> None:
     """Raise `hub_replaced` when another hub sells in the place of this one."""
-    replaced = tx.memo.get(_MEMO)
+    replaced = tx.kept.get(_KEPT)
     if replaced is None:
-        replaced = tx.memo[_MEMO] = replacements.stopped(tx.connection, hub)
+        replaced = tx.kept[_KEPT] = replacements.stopped(tx.connection, hub)
     if replaced:
         raise PaymentError(
             "hub_replaced",

@@ -24,6 +24,7 @@ from hubd.services.settings import effective, policy_in_force
 from hubd.store import journal, orders, payments, people
 from hubd.store.tx import Connection, Tx
 
+_SALE = PaymentKind.SALE.value
 RECEIPTS = "receipt"
 """Purpose of the number series that receipts take their numbers from."""
 
@@ -85,11 +86,13 @@ class Taken(Struct, frozen=True):
 
 def check_request(request: TakePayment) -> None:
     """Raise for a request that is wrong in itself, whatever the state of the shop."""
-    if request.amount.amount_minor <= 0:
+    amount = request.amount.amount_minor
+    if amount <= 0:
         raise InvalidValueError(
             "amount_not_positive", "A payment is above zero.", remedy="To give money back, make a refund."
         )
-    if request.tip < 0 or abs(request.rounding) > request.amount.amount_minor or request.money.amount_minor <= 0:
+    more = request.tip or request.rounding
+    if more and (request.tip < 0 or abs(request.rounding) > amount or request.money.amount_minor <= 0):
         raise InvalidValueError("amount_out_of_range", "Tip or rounding do not fit the amount.", remedy="Check them.")
     if (request.tender is Tender.CASH) != (request.method is Method.CASH):
         raise InvalidValueError(
@@ -171,7 +174,7 @@ def take(
     if existing is not None:
         digest_matches(existing, request)
         return Taken(existing, existing.accepted, created=False)
-    order = _order_for(tx.connection, request)
+    order = _order_for(tx.rows, request)
     body = _body(tx, request, caller, terminal, outage)
     if must_announce:
         body |= {"reason": "attempt_before_restart", "digest": request.digest.hex()}
@@ -181,8 +184,8 @@ def take(
         code = "previous_unknown" if blocking.state is PaymentState.UNKNOWN else "previous_in_progress"
         return _append(tx, "payment.refused", request, caller, body | {"reason": code})
     if request.tender is Tender.CASH:
-        series, counter = next_number(tx, caller.device or "hub", RECEIPTS)
-        taken = _append(tx, "payment.recorded", request, caller, body | {"series": series, "counter": counter})
+        body["series"], body["counter"] = next_number(tx, caller.device or "hub", RECEIPTS)
+        taken = _append(tx, "payment.recorded", request, caller, body)
         if order is not None:
             settle_order(tx, order.id, caller.actor)
         return taken
@@ -215,26 +218,27 @@ def _card_refusal(
 
 def _body(tx: Tx, request: TakePayment, caller: Caller, terminal: TerminalView, outage: OutageView) -> dict[str, Any]:
     zone, day, currency = _calendar(tx, caller.location)
-    if request.amount.currency != currency:
+    amount = request.amount
+    if amount.currency != currency:
         raise InvalidValueError(
             "currency_not_here", f"This shop sells in {currency}.", remedy="Send amounts in the shop's currency."
         )
     return {
-        "amount": request.amount.amount_minor,
+        "amount": amount.amount_minor,
         "attempt": caller.attempt,
         "baseline": "",
         "business_date": day,
         "counter": None,
-        "currency": request.amount.currency,
+        "currency": currency,
         "custody": None,
         "deadline_us": None,
         "device": caller.device,
         "digest": request.digest.hex(),
-        "exponent": request.amount.exponent,
-        "kind": PaymentKind.SALE.value,
+        "exponent": amount.exponent,
+        "kind": _SALE,
         "location": caller.location,
-        "method": request.method.value,
-        "mode": request.mode.value,
+        "method": request.method._value_,
+        "mode": request.mode._value_,
         "order": request.order_id,
         "original": None,
         "outage": outage.outage_id,
@@ -243,7 +247,7 @@ def _body(tx: Tx, request: TakePayment, caller: Caller, terminal: TerminalView, 
         "rounding": request.rounding,
         "series": None,
         "staff": caller.staff,
-        "tender": request.tender.value,
+        "tender": request.tender._value_,
         "terminal": terminal.chosen if request.tender is Tender.CARD else None,
         "tip": request.tip,
         "zone": zone,
@@ -270,9 +274,12 @@ def _append(tx: Tx, kind: str, request: TakePayment, caller: Caller, body: Mappi
     return Taken(payment, payment.accepted, created=True)
 
 
+_MODE_FLAGS = {Mode.LIVE: 0, Mode.TRAINING: 2, Mode.TEST: 4}
+
+
 def mode_flags(mode: Mode) -> int:
     """The entry flags of training and test mode (E5)."""
-    return {Mode.LIVE: 0, Mode.TRAINING: 2, Mode.TEST: 4}[mode]
+    return _MODE_FLAGS[mode]
 
 
 def _overridden(

@@ -128,7 +128,9 @@ class TillLines:
     def __init__(self, db: Database, runtime: Runtime, signer: Signer) -> None:
         self._db = db
         self._runtime = runtime
+        self._hub_id = signer.hub_id
         self._signer = signer
+        self._start_id = runtime.start_id
         self._started_at = db.head.seq
         self._ended_at: dict[str, int] = {}
         """For each earlier start of this hub the head at its end: it has told tills of nothing beyond."""
@@ -156,21 +158,21 @@ class TillLines:
         self._noted = True
 
     def _note(self, tx: Tx) -> None:
-        rows.note_start(tx, self._runtime.start_id, self._started_at)
+        rows.note_start(tx, self._start_id, self._started_at)
 
     def _written_twice(self, seen: HubLine) -> bool:
         """Whether the till saw this place in a start that has not written what our chain holds there.
 
         Then two entries have had it, the till's and ours: the disk was put back to an earlier state, or copied.
         """
-        if seen.start == self._runtime.start_id:
+        if seen.start == self._start_id:
             return False
         return seen.seq > self._ended_at.get(seen.start, self._remembered_from)
 
     def here(self) -> HubLine:
         """The present place, for the `Hub-Line` of an answer."""
         head = self._db.head
-        return HubLine(head.line, head.seq, self._runtime.start_id)
+        return HubLine(head.line, head.seq, self._start_id)
 
     async def check(self, till: str, header: str) -> None:
         """Look at what a till saw last. If it is not in our chain: a new line, and the till is held until it announces.
@@ -203,7 +205,7 @@ class TillLines:
         `hub_replaced` when another hub has taken the place of this one, `hub_line_changed` while the till must announce
         what it holds before it may ask for money.
         """
-        demand_in_service(tx, self._signer.hub_id)
+        demand_in_service(tx, self._hub_id)
         if caller.device and rows.conversation(tx, caller.device)[0]:
             raise PaymentError(
                 "hub_line_changed",
@@ -220,14 +222,14 @@ class TillLines:
         if caller.attempt <= 1 or not caller.device:
             return False
         seen = caller.seen_start or rows.last_start(tx.connection, caller.device)
-        return seen != self._runtime.start_id
+        return seen != self._start_id
 
     def remember(self, tx: Tx, caller: Caller) -> None:
         """Note the start in which this till was answered, in the transaction of the answer; written once a start."""
         if not self._noted:
             self._note(tx)
-        if caller.device and rows.conversation(tx, caller.device)[1] != self._runtime.start_id:
-            rows.answered(tx, caller.device, self._runtime.start_id, tx.head.line, tx.head.seq)
+        if caller.device and rows.conversation(tx, caller.device)[1] != self._start_id:
+            rows.answered(tx, caller.device, self._start_id, tx.head.line, tx.head.seq)
 
     async def announce(self, caller: Caller, held: Sequence[Held]) -> tuple[Announced, list[Payment]]:
         """A till tells what it holds. Ids that the hub does not know become `unknown`, never sent to a terminal.
@@ -255,7 +257,7 @@ class TillLines:
                     continue
                 if one.state in _TAKEN:
                     _doubt(tx, claimed_twice(tx.connection, known, tx.now_us()), caller)
-            rows.release(tx, caller.device, self._runtime.start_id, tx.head.line, tx.head.seq)
+            rows.release(tx, caller.device, self._start_id, tx.head.line, tx.head.seq)
             announced = Announced(len(held) - len(forgotten), tuple(payment.id for payment in forgotten))
             return announced, [payment for payment in forgotten if payment.state is PaymentState.UNKNOWN]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, Protocol, TypeVar, cast
 import aiosqlite
 
 from hubd.errors import HubError, Retry, StoreError
+from hubd.model.entry import Entry
 from hubd.runtime import Runtime
 from hubd.store import meta, migrations
 from hubd.store.tx import JournalHead, Tx, read_head
@@ -28,6 +30,10 @@ T = TypeVar("T")
 
 WRITES_WAITING_MAX = 20_000
 GROUP_MAX = 1_000
+KEPT_MAX = 10_000
+"""Rows that the writer keeps in mind between groups: a few for each till."""
+FRESH_MAX = 2_000
+"""Entries of the last groups that stay at hand, for those who follow the journal."""
 GROUP_WAIT_MAX_S = 0.002
 GROUP_WAIT_SHARE = 0.1
 """After a group of more than one, wait this share of the recent commit time for others to join."""
@@ -137,6 +143,8 @@ class Database:
         self._readers: list[DbThread] = []
         self._next_reader = 0
         self._waiting: list[_Work] = []
+        self._kept: dict[tuple[str, ...], Any] = {}
+        self._fresh: deque[Entry] = deque(maxlen=FRESH_MAX)
         self._wake = asyncio.Event()
         self._moved = asyncio.Event()
         self._recent_commit_s = 0.0
@@ -193,11 +201,24 @@ class Database:
             await self._moved.wait()
         return self.head.seq
 
+    def fresh_after(self, seq: int, limit: int) -> list[Entry] | None:
+        """Up to `limit` committed entries above `seq`, if they are still at hand; None: read them from the journal."""
+        if not self._fresh or not self._fresh[0].seq <= seq + 1 <= self._fresh[-1].seq:
+            return None
+        first = seq + 1 - self._fresh[0].seq
+        return [self._fresh[at] for at in range(first, min(first + limit, len(self._fresh)))]
+
     async def exclusively(self, name: str, fn: Callable[[sqlite3.Connection], T]) -> T:
         """Run `fn` on the writing connection between groups, outside a transaction: backup, checkpoint, vacuum."""
         if self._thread is None:
             raise _closed(name)
-        return await self._thread.run(fn)
+        kept = self._kept
+
+        def run(connection: sqlite3.Connection) -> T:
+            kept.clear()
+            return fn(connection)
+
+        return await self._thread.run(run)
 
     async def _start(self) -> None:
         self._thread = await self._open_thread(self.path, False)
@@ -257,10 +278,12 @@ class Database:
 
     async def _commit_group(self, group: list[_Work]) -> None:
         assert self._thread is not None, "the writer runs between start and stop"
-        head, clock, boot = self.head, self._runtime.clock, self._runtime.boot
+        if len(self._kept) > KEPT_MAX:
+            self._kept.clear()
+        head, clock, boot, kept = self.head, self._runtime.clock, self._runtime.boot, self._kept
         try:
-            head, self._recent_commit_s = await self._thread.run(
-                lambda connection: _run_group(Tx(connection, head, clock, boot), group)
+            tx, self._recent_commit_s = await self._thread.run(
+                lambda connection: _run_group(Tx(connection, head, clock, boot, kept), group)
             )
         except sqlite3.Error:
             log.exception("store.commit_failed", extra={"works": len(group)})
@@ -270,8 +293,9 @@ class Database:
             # The thread may still finish what it was given; whether it does is unknown to the callers.
             _fail_group(group, "The store is stopping.")
             raise
-        moved = head.seq != self.head.seq
-        self.head = head
+        moved = tx.head.seq != head.seq
+        self.head = tx.head
+        self._fresh.extend(tx.appended)
         for work in group:
             work.answer()
         if moved:
@@ -285,6 +309,8 @@ class Database:
     async def _reopen(self, group: list[_Work]) -> None:
         """Forget the connection, read the truth again and answer; raises if that fails too, and the hub restarts."""
         assert self._thread is not None, "the writer runs between start and stop"
+        self._kept = {}
+        self._fresh.clear()
         try:
             await self._thread.close()
             self._thread = await self._open_thread(self.path, False)
@@ -349,8 +375,8 @@ def _prepare_writer(connection: sqlite3.Connection) -> None:
     migrations.migrate(connection)
 
 
-def _run_group(tx: Tx, group: list[_Work]) -> tuple[JournalHead, float]:
-    """Run the whole group in one transaction and commit it; returns the head and the seconds of the commit.
+def _run_group(tx: Tx, group: list[_Work]) -> tuple[Tx, float]:
+    """Run the whole group in one transaction and commit it; returns that and the seconds of the commit.
 
     First without savepoints, which is how nearly every group ends. If a work fails, the transaction is rolled back
     and the group runs again with a savepoint around each, so that a failing work fails alone. If an error ended the
@@ -363,7 +389,7 @@ def _run_group(tx: Tx, group: list[_Work]) -> tuple[JournalHead, float]:
         return _commit(tx)
     if len(group) == 1:
         failed.error = _translate(cast("BaseException", failed.error))
-        return first, 0.0
+        return tx, 0.0
     alive = list(group)
     while alive:
         tx.begin(first)
@@ -371,13 +397,14 @@ def _run_group(tx: Tx, group: list[_Work]) -> tuple[JournalHead, float]:
         if guilty is None:
             return _commit(tx)
         alive.remove(guilty)
-    return first, 0.0
+        tx.rollback(first)
+    return tx, 0.0
 
 
-def _commit(tx: Tx) -> tuple[JournalHead, float]:
+def _commit(tx: Tx) -> tuple[Tx, float]:
     started = tx.monotonic()
     tx.commit()
-    return tx.head, tx.monotonic() - started
+    return tx, tx.monotonic() - started
 
 
 def _run_together(tx: Tx, works: list[_Work]) -> _Work | None:
@@ -386,8 +413,8 @@ def _run_together(tx: Tx, works: list[_Work]) -> _Work | None:
     When writing what they all collected fails, nobody knows whose it was; the last one is named, and running them apart
     finds it.
     """
-    tx.begin(tx.head)
-    work = works[0]
+    first, work = tx.head, works[0]
+    tx.begin(first)
     try:
         for work in works:
             work.result = work.fn(tx)
@@ -395,7 +422,7 @@ def _run_together(tx: Tx, works: list[_Work]) -> _Work | None:
         tx.settle()
     except BaseException as exc:  # noqa: BLE001 (handed to the caller that waits; nothing is swallowed)
         work.error = exc
-        tx.rollback()
+        tx.rollback(first)
         return work
     return None
 

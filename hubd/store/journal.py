@@ -74,6 +74,7 @@ def _append(tx: Tx, line: bytes, draft: Draft) -> Entry:
         _insert_document(tx, document)
     tx.head = JournalHead(line, head.seq, digest)
     entry = Entry(head, head_bytes, body, digest)
+    tx.appended.append(entry)
     project(tx, entry, draft.body if type(draft.body) is dict else dict(draft.body))
     return entry
 

@@ -32,7 +32,7 @@ def all_lines(connection: sqlite3.Connection) -> list[Line]:
 
 def open_series(tx: Tx, owner: str, purpose: str) -> tuple[str, int] | None:
     """The open series of a till or of the hub for one purpose in the present line, and the last number it has used."""
-    known = tx.memo.get(("series", owner, purpose))
+    known: tuple[str, int] | None = tx.kept.get(("series", owner, purpose))
     if known is None:
         row = tx.execute(
             "SELECT series, last_used FROM number_series WHERE line = ? AND owner = ? AND purpose = ? AND closed = 0",
@@ -40,9 +40,12 @@ def open_series(tx: Tx, owner: str, purpose: str) -> tuple[str, int] | None:
         ).fetchone()
         if row is None:
             return None
-        known = tx.memo["series", owner, purpose] = str(row[0])
-        tx.memo["last used", known] = int(row[1])
-    return known, int(tx.memo["last used", known])
+        series, last_used = known = str(row[0]), int(row[1])
+        tx.kept["series", owner, purpose] = known
+        tx.kept["last used", series] = last_used
+        return known
+    series = known[0]
+    return series, tx.kept["last used", series]
 
 
 def series_exists(connection: sqlite3.Connection, series: str) -> bool:
@@ -53,8 +56,9 @@ def series_exists(connection: sqlite3.Connection, series: str) -> bool:
 def use_number(tx: Tx, series: str | None, counter: int | None) -> None:
     """Move a series to `counter`; called by the projections of entries that carry a number."""
     if series is not None and counter is not None:
-        if ("last used", series) in tx.memo:
-            tx.memo["last used", series] = max(counter, tx.memo["last used", series])
+        last = tx.kept.get(("last used", series))
+        if last is not None and counter > last:
+            tx.kept["last used", series] = counter
         tx.use_number(series, counter)
 
 
@@ -71,7 +75,7 @@ def _opened(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
             bytes.fromhex(parent["hash"]) if parent else None,
         ),
     )
-    tx.memo.clear()
+    tx.forget()
     # A series belongs to one line: what an older line may have used beyond our knowledge must never be used again.
     tx.execute("UPDATE number_series SET closed = 1 WHERE closed = 0")
 
@@ -88,7 +92,7 @@ def _numbers_opened(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
 
 
 def _numbers_released(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
-    tx.memo.clear()
+    tx.forget()
     tx.execute("UPDATE number_series SET closed = 1 WHERE series = ?", (body["series"],))
 
 

@@ -107,7 +107,7 @@ def _withdrawn(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
 
 
 def _location_set(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
-    tx.memo.clear()
+    tx.forget()
     tx.execute(
         "INSERT OR REPLACE INTO locations(id, name, zone, currency, country) VALUES (?, ?, ?, ?, ?)",
         (entry.head.subject, body["name"], body["zone"], body["currency"], body["country"]),

@@ -36,7 +36,7 @@ def stopped(connection: sqlite3.Connection, hub: bytes) -> bool:
 def _replaced(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
     word = msgspec.convert({name: body[name] for name in Word.__struct_fields__}, Word)
     meant = body["stops"]
-    tx.memo.clear()
+    tx.forget()
     tx.execute(
         "INSERT OR REPLACE INTO replacements(hub, epoch, word, stops) VALUES (?, ?, ?, ?)",
         (bytes.fromhex(word.hub), word.epoch, _ENCODER.encode(word).decode(), None if meant is None else int(meant)),

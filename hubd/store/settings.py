@@ -115,7 +115,7 @@ def next_version(connection: sqlite3.Connection, key: str) -> int:
 
 
 def _changed(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
-    tx.memo.clear()
+    tx.forget()
     tx.execute(
         "INSERT INTO settings(key, scope, effective_from_us, seq, version, source, value) VALUES (?, ?, ?, ?, ?, ?, ?)",
         (

@@ -74,7 +74,7 @@ def answered(tx: Tx, till: str, start_id: str, line: bytes, seq: int) -> None:
 
 
 def _put(tx: Tx, till: str, start_id: str, line: bytes, seq: int, *, held: bool) -> None:
-    tx.memo.pop(("till", till), None)
+    tx.kept.pop(("till", till), None)
     tx.execute(
         "INSERT OR REPLACE INTO till_lines(till, start_id, line, seq, held) VALUES (?, ?, ?, ?, ?)",
         (till, start_id, line, seq, 1 if held else 0),
@@ -83,12 +83,11 @@ def _put(tx: Tx, till: str, start_id: str, line: bytes, seq: int, *, held: bool)
 
 def conversation(tx: Tx, till: str) -> tuple[bool, str]:
     """Whether the till must announce first, and the hub's start in which it was last answered (empty if never)."""
-    known = tx.memo.get(("till", till))
+    known: tuple[bool, str] | None = tx.kept.get(("till", till))
     if known is None:
-        row = tx.execute("SELECT held, start_id FROM till_lines WHERE till = ?", (till,)).fetchone()
-        known = tx.memo["till", till] = (bool(row[0]), str(row[1])) if row else (False, "")
-    held, start_id = known
-    return held, start_id
+        row = tx.rows.execute("SELECT held, start_id FROM till_lines WHERE till = ?", (till,)).fetchone()
+        known = tx.kept["till", till] = (bool(row[0]), str(row[1])) if row else (False, "")
+    return known
 
 
 def is_held(connection: sqlite3.Connection, till: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from hubd.model.entry import FIRST_PREV_HASH, decode_head
+from hubd.model.entry import FIRST_PREV_HASH, Entry, decode_head
 
 Connection = sqlite3.Connection
 """What a function given to `Database.read` gets. Others name it by this, so that only the store knows SQLite."""
@@ -66,9 +66,16 @@ class Tx:
     not, and is for statements on other tables.
     """
 
-    __slots__ = ("_clock", "_clock_trusted", "_counts", "_numbers", "boot", "head", "memo", "rows")
+    __slots__ = ("_clock", "_clock_trusted", "_counts", "_numbers", "appended", "boot", "head", "kept", "memo", "rows")
 
-    def __init__(self, connection: sqlite3.Connection, head: JournalHead, clock: EntryClock, boot: bytes) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        head: JournalHead,
+        clock: EntryClock,
+        boot: bytes,
+        kept: dict[tuple[str, ...], Any] | None = None,
+    ) -> None:
         self.rows = connection
         """The connection as it is: never for the tables `counters` and `number_series`."""
         self.head = head
@@ -76,7 +83,11 @@ class Tx:
         self._numbers: dict[str, int] = {}
         self.boot = boot
         self.memo: dict[tuple[str, ...], Any] = {}
-        """Rows that many works of one group ask for. Whoever changes such a row clears it; so does every way back."""
+        """Rows that many works of one group ask for, true for this moment. Whoever changes such a row clears it."""
+        self.kept: dict[tuple[str, ...], Any] = {} if kept is None else kept
+        """The same from group to group, for rows that change through this connection only and not with time."""
+        self.appended: list[Entry] = []
+        """The entries of this transaction, as they will be read from the journal."""
         self._clock = clock
         self._clock_trusted: bool | None = None
 
@@ -115,11 +126,18 @@ class Tx:
         if numbers:
             self.rows.executemany(_USE_NUMBER, [(counter, series) for series, counter in numbers.items()])
 
-    def _forget(self) -> None:
-        """What was known or collected may be true no longer."""
+    def forget(self) -> None:
+        """What was read before may be true no longer; every way back calls it too."""
         self.memo.clear()
+        self.kept.clear()
+
+    def _go_back(self, mark: JournalHead) -> None:
+        self.forget()
         self._counts.clear()
         self._numbers.clear()
+        self.head = mark
+        while self.appended and self.appended[-1].seq > mark.seq:
+            self.appended.pop()
 
     def now_us(self) -> int:
         """Wall time, for the entry that is being made."""
@@ -142,7 +160,7 @@ class Tx:
     def begin(self, head: JournalHead) -> None:
         """Start a transaction on `head`."""
         self.head = head
-        self._forget()
+        self.memo.clear()
         self.rows.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
@@ -151,9 +169,9 @@ class Tx:
         assert not self._numbers, "as above"
         self.rows.execute("COMMIT")
 
-    def rollback(self) -> None:
-        """Undo the whole transaction, if an error has not done so already. The head is set by the next `begin`."""
-        self._forget()
+    def rollback(self, first: JournalHead) -> None:
+        """Undo the whole transaction, which began on `first`, if an error has not done so already."""
+        self._go_back(first)
         if self.rows.in_transaction:
             self.rows.execute("ROLLBACK")
 
@@ -164,10 +182,9 @@ class Tx:
 
     def rollback_to(self, mark: JournalHead) -> None:
         """Undo everything since `mark`, the head included."""
-        self._forget()
+        self._go_back(mark)
         self.rows.execute("ROLLBACK TO work")
         self.rows.execute("RELEASE work")
-        self.head = mark
 
     def release(self, mark: JournalHead) -> None:
         """Keep everything since `mark`."""

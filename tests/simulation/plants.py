@@ -119,7 +119,7 @@ def answer_before_commit() -> Iterator[None]:
             tx = Tx(connection, head, clock, boot)
             failed = _run_together(tx, group)
             found = [work.result for work in group] if failed is None else None
-            tx.rollback()
+            tx.rollback(head)
             return found
 
         results = await self._thread.run(rehearse)

@@ -1,4 +1,4 @@
-"""Works that share one commit share what they read (`Tx.memo`), and never more than is still true."""
+"""Works share what they read (`Tx.memo` in a group, `Tx.kept` beyond), and never more than is still true."""
 
 from __future__ import annotations
 

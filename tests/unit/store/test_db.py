@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random  # noqa: TID251 (one seed makes one run)
 import sqlite3
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ import pytest
 
 from hubd.errors import StoreError
 from hubd.model.entry import Entry
+from hubd.services.lines import next_number
 from hubd.store import journal, payments, replay, verify
 from hubd.store.db import AioSqliteThread, Database, DbThread, open_database
 from hubd.store.tx import Tx, read_head
@@ -383,6 +385,50 @@ async def test_a_group_writes_each_total_once(open_db: Database) -> None:
 
     seen = await statements_during(open_db, act)
     assert len([one for one in seen if "INTO counters" in one]) == 2
+
+
+async def test_entries_stay_at_hand_as_the_journal_has_them(open_db: Database) -> None:
+    def fails(tx: Tx) -> None:
+        sale(1)(tx)
+        raise ValueError("no")
+
+    before = open_db.head.seq
+    await asyncio.gather(*(open_db.write("sale", work) for work in (sale(0), fails, sale(2))), return_exceptions=True)
+    await open_db.write("alone", sale(3))
+    read = await open_db.read("entries", lambda c: journal.entries_after(c, before, 10))
+    assert len(read) == 3
+    assert open_db.fresh_after(before, 10) == read
+    assert open_db.fresh_after(before + 1, 1) == read[1:2]
+    assert open_db.fresh_after(open_db.head.seq, 10) is None
+
+
+async def test_entries_that_are_not_at_hand_are_not_guessed(open_db: Database) -> None:
+    open_db._fresh = deque(maxlen=2)
+    await asyncio.gather(*(open_db.write("sale", sale(n)) for n in range(3)))
+    assert open_db.fresh_after(open_db.head.seq - 3, 10) is None
+    assert [entry.seq for entry in open_db.fresh_after(open_db.head.seq - 2, 10) or ()] == [3, 4]
+
+
+async def test_a_number_taken_by_work_that_failed_is_given_again(open_db: Database) -> None:
+    """What the writer keeps in mind from group to group goes back with the work that changed it."""
+
+    def numbered(number: int, then: str = "") -> Callable[[Tx], int]:
+        def work(tx: Tx) -> int:
+            series, counter = next_number(tx, "till-1", "receipt")
+            journal.append(tx, cash_sale(IDS[number], series=series, counter=counter))
+            if then:
+                raise ValueError(then)
+            return counter
+
+        return work
+
+    assert await open_db.write("first", numbered(0)) == 1
+    with pytest.raises(ValueError, match="alone"):
+        await open_db.write("fails", numbered(1, "alone"))
+    together = [numbered(2), numbered(3, "among others"), numbered(4)]
+    results = await asyncio.gather(*(open_db.write("sale", work) for work in together), return_exceptions=True)
+    assert [result for result in results if isinstance(result, int)] == [2, 3]
+    assert (await open_db.read_apart("replay", replay.check)).ok
 
 
 async def test_the_hook_of_aiosqlite_that_the_store_rests_on(tmp_path: Path) -> None:
