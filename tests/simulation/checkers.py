@@ -133,7 +133,7 @@ class Checks:
             ),
             "policy limits hold",
             f"{sale.id}: {sale.amount} by {sale.request.method} after {lasted_s:.0f} s,"
-            f" under {self._policies[hub.name]}",
+            f" under {[policy.as_json() for policy in self._policies[hub.name]]}",
         )
 
     # -- once in a while, and after every restart ----------------------------------------------------------------------

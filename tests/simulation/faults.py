@@ -97,6 +97,8 @@ class HistoryFaults:
     """It finds another machine around it and opens a line of its own."""
     clone_shares: float = 0.4
     """Both reach every terminal; otherwise one terminal is plugged into the clone."""
+    clone_enrolled_anew: float = 0.3
+    """It gets a key of its own after a while and is enrolled with it: another hub from then on."""
     clone_stays: float = 0.4
     """Until the shop closes; otherwise it is switched off sooner, with whatever it has not sent."""
 

@@ -75,6 +75,7 @@ class Link:
         self._away_since: float | None = None
         self._back_since = 0.0
         self._seen: dict[str, tuple[int, bytes]] = {}
+        self._enrolled: set[bytes] = set()
         self._reader: sqlite3.Connection | None = None
         self._disk: _Disk
         self.broker = InProcessCloud(self._new_cloud(), store.clock, self)
@@ -197,8 +198,9 @@ class Link:
         return LinkAddress(TENANT, hub_id, f"{hub_id}-{runtime.start_id}")
 
     async def enrol(self, hub: HubMachine, services: Services) -> None:
-        """Bind a hub to its tenant, once; what the page does with a code."""
-        if await services.db.read("enrolled", lambda connection: enrolment.get(connection) is not None):
+        """Bind a hub to its tenant, once for each key; what the page does with a code."""
+        known = await services.db.read("enrolled", lambda connection: enrolment.get(connection) is not None)
+        if known and hub.signer.hub_id in self._enrolled:
             return
         cloud, code, nonce = self.broker.cloud, f"code-{hub.name}-{hub.starts}", b"n"
         await cloud.add_code(code, TENANT, "s1")
@@ -206,6 +208,7 @@ class Link:
         done = await cloud.enrol(code, hub.signer.public_key, nonce, signature)
         body = {"tenant": done.tenant, "store": done.store, "locations": [], "root_key": done.root_key.hex()}
         await services.db.write("enrol", lambda tx: journal.append(tx, Draft("hub.enrolled", "", "hub", body)))
+        self._enrolled.add(hub.signer.hub_id)
 
     # -- judged --------------------------------------------------------------------------------------------------------
 
@@ -249,6 +252,11 @@ class Link:
             self.confirmed_all(hub)
             ledger = CloudLedger(self.store.trace, self.path, hub, self.store.retired)
             ledger.check(cloud_was_restored=self.forgets)
+
+    def enrolled_anew(self, clone: HubMachine) -> None:
+        """A clone that was given a key of its own is another hub to the cloud, with its chain from the first entry."""
+        if clone.key != self.store.hubs[0].key:
+            CloudLedger(self.store.trace, self.path, clone, []).check(cloud_was_restored=self.forgets)
 
     def confirmed_all(self, hub: HubMachine) -> None:
         """A hub that has drained holds a confirmation for its last entry."""

@@ -427,6 +427,12 @@ class HubMachine:
         self.forgets, self.forgets_in_silence = True, reason is None
         self.start()
 
+    def enrol_anew(self, key: bytes) -> None:
+        """A technician makes it a hub of its own: a new key, and a start that enrols it."""
+        self.trace.note(self.name, "key", KeySigner(key).hub_id.hex())
+        self.process_kill()
+        self.key, self.signer = key, KeySigner(key)
+
     def start(self) -> None:
         """Switch on."""
         self._living = self.store.serve(self.live(), f"{self.name}:live")

@@ -283,6 +283,7 @@ class Store:
     async def _clone(self, hub: HubMachine) -> None:
         """Boot a copy of the hub's disk beside it; one till, and perhaps a terminal, are the clone's for a while."""
         dice, faults, hours = stream(self.seed, "clone"), self.options.history, self.options.hours
+        anew = stream(self.seed, "clone:anew")
         if dice.random() >= faults.clone:
             return
         await self.clock.sleep(dice.uniform(0, 0.5) * hours * 3600)
@@ -300,6 +301,10 @@ class Store:
                 box.plug_into(clone.name if box is mine else hub.name)
         await clone.until_up()
         dice.choice(self.tills).move(clone)
+        if anew.random() < faults.clone_enrolled_anew:
+            await self.clock.sleep(anew.uniform(0, 0.15) * hours * 3600)
+            await clone.until_up()
+            clone.enrol_anew(anew.randbytes(32))
         async with asyncio.TaskGroup() as troubles:
             if self.options.power.every_s:
                 troubles.create_task(self._cut_power(clone), name="fault")
@@ -327,6 +332,7 @@ class Store:
             await clone.close()
             self.checks.clone(clone)
             self.link.confirmed_all(clone)
+            self.link.enrolled_anew(clone)
             await self._retire(clone)
 
     async def _until_a_bad_moment(self, hub: HubMachine, kind: float) -> None:
@@ -360,14 +366,13 @@ class Store:
         for hub in self.hubs:
             await hub.until_up()
             hub.disk.make_room()
-        for till in self.tills:
-            await till.settle()
-        await self._quiet()
-        for manager in self.managers:
-            await manager.decide()
-        await self._quiet()
-        for till in self.tills:
-            await till.settle()
+        for _ in range(2):  # what a till announces the second time has to be decided too
+            for till in self.tills:
+                await till.settle()
+            await self._quiet()
+            for manager in self.managers:
+                await manager.decide()
+            await self._quiet()
         await self.link.drained()
         self.trace.note("store", "settled")
         for hub in self.hubs:
