@@ -66,6 +66,7 @@ class Api(Struct, frozen=True):
             table=self.table,
             access=services.access,
             feed=services.feed,
+            tills=services.tills,
             tickets=self.context.tickets,
             clock=services.runtime.clock,
             doors=Doors(self.context.facts.names),

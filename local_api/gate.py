@@ -26,6 +26,7 @@ from hubd.runtime import Clock
 from hubd.services.access import AccessDesk, Caller, Device
 from hubd.services.feed import Feed
 from hubd.services.signatures import check_body, parse_signed
+from hubd.services.till_lines import TillLines
 from local_api import problems
 from local_api.table import BODY_SECONDS_MAX, CALLS_AT_ONCE_MAX, STREAMS_AT_ONCE_MAX, Auth, RouteSpec, RouteTable
 from local_api.tickets import Tickets
@@ -138,6 +139,7 @@ class Gate:
         table: RouteTable,
         access: AccessDesk,
         feed: Feed,
+        tills: TillLines,
         tickets: Tickets,
         clock: Clock,
         doors: Doors,
@@ -147,6 +149,7 @@ class Gate:
         self._table = table
         self._access = access
         self._feed = feed
+        self._tills = tills
         self._tickets = tickets
         self._clock = clock
         self._doors = doors
@@ -223,7 +226,20 @@ class Gate:
             caller.need(spec.permission)
         scope["hubd.spec"], scope["hubd.parameters"], scope["hubd.caller"] = spec, parameters, caller
         scope["hubd.device"] = device
+        if caller is not None:
+            await self._compare(caller, answer)
         await self._within_share(spec, caller, scope, receive, answer, headers, signed)
+
+    async def _compare(self, caller: Caller, answer: _Answer) -> None:
+        """Compare what a till saw last with the hub's own chain, whatever it asks for.
+
+        Any answer moves the till's place to the present one: what this hub has forgotten would never be noticed then.
+        """
+        if not (caller.device and caller.hub_line):
+            return
+        answer.tells_place = False
+        await self._tills.check(caller.device, caller.hub_line)
+        answer.tells_place = True
 
     async def _within_share(
         self,
@@ -386,6 +402,8 @@ class _Answer:
         self._feed = feed
         self._websocket = websocket
         self._started = False
+        self.tells_place = True
+        """False while a till's own place has not been compared: it must keep it, and send it again."""
         self.headers: list[tuple[bytes, bytes]] = []
         self.as_page: Callable[[HubError], tuple[int, bytes, dict[str, str]]] | None = None
 
@@ -404,8 +422,8 @@ class _Answer:
             given = list(message.get("headers", []))
             names = {name.lower() for name, _ in given}
             more = [(name, value) for name, value in SECURITY_HEADERS if name not in names]
-            line = (b"hub-line", self._feed.hub_line.encode())
-            message = {**message, "headers": [*given, *more, *self.headers, line]}
+            line = [(b"hub-line", self._feed.hub_line.encode())] if self.tells_place else []
+            message = {**message, "headers": [*given, *more, *self.headers, *line]}
         await self._send(message)
 
     async def refuse(self, error: HubError) -> None:

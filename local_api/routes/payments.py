@@ -108,13 +108,6 @@ def time_us(text: str, name: str) -> int | None:
     return int(at.timestamp() * 1_000_000)
 
 
-async def check_till(call: Call) -> None:
-    """Compare what the till saw last with the hub's own chain, before its request for money is looked at."""
-    caller = call.caller
-    if caller.device and caller.hub_line:
-        await call.context.services.tills.check(caller.device, caller.hub_line)
-
-
 async def _shown(call: Call, payment: Payment, status: int = 200) -> Reply:
     value = payment_out(call.context, payment, payment.accepted, call.caller.language)
     return Reply(value, status, call.applied_wait())
@@ -131,7 +124,6 @@ async def put_payment(call: Call) -> Reply:
     """Take or record a payment: answered once its intent, or its refusal by policy, is on disk."""
     payment_id, wanted = call.id(), call.body
     assert isinstance(wanted, PaymentIn), "the table names the type of the body"
-    await check_till(call)
     method = wanted.method or (Method.CASH if wanted.tender is Tender.CASH else Method.CARD)
     request = TakePayment(
         id=payment_id,
@@ -192,7 +184,6 @@ async def cancel_payment(call: Call) -> Reply:
 
 async def reverse_payment(call: Call) -> Reply:
     """Undo a payment in full."""
-    await check_till(call)
     payment = await call.context.services.payments.reverse(call.id(), call.caller)
     return await _shown(call, await _waited(call, payment))
 
@@ -217,7 +208,6 @@ async def put_refund(call: Call) -> Reply:
     """Give money back, as a payment of its own."""
     wanted = call.body
     assert isinstance(wanted, RefundIn), "the table names the type of the body"
-    await check_till(call)
     original = call.id()
     request = Refund(call.id("refund_id"), call.digest(f"refund:{original}"), wanted.amount.money(), wanted.reason)
     taken = await call.context.services.payments.refund(original, request, call.caller)

@@ -159,7 +159,9 @@ class Till:
         if dice.random() < faults.lose_answer:
             raise LostError
         self.distrusts = self.distrusts or answer.hub_line.split(":")[0] != self.hub_line.split(":")[0] != ""
-        self.hub_line, self.mode = answer.hub_line, answer.mode
+        self.mode = answer.mode
+        if not isinstance(answer.result, (HubError, LostError)):
+            self.hub_line = answer.hub_line  # a refusal does not move the till's place: nothing was accepted
         if isinstance(answer.result, LostError):
             raise answer.result
         if isinstance(answer.result, HubError):

@@ -43,6 +43,32 @@ async def test_the_same_put_a_hundred_times_at_once_from_two_tills(tmp_path: Pat
         assert [entry["kind"] for entry in await shop.entries() if entry["subject"] == payment] == ["payment.recorded"]
 
 
+FORGOTTEN = f"{'ab' * 16}:7:{'cd' * 8}"
+"""A place that this hub has never told: as a till remembers it from before a restore."""
+
+
+async def test_a_till_that_reads_first_is_held_all_the_same_by_a_hub_that_has_forgotten(tmp_path: Path) -> None:
+    """Any answer moves the till's place; what was forgotten has to be noticed before."""
+    async with counter(tmp_path) as shop:
+        till = await shop.till()
+        read = await till.get("/v1/payments", headers={"hub-line": FORGOTTEN})
+        assert read.status_code == 200
+        path, headers = f"/v1/payments/{shop.new_id()}", {"hub-line": read.headers["hub-line"]}
+        held = await till.put(path, json=cash(), headers=headers)
+        assert (held.status_code, held.json()["code"]) == (409, "hub_line_changed")
+        announced = await till.post("/v1/announcements", json={"payments": []}, headers=headers)
+        assert announced.status_code == 200, announced.text
+        assert (await till.put(path, json=cash(), headers=headers)).status_code == 201
+
+
+async def test_an_answer_before_the_comparison_leaves_the_till_its_place(tmp_path: Path) -> None:
+    async with counter(tmp_path) as shop:
+        till = await shop.till()
+        refused = await till.get("/v1/payments", headers={"hub-line": "not-a-place"})
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_hub_line")
+        assert "hub-line" not in refused.headers
+
+
 async def test_another_request_under_the_same_id_is_a_conflict(tmp_path: Path) -> None:
     async with counter(tmp_path) as shop:
         till = await shop.till()
