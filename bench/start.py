@@ -6,6 +6,7 @@ Run by `python -m bench.start [--full] [--record]`; quick uses a store of 100,00
 from __future__ import annotations
 
 import asyncio
+import compileall
 import contextlib
 import signal
 import statistics
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.api_latency import load
-from bench.command import Options, main
+from bench.command import ROOT, Options, main
 from bench.depth import fill
 from bench.machine import BenchError, child, cpu_seconds, directory, free_port, resident_mb
 from bench.measure import Report, at_most, table
@@ -78,7 +79,15 @@ async def rest_and_load(place: Path, options: Options) -> dict[str, float]:
         return {"idle MB": idle_mb, "idle CPU %": idle_cpu, "loaded MB": resident_mb(process.pid)}
 
 
+def compiled() -> None:
+    """What pip does when it installs: a checkout that is run with PYTHONDONTWRITEBYTECODE compiles at each start."""
+    for package in ("bench", "hubd", "drivers", "sync", "local_api"):
+        if not compileall.compile_dir(ROOT / package, quiet=2):
+            raise BenchError(f"{package} cannot be compiled")
+
+
 async def measure(options: Options, entries: int, place: Path) -> dict[str, float]:
+    await asyncio.to_thread(compiled)
     async with shop(place) as made:
         await fill(made, entries)
     bare, hub = [], []

@@ -11,12 +11,15 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, get_args, get_type_hints
 from urllib.parse import urlsplit, urlunsplit
+
+from msgspec import NODEFAULT, Struct
+from msgspec.structs import fields
 
 from hubd.errors import ConfigError
 
@@ -43,8 +46,7 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(Struct, frozen=True):
     """What is known of a key beside its type and default: a sentence of help, its range, whether it is masked."""
 
     help: str
@@ -53,8 +55,7 @@ class Option:
     secret: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class PathsConfig:
+class PathsConfig(Struct, frozen=True):
     """Where the hub keeps its files; the defaults depend on who runs it."""
 
     data: Annotated[Path, Option("Directory of the journal, its archives, keys and backups, closed to other users.")]
@@ -86,8 +87,7 @@ class PathsConfig:
         return self.runtime / "hubd.sock"
 
 
-@dataclass(frozen=True, slots=True)
-class ApiConfig:
+class ApiConfig(Struct, frozen=True):
     """The API on the LAN."""
 
     https_port: Annotated[int, Option("Port of the API and the status page; 0: any free one.", 0, 65535)] = 8443
@@ -105,8 +105,7 @@ class ApiConfig:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class CloudConfig:
+class CloudConfig(Struct, frozen=True):
     """The way to the cloud. Tenant, store and keys come by enrolment, not from here."""
 
     enabled: Annotated[bool, Option("Whether to talk to a cloud at all; a hub trades without one.")] = True
@@ -114,8 +113,7 @@ class CloudConfig:
     ca_file: Annotated[str, Option("File with the CA of the broker's certificate; empty: the system's list.")] = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ProbesConfig:
+class ProbesConfig(Struct, frozen=True):
     """What the hub looks at to say which hop has failed."""
 
     gateway: Annotated[
@@ -133,37 +131,35 @@ class ProbesConfig:
     interval_s: Annotated[int, Option("Seconds between two rounds of measurement.", 1, 300)] = 5
 
 
-@dataclass(frozen=True, slots=True)
-class DiscoveryConfig:
+class DiscoveryConfig(Struct, frozen=True):
     """How the hub is found, and finds devices."""
 
     mdns: Annotated[bool, Option("Announce the hub on the network, notice a clone of it, and look for devices.")] = True
     interfaces: Annotated[tuple[str, ...], Option("Own addresses to use for mDNS; empty: all interfaces.")] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TerminalConfig:
+class TerminalConfig(Struct, frozen=True):
     """A card terminal at its fixed address."""
 
     address: Annotated[str, Option("tcp://host:port or serial:///dev/serial/by-id/NAME?baud=9600.")]
     driver: Annotated[str, Option("Driver that speaks to it.")] = "zvt"
     name: Annotated[str, Option("What people call it; empty: the driver's own words.")] = ""
     device_class: Annotated[str, Option("Class that an outage policy may name; empty: the driver's default.")] = ""
-    password: Annotated[str, Option("Password of the terminal's cash register function.", secret=True)] = field(
-        default="000000", repr=False
-    )
+    password: Annotated[str, Option("Password of the terminal's cash register function.", secret=True)] = "000000"
+
+    def __repr__(self) -> str:
+        """Without the password; the address may have one too."""
+        return f"TerminalConfig(address={masked_address(self.address)!r}, driver={self.driver!r}, name={self.name!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class BackupConfig:
+class BackupConfig(Struct, frozen=True):
     """Where backups go when they leave the hub's disk; they are encrypted before."""
 
     targets: Annotated[tuple[str, ...], Option("Directories, such as the mount point of a USB stick.")] = ()
     interval_h: Annotated[int, Option("Hours between two backups.", 1, 24)] = 6
 
 
-@dataclass(frozen=True, slots=True)
-class LogConfig:
+class LogConfig(Struct, frozen=True):
     """Logging."""
 
     level: Annotated[LogLevel, Option("debug, info, warning or error.")] = LogLevel.INFO
@@ -204,8 +200,7 @@ SECTIONS: Mapping[str, type[Any]] = MappingProxyType(
 """Section → its type, in the order of the reference page. `[[terminals]]` is a list of `TerminalConfig`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(Struct, frozen=True):
     """One key of a section: its name, type, option and default (None where there is none)."""
 
     name: str
@@ -220,12 +215,11 @@ def keys_of(section: type[Any]) -> list[Key]:
     hints = get_type_hints(section, include_extras=True)
     for item in fields(section):
         kind, option = get_args(hints[item.name])
-        found.append(Key(item.name, kind, option, None if item.default is MISSING else item.default))
+        found.append(Key(item.name, kind, option, None if item.default is NODEFAULT else item.default))
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class ShownValue:
+class ShownValue(Struct, frozen=True):
     """One effective value as people may see it: secrets masked, with its origin."""
 
     key: str

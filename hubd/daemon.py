@@ -1,7 +1,8 @@
 """The daemon: the trading hub with everything that reaches the outside put around it.
 
-Start order: identity and certificates, store and services, cloud link, probes, servers. Stop order is the reverse: no
-new requests, streams ended, dialogues finished or marked unknown, the last commit.
+Start order: identity and certificates, store and services, servers, then what looks outside (cloud link, probes, mDNS):
+a till that waits after a power cut comes first. Stop order is the reverse: no new requests, streams ended, dialogues
+finished or marked unknown, the last commit.
 """
 
 from __future__ import annotations
@@ -25,15 +26,16 @@ import hubd
 from drivers import registry
 from drivers.base import PASSWORD, DriverOptions
 from drivers.discovery.configured import ConfiguredSource, configured
-from drivers.discovery.mdns import MdnsSource
 from drivers.registry import Registry
 from drivers.transport import open_transport
 from hubd.app import Hub, World, trading_hub
 from hubd.config import Config, TerminalConfig
 from hubd.identity import KeySigner, load_or_create_key
+from hubd.loading import load
+from hubd.model.device import Endpoint, EndpointKind
 from hubd.model.mode import Hop
-from hubd.ports import CloudLink, EndpointSource
-from hubd.runtime import Runtime, SystemClock
+from hubd.ports import CloudLink, EndpointSink, EndpointSource
+from hubd.runtime import Clock, Runtime, SystemClock
 from hubd.sdnotify import ServiceManager, feed_watchdog
 from hubd.services.access import Caller
 from hubd.services.backups import BackupDesk, Places
@@ -44,12 +46,12 @@ from hubd.store import devices, mirror
 from hubd.store.backup import Contents
 from hubd.store.devices import Device
 from hubd.store.space import SpaceGuard
-from hubd.supervisor import FOREVER, RestartPolicy, Supervisor, WorkerState
-from local_api.announce import Announcement, Announcer
+from hubd.supervisor import FOREVER, ONCE, RestartPolicy, Supervisor, WorkerState
 from local_api.app import create_api
 from local_api.context import HubFacts
 from local_api.gate import Listener
 from local_api.page.app import make_lamp, make_pages
+from local_api.page.render import templates
 from local_api.rivals import Rivals
 from local_api.server import Door, DoorServer, tcp_sockets, unix_socket
 from local_api.tls import CertificateStore
@@ -187,13 +189,33 @@ def configured_options(terminals: Iterable[TerminalConfig], device: Device) -> D
     return {PASSWORD: found.password} if found else {}
 
 
+class _Mdns(Struct, frozen=True):
+    """`MdnsSource`, whose library is loaded beside the loop: no answer needs it."""
+
+    clock: Clock
+    services: Sequence[str]
+    interfaces: Callable[[], Sequence[str]]
+    kind: EndpointKind = EndpointKind.MDNS
+
+    def present(self) -> Sequence[Endpoint]:
+        """Nothing is known before it is heard."""
+        return ()
+
+    async def run(self, sink: EndpointSink) -> None:
+        """Look until cancelled."""
+        await load("drivers.discovery.mdns")
+        from drivers.discovery.mdns import MdnsSource
+
+        await MdnsSource(self.clock, self.services, self.interfaces).run(sink)
+
+
 def _sources(config: Config, runtime: Runtime, drivers: Registry) -> Sequence[EndpointSource]:
     """Where devices are looked for: what the configuration names, and the network unless it says no."""
     fixed = [configured(one.address, one.driver, one.name, one.device_class) for one in config.terminals]
     if not config.discovery.mdns:
         return (ConfiguredSource(fixed),)
     interfaces = config.discovery.interfaces or config.api.addresses
-    return (ConfiguredSource(fixed), MdnsSource(runtime.clock, drivers.services(), partial(own_addresses, interfaces)))
+    return (ConfiguredSource(fixed), _Mdns(runtime.clock, drivers.services(), partial(own_addresses, interfaces)))
 
 
 @asynccontextmanager
@@ -275,13 +297,15 @@ class _Parts(Struct):
     """Known before the first hello to the cloud, which names it."""
 
     async def assemble(self) -> Daemon:
+        """Open the doors, then start what looks at the world: a till that waits after a power cut comes first."""
         config, hub, services = self.config, self.hub, self.hub.services
         https = tcp_sockets(config.api.addresses, config.api.https_port)
         self.https_port = int(https[0].getsockname()[1])
         enrolment = Enrolment(services.db, self.runtime, self.signer, config.cloud, config.paths.keys)
-        sync = self._sync(enrolment)
+        sync, backups = self._sync(enrolment), self._backups()
         probes = self.outside.probes or network_probes(self.runtime, config.probes)
         connectivity = self.connectivity = Connectivity(self.runtime, services.outages, probes, sync or NoCloud())
+        https_port, http_port = await self._open_doors(https, sync, enrolment, backups)
         if sync is not None:
             hub.supervisor.start("sync", sync.run, FOREVER)
             files = enrol_file.places(config.paths.data, config.file)
@@ -289,15 +313,13 @@ class _Parts(Struct):
             hub.supervisor.start("enrolment", token.run, FOREVER)
         hub.supervisor.start("connectivity", connectivity.run, FOREVER)
         hub.supervisor.start("space", self._watch_space, FOREVER)
-        backups = self._backups()
-        https_port, http_port = await self._open_doors(https, sync, enrolment, backups)
         hub.supervisor.start("addresses", partial(self._watch_addresses, https_port), FOREVER)
         hub.supervisor.start("clock", self._watch_clock, FOREVER)
         hub.supervisor.start("health", partial(self._watch_health, sync), FOREVER)
         if config.discovery.mdns:
             rivals = Rivals(self.runtime.clock, services.replacement, services.problems)
             hub.supervisor.start("rivals", rivals.run, FOREVER)
-            hub.supervisor.start("announce", self._announcer(https_port, rivals).run, FOREVER)
+            hub.supervisor.start("announce", partial(self._announce, https_port, rivals), FOREVER)
         hub.supervisor.start("problems", services.overview.watch, FOREVER)
         hub.supervisor.start("backups", backups.run, FOREVER)
         to_cloud = CloudBackups(self.runtime, self.signer, enrolment.cloud)
@@ -305,10 +327,13 @@ class _Parts(Struct):
             hub.supervisor.start("backups.cloud", partial(backups.send_for_ever, to_cloud.send), FOREVER)
         hub.supervisor.start("archive", backups.archive_for_ever, FOREVER)
         hub.supervisor.start("documents", services.documents.run, FOREVER)
+        hub.supervisor.start("page.templates", templates, ONCE)
         return Daemon(hub, config, https_port, http_port, self.fingerprint, sync, connectivity, enrolment)
 
-    def _announcer(self, https_port: int, rivals: Rivals) -> Announcer:
+    async def _announce(self, https_port: int, rivals: Rivals) -> None:
         """The hub's own record, with line and epoch as they are at each look; who else announces its id is a rival."""
+        await load("local_api.announce")
+        from local_api.announce import Announcement, Announcer
 
         async def present() -> Announcement:
             line, epoch = await self.hub.services.replacement.line_and_epoch()
@@ -322,7 +347,7 @@ class _Parts(Struct):
                 self.name,
             )
 
-        return Announcer(self.runtime.clock, present, rivals.heard, self.config.discovery.interfaces)
+        await Announcer(self.runtime.clock, present, rivals.heard, self.config.discovery.interfaces).run()
 
     def _sync(self, enrolment: Enrolment) -> CloudSync | None:
         if self.outside.link is not None:

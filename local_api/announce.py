@@ -15,6 +15,7 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 
 from hubd.runtime import Clock
 from local_api.context import API_VERSION
+from local_api.rivals import Heard
 from local_api.tls import own_name
 
 SERVICE = "_hubd._tcp.local."
@@ -53,17 +54,6 @@ class Announcement(Struct, frozen=True):
             properties=text,
             server=f"{self.host or own_name(self.hub_id)}.",
         )
-
-
-class Heard(Struct, frozen=True):
-    """Another hub's record, or a clone's: same hub, another line."""
-
-    hub_id: str
-    line: str
-    epoch: int | None
-    fingerprint: str
-    port: int = 0
-    addresses: tuple[str, ...] = ()
 
 
 def heard_of(

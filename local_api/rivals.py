@@ -12,16 +12,14 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 
-import httpcore2  # noqa: F401 - httpx2 imports it at its first connection, which would be in the event loop
-import httpx2
 import msgspec
 
 from hubd.errors import SyncError
 from hubd.health import Problems
+from hubd.loading import load
 from hubd.model.replacement import Word
 from hubd.runtime import Clock
 from hubd.services.replacement import WORDS_MAX, ReplacementDesk
-from local_api.announce import Heard
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +29,18 @@ ASK_EVERY_S = 30.0
 RIVALS_MAX = 8
 ANSWER_S = 5.0
 ANSWER_BYTES_MAX = 64 * 1024
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """Another hub's record, or a clone's: same hub, another line."""
+
+    hub_id: str
+    line: str
+    epoch: int | None
+    fingerprint: str
+    port: int = 0
+    addresses: tuple[str, ...] = ()
+
 
 Fetch = Callable[[Heard], Awaitable[Sequence[Word]]]
 
@@ -50,6 +60,9 @@ async def fetch_words(other: Heard) -> Sequence[Word]:
     private = [one for one in other.addresses if ipaddress.ip_address(one).is_private]
     if not private:
         raise ConnectionRefusedError("the other hub announces no address of this network")
+    await load("httpx2", "httpcore2")  # the first imports the second at its first connection, in the event loop
+    import httpx2
+
     tls = await asyncio.to_thread(_no_checks)
     try:
         async with httpx2.AsyncClient(timeout=ANSWER_S, verify=tls, trust_env=False) as client:

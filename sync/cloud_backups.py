@@ -11,16 +11,18 @@ import asyncio
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import httpcore2  # noqa: F401 - httpx2 imports it at its first connection, which would be in the event loop
-import httpx2
 import msgspec
 
 from hubd.errors import Retry, SyncError
+from hubd.loading import load
 from hubd.ports import Signer
 from hubd.runtime import Runtime
 from hubd.store.backup import Made
+
+if TYPE_CHECKING:
+    import httpx2
 
 BACKUP_DOMAIN = b"hubd.backup.v1\0"
 NONCE_BYTES = 16
@@ -86,6 +88,9 @@ class CloudBackups:
             return False
         address, tls = place
         mine = _Stored(made.id, made.sha256, made.size)
+        await load("httpx2", "httpcore2")  # the first imports the second at its first connection, in the event loop
+        import httpx2
+
         try:
             async with httpx2.AsyncClient(timeout=SILENCE_MAX_S, verify=tls, base_url=address) as client:
                 headers = self.headers("GET", SHELF, bytes(32), 0)

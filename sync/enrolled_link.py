@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from hubd.errors import ConfigError
+from hubd.loading import load
 from hubd.ports import LinkAddress, LinkSession
 from sync.enrolment import BrokerPlace, Enrolment
-from sync.mqtt import BrokerAddress, MqttLink
+
+if TYPE_CHECKING:
+    from sync.mqtt import MqttLink
 
 TLS_PORT = 8883
 PLAIN_PORT = 1883
@@ -46,6 +50,9 @@ class EnrolledLink:
         if place is None:
             raise ConnectionRefusedError("the hub is not enrolled, so it knows no broker")
         if self._link is None or place != self._place:
+            await load("sync.mqtt")
+            from sync.mqtt import BrokerAddress, MqttLink
+
             self._link = MqttLink(BrokerAddress(place.host, place.port, await self._enrolment.tls(place)))
             self._place = place
         async with self._link.connect(address) as session:

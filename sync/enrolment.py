@@ -20,14 +20,13 @@ import ssl
 import struct
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-import httpcore2  # noqa: F401 - httpx2 imports it at its first connection, which would be in the event loop
-import httpx2
 import msgspec
 
 from hubd.config import CloudConfig
 from hubd.errors import ConfigError, HubError, Retry, SyncError
+from hubd.loading import load
 from hubd.model.entry import Draft
 from hubd.ports import LinkAddress, Signer
 from hubd.runtime import Runtime
@@ -36,6 +35,9 @@ from hubd.store import enrolment, journal
 from hubd.store.db import Database
 from hubd.store.enrolment import Enrolment as Bound
 from hubd.store.tx import Tx
+
+if TYPE_CHECKING:
+    import httpx2
 
 log = logging.getLogger(__name__)
 
@@ -224,6 +226,9 @@ class Enrolment:
         return renewed
 
     async def _ask(self, url: str, body: dict[str, object]) -> Granted:
+        await load("httpx2", "httpcore2")  # the first imports the second at its first connection, in the event loop
+        import httpx2
+
         try:
             async with httpx2.AsyncClient(timeout=REQUEST_TIMEOUT_S, verify=await self._cloud_tls()) as client:
                 answer = await client.post(url, json=body)
@@ -274,6 +279,8 @@ def hand_over(config: CloudConfig, folder: Path, file: BinaryIO) -> Carried:
     verify: ssl.SSLContext | bool = True
     if config.ca_file:
         verify = _tls_context(Path(config.ca_file).read_text("ascii"))
+    import httpx2
+
     try:
         with httpx2.Client(timeout=CARRY_TIMEOUT_S, verify=verify) as client:
             answer = client.post(f"{kept.cloud}/carried", content=iter(partial(file.read, CARRY_CHUNK_BYTES), b""))

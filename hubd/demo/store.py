@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
+from msgspec import structs
+
 from hubd.cli.config import toml_value
 from hubd.cli.demo_places import control_socket, runtime_directory
 from hubd.cli.logs import LOG_FILE
@@ -150,7 +152,7 @@ async def _open_shop(
     """Set up, enrol and pair, each once; then let the hub talk to its cloud."""
     config = daemon.config
     # With the ports that were really taken, so that hubctl can look at them.
-    shown = replace(config, api=replace(config.api, https_port=daemon.https_port, http_port=daemon.http_port))
+    shown = replace(config, api=structs.replace(config.api, https_port=daemon.https_port, http_port=daemon.http_port))
     await asyncio.to_thread((config.paths.data / CONFIG_FILE).write_text, config_toml(shown), "utf-8")
     place = await shop.set_up(daemon, terminals, config.paths.data)
     key_file = config.paths.keys / "hub.key"

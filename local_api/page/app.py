@@ -17,7 +17,7 @@ from local_api.app import Pages
 from local_api.context import HubFacts
 from local_api.gate import App, Receive, Scope, Send
 from local_api.page import check, home, money, people
-from local_api.page.render import compile_all
+from local_api.page.render import templates
 from local_api.page.screen import PAGE_HEADERS, Answer, Screen, Tools, redirect
 from local_api.problems import method_not_allowed, not_found, problem_of, status_of
 from local_api.table import Auth, RouteSpec
@@ -107,6 +107,7 @@ class PageApp(Struct, frozen=True):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; an error of a service becomes a page that says it in the person's language."""
         spec = scope["hubd.spec"]
+        await templates()
         screen = Screen(self.tools, scope)
         try:
             answer = await _VIEWS[spec.method, spec.path](screen)
@@ -153,6 +154,7 @@ class LampApp:
         await send_answer(answer, scope, send)
 
     async def _answer(self, scope: Scope) -> Answer:
+        await templates()
         path = scope["path"]
         if scope["method"] not in {"GET", "HEAD"}:
             raise method_not_allowed()
@@ -197,16 +199,14 @@ def make_pages(
     measure_now: Callable[[], None] = _nothing,
     statement_address: Callable[[str], str] = _nowhere,
 ) -> Pages:
-    """The status page for the gate. Templates are compiled here.
+    """The status page for the gate. Who sees the first page waits for the templates (`templates`).
 
     `measure_now` makes the probes look at once; `statement_address` gives the cloud's copy of a statement by its id.
     """
-    compile_all()
     return Pages(page_rows(), PageApp(Tools(services, facts, services.overview, measure_now, statement_address)))
 
 
 def make_lamp(services: Services, facts: HubFacts, ca_file: Path | None = None) -> App:
     """The lamp for the LAN's door without TLS."""
-    compile_all()
     pem = facts.ca_pem or (ca_file.read_bytes() if ca_file else b"")
     return LampApp(Tools(services, facts, services.overview, _nothing, _nowhere), pem)

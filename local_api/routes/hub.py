@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Gauge, Info, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
-
 from hubd.errors import HubError, Retry
+from hubd.loading import load
 from hubd.model.entry import Entry
 from hubd.model.ids import id_text
 from hubd.model.mode import Mode
@@ -206,6 +204,9 @@ async def readyz(call: Call) -> Reply:
 
 async def metrics(call: Call) -> Reply:
     """Numbers for Prometheus, made anew for each scrape; nothing global."""
+    await load("prometheus_client")
+    from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, Info, generate_latest
+
     services, facts = call.context.services, call.context.facts
     standing = await lists.standing(services.db)
     registry = CollectorRegistry()

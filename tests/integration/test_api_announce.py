@@ -12,7 +12,8 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 
 from hubd.runtime import SystemClock
 from local_api import announce
-from local_api.announce import SERVICE, Announcement, Announcer, Heard, heard_of
+from local_api.announce import SERVICE, Announcement, Announcer, heard_of
+from local_api.rivals import Heard
 from tests.rigs.process import wait_until
 
 HERE = Announcement("ab" * 16, "cd" * 32, "11" * 16, 3, 8443, ("127.0.0.1",))

@@ -18,8 +18,7 @@ from hubd.model.replacement import InChain, Word, stops
 from hubd.services.lines import LineReason, ensure_line
 from hubd.services.replacement import ReplacementDesk
 from hubd.store import lines, mirror, replay
-from local_api.announce import Heard
-from local_api.rivals import Rivals
+from local_api.rivals import Heard, Rivals
 from sync.cloud.keys import CloudKeys
 from tests.rigs.process import wait_until
 from tests.unit.sync.world import Hub, World, copy_of, make_runtime
