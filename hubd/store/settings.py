@@ -11,7 +11,6 @@ from msgspec import Struct
 
 from hubd.errors import NotFoundError
 from hubd.model.entry import Entry, Json
-from hubd.store import journal
 from hubd.store.tx import Tx
 
 
@@ -93,6 +92,8 @@ def _last_in_effect(connection: sqlite3.Connection, known: list[Setting], at_us:
 def _set_at_us(connection: sqlite3.Connection, setting: Setting) -> int:
     """What the clock said when it was set; for an archived entry its own date, which has passed long ago."""
     try:
+        from hubd.store import journal  # the journal projects settings: it needs this module first
+
         return journal.entry_at(connection, setting.seq).head.at_us
     except NotFoundError:
         return setting.effective_from_us
