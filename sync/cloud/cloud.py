@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 ENROL_DOMAIN = b"hubd.enrol.v1\0"
 RENEW_DOMAIN = b"hubd.renew.v1\0"
 EFFECTS_A_TURN = 100
-INTERPRETED_A_TURN = 200
-"""Entries of a backlog that are interpreted between two turns of receiving."""
+INTERPRETED_A_TURN = 100
+"""Entries of a backlog that are interpreted between two turns of receiving: what has come meanwhile waits for them."""
 CODE_LIFETIME_S = 24 * 3600
 NONCE_MAX_BYTES = 64
 REFUSALS = {
@@ -86,6 +86,8 @@ class ReferenceCloud:
         self._settling = asyncio.Lock()
         self._pending = asyncio.Event()
         self._pending.set()  # an earlier run may have stored what it had no time to interpret
+        self._receiving: asyncio.Event | None = None
+        """Set when the turn of receiving that is on its way is over; None while there is none."""
         self._may_settle = True
         """Whether a payment may wait for its verdict: only what hubs send makes one wait."""
         self._topics: dict[bytes, str] = {}
@@ -121,9 +123,12 @@ class ReferenceCloud:
 
     async def receive(self, frames: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Take frames of any hubs in one transaction; what comes back may be published, for it is committed."""
-        return await self._turn(
-            lambda storage: [(hub, out) for hub, raw in frames for out in self.service.receive(storage, hub, raw)]
-        )
+        over = self._receiving = asyncio.Event()
+        try:
+            return await self._turn(lambda storage: self.service.receive(storage, frames))
+        finally:
+            self._receiving = None
+            over.set()
 
     async def _turn(self, work: Callable[[CloudStorage], list[tuple[bytes, bytes]]]) -> list[tuple[bytes, bytes]]:
         """Commit what one turn did to storage and conversations, and note what it has left to be done."""
@@ -146,9 +151,12 @@ class ReferenceCloud:
     async def interpret(self) -> list[tuple[bytes, bytes]]:
         """Wait until something is stored that is not interpreted yet, and interpret some of it.
 
-        Returns what may be published. To be called again and again, beside `receive`.
+        Returns what may be published. To be called again and again, beside `receive`, for which it makes way: no more
+        often than there are turns of receiving, while there are any.
         """
         await self._pending.wait()
+        if self._receiving is not None:
+            await self._receiving.wait()
         self._pending.clear()
 
         return await self._turn(

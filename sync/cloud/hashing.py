@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import struct
 from typing import Any
+
+import msgspec
 
 GENESIS = b"\x00" * 32
 FLAG_CRITICAL = 1
+
+_PLACE = struct.Struct(">x16sQqB")
+_FIELDS: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
 
 
 class NotAnEntry(ValueError):
     """Bytes that break the format."""
 
 
-@dataclass(frozen=True, slots=True)
-class CloudEntry:
+class CloudEntry(msgspec.Struct, frozen=True, gc=False):
     """An entry as the cloud reads it."""
 
     line: bytes
@@ -39,20 +43,15 @@ class CloudEntry:
     def fields(self) -> dict[str, Any]:
         """The body's object; raises NotAnEntry."""
         try:
-            value = json.loads(self.body)
+            return _FIELDS.decode(self.body)
         except (ValueError, RecursionError) as exc:
-            raise NotAnEntry("the body is no JSON") from exc
-        if not isinstance(value, dict):
-            raise NotAnEntry("the body is no object")
-        return value
+            raise NotAnEntry("the body is no object of JSON") from exc
 
 
 def chained_hash(prev_hash: bytes, head: bytes, body: bytes) -> bytes:
     """E2."""
-    message = b"hubd.entry.v1\x00" + prev_hash
-    for part in (head, body):
-        message += len(part).to_bytes(4, "big") + part
-    return hashlib.sha256(message).digest()
+    sizes = len(head).to_bytes(4, "big"), len(body).to_bytes(4, "big")
+    return hashlib.sha256(b"".join((b"hubd.entry.v1\x00", prev_hash, sizes[0], head, sizes[1], body))).digest()
 
 
 def document_digest(salt: bytes, content: bytes) -> bytes:
@@ -64,7 +63,7 @@ def read_entry(prev_hash: bytes, head: bytes, body: bytes) -> CloudEntry:
     """Take a head apart (E3) and chain it; raises NotAnEntry for bytes that break the format."""
     try:
         return _read(prev_hash, head, body)
-    except (IndexError, UnicodeDecodeError) as exc:
+    except (IndexError, UnicodeDecodeError, struct.error) as exc:
         raise NotAnEntry("the head ends early or is no UTF-8") from exc
 
 
@@ -73,43 +72,24 @@ def _read(prev_hash: bytes, head: bytes, body: bytes) -> CloudEntry:
         raise NotAnEntry(f"format {head[0]}")
     if len(body) > 65_536:
         raise NotAnEntry("the body is too large")
-    at = 58
-
-    def text() -> str:
-        nonlocal at
-        size = head[at]
-        piece = head[at + 1 : at + 1 + size]
-        if len(piece) != size:
-            raise IndexError
-        at += 1 + size
-        return piece.decode("utf-8")
-
-    kind = text()
-    version = int.from_bytes(head[at : at + 2], "big")
-    at += 2
-    subject, actor = text(), text()
-    flags, count = head[at], head[at + 1]
-    at += 2
-    if len(head) != at + 48 * count:
+    line, seq, at_us, clock = _PLACE.unpack_from(head)
+    # Each text is followed by a byte that must be there: one that ends early raises IndexError.
+    start, end = 59, 59 + head[58]
+    kind = head[start:end].decode("utf-8")
+    version = head[end] << 8 | head[end + 1]
+    start, end = end + 3, end + 3 + head[end + 2]
+    subject = head[start:end].decode("utf-8")
+    start, end = end + 1, end + 1 + head[end]
+    actor = head[start:end].decode("utf-8")
+    flags, count = head[end], head[end + 1]
+    end += 2
+    if len(head) != end + 48 * count:
         raise NotAnEntry("the head has another length than it says")
-    documents = tuple((head[i : i + 16], head[i + 16 : i + 48]) for i in range(at, len(head), 48))
-    if flags & ~0b111 or head[33] > 1:
+    if flags & ~0b111 or clock > 1:
         raise NotAnEntry("a reserved flag is set")
-    return CloudEntry(
-        line=head[1:17],
-        seq=int.from_bytes(head[17:25], "big"),
-        at_us=int.from_bytes(head[25:33], "big", signed=True),
-        kind=kind,
-        version=version,
-        subject=subject,
-        actor=actor,
-        flags=flags,
-        documents=documents,
-        prev_hash=prev_hash,
-        hash=chained_hash(prev_hash, head, body),
-        head=head,
-        body=body,
-    )
+    documents = tuple([(head[i : i + 16], head[i + 16 : i + 48]) for i in range(end, len(head), 48)]) if count else ()
+    digest = chained_hash(prev_hash, head, body)
+    return CloudEntry(line, seq, at_us, kind, version, subject, actor, flags, documents, prev_hash, digest, head, body)
 
 
 def write_head(
@@ -131,6 +111,5 @@ def _text(word: str) -> bytes:
 
 def write_body(fields: dict[str, Any]) -> bytes:
     """A body as E6 wants it: sorted keys, no spaces, no escapes."""
-    return json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode(
-        "utf-8"
-    )
+    text = json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode("utf-8")

@@ -6,8 +6,11 @@ with a `cause` came about because of the cloud's own journal: they are counted a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
+
+from msgspec import structs
 
 from sync.cloud.hashing import FLAG_CRITICAL, CloudEntry, NotAnEntry
 from sync.cloud.storage import (
@@ -69,18 +72,64 @@ class Interpreted:
         """Outages whose statement may be due, oldest first."""
 
 
+class Payments(Protocol):
+    """Where the interpretation finds and puts payments: the storage itself, or a page of it."""
+
+    def payment(self, hub: bytes, payment: str, quarantined: bool) -> LedgerPayment | None:
+        """The payment in one of the two ledgers of a hub."""
+        ...
+
+    def put_payment(self, hub: bytes, row: LedgerPayment) -> None:
+        """Keep a payment in the ledger that it names."""
+        ...
+
+
+class Page:
+    """The payments that a run of entries of one hub is about, read at once and written at once.
+
+    Nothing else may look at these payments between the first entry of the run and `write`.
+    """
+
+    def __init__(self, storage: CloudStorage, hub: bytes, entries: Iterable[CloudEntry]) -> None:
+        self._storage = storage
+        self._hub = hub
+        named = list(dict.fromkeys(entry.subject for entry in entries if entry.kind.startswith("payment.")))
+        self._read = dict.fromkeys(named)
+        self._rows = {row.id: row for row in storage.payments(hub, named)}
+        self._changed: dict[str, None] = {}
+
+    def payment(self, hub: bytes, payment: str, quarantined: bool) -> LedgerPayment | None:
+        """As the storage's; a quarantined payment is not on the page."""
+        if quarantined or payment not in self._read:
+            return self._storage.payment(hub, payment, quarantined)
+        return self._rows.get(payment)
+
+    def put_payment(self, hub: bytes, row: LedgerPayment) -> None:
+        """Keep it until `write`."""
+        assert not row.quarantined, "what is pending goes on where its line ends"
+        self._rows[row.id] = row
+        self._changed[row.id] = None
+
+    def write(self) -> None:
+        """Put what has changed into the storage."""
+        self._storage.put_payments(self._hub, [self._rows[id_] for id_ in self._changed])
+
+
 class Ledger:
     """Interprets entries of any hub, inside the caller's transaction."""
 
     def interpret(
-        self, storage: CloudStorage, hub: bytes, entry: CloudEntry, *, quarantined: bool, restored: bool
-    ) -> tuple[str, list[str]]:
+        self, storage: CloudStorage, hub: bytes, entry: CloudEntry, *, quarantined: bool, restored: bool,
+        payments: Payments | None = None,
+    ) -> tuple[str, list[str]]:  # fmt: skip
         """Returns the state under which the entry is kept, and the outages that it touches (if it may be answered)."""
         if not entry.kind.startswith(_KNOWN_PREFIXES) or entry.version != 1:
             return (STOPPED if entry.flags & FLAG_CRITICAL else UNINTERPRETED), []
         try:
             fields = entry.fields()
-            touched = self._apply(storage, hub, entry, fields, quarantined=quarantined, restored=restored)
+            touched = self._apply(
+                storage, payments or storage, hub, entry, fields, quarantined=quarantined, restored=restored
+            )
         except (NotAnEntry, KeyError, TypeError, ValueError) as exc:
             storage.add_dead_letter(hub, entry.hash, f"{entry.kind}: {type(exc).__name__} {exc}")
             return (QUARANTINED if quarantined else DEAD), []
@@ -89,12 +138,12 @@ class Ledger:
         return (QUARANTINED if quarantined else INTERPRETED), touched
 
     def _apply(
-        self, storage: CloudStorage, hub: bytes, entry: CloudEntry, fields: dict[str, Any], *, quarantined: bool,
-        restored: bool,
+        self, storage: CloudStorage, payments: Payments, hub: bytes, entry: CloudEntry, fields: dict[str, Any], *,
+        quarantined: bool, restored: bool,
     ) -> list[str]:  # fmt: skip
         subject_kind, _, event = entry.kind.partition(".")
         if subject_kind == "payment":
-            row = self._payment(storage, hub, entry, event, fields, quarantined=quarantined)
+            row = self._payment(storage, payments, hub, entry, event, fields, quarantined=quarantined)
             if event == "forwarded" and not _answers(fields):
                 self._follow(storage, hub, row, quarantined=quarantined, restored=restored)
             return [row.outage] if row.outage else []
@@ -129,28 +178,28 @@ class Ledger:
         return []
 
     def _payment(
-        self, storage: CloudStorage, hub: bytes, entry: CloudEntry, event: str, fields: dict[str, Any], *,
-        quarantined: bool,
+        self, storage: CloudStorage, payments: Payments, hub: bytes, entry: CloudEntry, event: str,
+        fields: dict[str, Any], *, quarantined: bool,
     ) -> LedgerPayment:  # fmt: skip
         if event not in _STATES and event not in _CUSTODIES and event not in _OTHER_PAYMENT_EVENTS:
             raise ValueError(f"a payment cannot be {event}")
-        row = storage.payment(hub, entry.subject, quarantined)
+        row = payments.payment(hub, entry.subject, quarantined)
         if row is None and quarantined:
-            before = storage.payment(hub, entry.subject, False)
-            row = replace(before, quarantined=True) if before is not None else None
+            before = payments.payment(hub, entry.subject, False)
+            row = structs.replace(before, quarantined=True) if before is not None else None
         if row is None and not quarantined and event not in _CREATING:
             # It was created in a fork and goes on in the line that the hub has opened since.
-            before = storage.payment(hub, entry.subject, True)
-            row = replace(before, quarantined=False) if before is not None else None
+            before = payments.payment(hub, entry.subject, True)
+            row = structs.replace(before, quarantined=False) if before is not None else None
         if row is None:
             row = _first(entry, fields, quarantined)
         elif event in _CREATING:
-            row = replace(row, times_created=row.times_created + 1)
-            storage.put_payment(hub, row)
+            row = structs.replace(row, times_created=row.times_created + 1)
+            payments.put_payment(hub, row)
             storage.add_incident(hub, "payment_created_twice", entry.subject)
             return row
         row = _moved(row, event, fields)
-        storage.put_payment(hub, row)
+        payments.put_payment(hub, row)
         return row
 
     def _follow(
@@ -207,7 +256,7 @@ def _moved(row: LedgerPayment, event: str, fields: dict[str, Any]) -> LedgerPaym
         state, before = row.before_reversal, ""
     else:
         state = _STATES.get(event, state)
-    return replace(
+    return structs.replace(
         row,
         state=state,
         before_reversal=before,

@@ -6,7 +6,7 @@ keeps in memory are conversations; when it forgets them, the hubs say hello agai
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -139,23 +139,34 @@ class CloudService:
         """As after a restart of the process, or when a transaction failed that conversations rested on."""
         self._sessions.clear()
 
-    def receive(self, storage: CloudStorage, hub_id: bytes, raw: bytes) -> list[bytes]:
-        """Take one frame from a hub's topic `up`; returns frames for its topic `down`, to be sent after the commit."""
+    def receive(self, storage: CloudStorage, frames: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """Take (hub, frame) from topics `up`; returns those for topics `down`, to be sent after the commit.
+
+        Batches that are committed together are confirmed together: a confirmation is cumulative, so of several in
+        one conversation only the last is made.
+        """
+        turns = [turn for hub_id, raw in frames if (turn := self._hear(storage, hub_id, raw)) is not None]
+        covered = dict[bytes, Place]()
+        for turn in reversed(turns):
+            turn.leave_out(covered)
+        return [(turn.hub_id, frame) for turn in turns for frame in turn.frames()]
+
+    def _hear(self, storage: CloudStorage, hub_id: bytes, raw: bytes) -> _Turn | None:
         hub = storage.hub(hub_id)
         if hub is None:
-            return []
+            return None
         turn = _Turn(self, storage, hub)
         try:
             frame = open_frame(raw)
         except SyncError as exc:
             storage.add_incident(hub_id, "unreadable", exc.code)
-            return []
+            return None
         if not frame.check(topic_of(hub.tenant, hub_id, "up"), hub.public_key, signature_holds):
             storage.add_incident(hub_id, "forged", "a frame without the hub's signature")
-            return []
+            return None
         session = self._sessions.get(hub_id, {}).get(frame.to)
         turn.hear(frame, session)
-        return turn.frames
+        return turn
 
     def interpret(self, storage: CloudStorage, hub_id: bytes, limit: int) -> list[bytes]:
         """Interpret up to `limit` entries of a hub that were only stored so far; returns what follows from them."""
@@ -172,22 +183,45 @@ class CloudService:
         turn = _Turn(self, storage, hub)
         for session in list(self._sessions.get(hub_id, {}).values()):
             turn.push_down(session)
-        return turn.frames
+        return turn.frames()
 
 
 class _Turn:
     """One frame of one hub, from hearing to what is said about it."""
 
     def __init__(self, service: CloudService, storage: CloudStorage, hub: HubRow) -> None:
-        self.frames: list[bytes] = []
+        self._said: list[tuple[Session, Message | Place]] = []
+        """In order; a place stands for the confirmation up to it."""
         self._service = service
         self._storage = storage
         self._hub = hub
         key = service.keys.current
         self._sealer = Sealer(topic_of(hub.tenant, hub.hub, "down"), key.key_id, key.sign)
 
-    def _say(self, session: Session, message: Message) -> None:
-        self.frames.append(self._sealer.seal(message, session.hub_nonce))
+    @property
+    def hub_id(self) -> bytes:
+        """Whose frame it is."""
+        return self._hub.hub
+
+    def frames(self) -> list[bytes]:
+        """What is said, sealed."""
+        messages = [(s, self._confirmation(said) if isinstance(said, Place) else said) for s, said in self._said]
+        return [self._sealer.seal(message, session.hub_nonce) for session, message in messages]
+
+    def leave_out(self, covered: dict[bytes, Place]) -> None:
+        """Drop confirmations that a later one covers; `covered` has the furthest of each conversation, by nonce."""
+        kept: list[tuple[Session, Message | Place]] = []
+        for session, said in reversed(self._said):
+            if isinstance(said, Place):
+                later = covered.get(session.cloud_nonce)
+                if later is not None and later.line == said.line and later.seq >= said.seq:
+                    continue
+                covered[session.cloud_nonce] = said
+            kept.append((session, said))
+        self._said = kept[::-1]
+
+    def _say(self, session: Session, message: Message | Place) -> None:
+        self._said.append((session, message))
 
     @property
     def _sessions(self) -> dict[bytes, Session]:
@@ -414,20 +448,21 @@ class _Turn:
         place, held = taken.last, session.holds
         if held is not None and held.line == place.line and not taken.quarantined and not session.stale:
             place = held
+        self._say(session, place)
+
+    def _confirmation(self, place: Place) -> Confirm:
+        """The cloud's word, with its proof, that it has committed everything up to `place`."""
         time_us = self._service._now_us()
         key = self._service.keys.current
         signature = key.sign(proof_bytes(self._hub.tenant, self._hub.hub, place, time_us))
-        self._say(
-            session,
-            Confirm(
-                line=place.line,
-                upto_seq=place.seq,
-                hash=place.hash,
-                proof=Proof(key.key_id, place.line, place.seq, place.hash, time_us, signature),
-                documents_wanted=self._wanted(),
-                forgotten=tuple(self._storage.forgotten(self._hub.hub)),
-                uninterpreted=self._storage.uninterpreted_count(self._hub.hub),
-            ),
+        return Confirm(
+            line=place.line,
+            upto_seq=place.seq,
+            hash=place.hash,
+            proof=Proof(key.key_id, place.line, place.seq, place.hash, time_us, signature),
+            documents_wanted=self._wanted(),
+            forgotten=tuple(self._storage.forgotten(self._hub.hub)),
+            uninterpreted=self._storage.uninterpreted_count(self._hub.hub),
         )
 
     def _gap(self, session: Session, batch: Entries) -> None:

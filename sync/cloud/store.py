@@ -8,7 +8,8 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
-from operator import attrgetter
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -100,19 +101,18 @@ PRAGMAS = (
     "PRAGMA secure_delete=ON",
 )
 
-# dataclasses.astuple copies deeply: it was two fifths of the cloud's work for an entry.
+# dataclasses.astuple copies each value deeply, which cost more than the statement.
 _line_values = attrgetter(*(field.name for field in fields(LineRow)))
-_payment_values = attrgetter(*(field.name for field in fields(LedgerPayment)))
+_payment_values = attrgetter(*LedgerPayment.__struct_fields__)
 _outage_values = attrgetter(*(field.name for field in fields(OutageRow)))
 _effect_values = attrgetter(*(field.name for field in fields(EffectRow)))
-_PAYMENT = ", ".join(field.name for field in fields(LedgerPayment))
-_PAYMENT_SELECT = f"SELECT {_PAYMENT} FROM payments WHERE hub = ?"  # noqa: S608 (names of our own dataclass)
+_PAYMENT = ", ".join(LedgerPayment.__struct_fields__)
+_PAYMENT_SELECT = f"SELECT {_PAYMENT} FROM payments WHERE hub = ?"  # noqa: S608 (names of our own struct)
+_PAYMENTS_NAMED = f"{_PAYMENT_SELECT} AND quarantined = 0 AND id IN (SELECT value FROM json_each(?))"  # noqa: S608 (the same)
 _PAYMENT_PUT = (
     f"INSERT OR REPLACE INTO payments(hub, {_PAYMENT})"  # noqa: S608 (the same)
-    f" VALUES ({', '.join('?' * (1 + len(fields(LedgerPayment))))})"
+    f" VALUES ({', '.join('?' * (1 + len(LedgerPayment.__struct_fields__)))})"
 )
-_payment_values = attrgetter(*(field.name for field in fields(LedgerPayment)))
-"""For the row that every entry writes: `astuple` copies each value deeply, which cost more than the statement."""
 
 
 def _entry(row: tuple[bytes, bytes, bytes]) -> CloudEntry:
@@ -271,8 +271,17 @@ class SqliteCloudStorage:
         )
         return [row[0] for row in rows]
 
-    def set_entry_state(self, hub: bytes, hash_: bytes, state: str) -> None:
-        self._db.execute("UPDATE entries SET state = ? WHERE hub = ? AND hash = ?", (state, hub, hash_))
+    def settle_pending(self, hub: bytes, states: Sequence[str]) -> None:
+        rows = self._all(
+            "SELECT rowid FROM entries WHERE hub = ? AND state = 'pending' ORDER BY rowid LIMIT ?", hub, len(states)
+        )
+        numbered = zip(states, (row[0] for row in rows), strict=True)
+        for state, run in groupby(numbered, itemgetter(0)):  # nearly always one run
+            numbers = [number for _, number in run]
+            self._db.execute(
+                "UPDATE entries SET state = ? WHERE rowid BETWEEN ? AND ? AND hub = ? AND state = 'pending'",
+                (state, numbers[0], numbers[-1], hub),
+            )
 
     def entries(self, hub: bytes, line: bytes, from_seq: int, upto_seq: int, limit: int) -> list[CloudEntry]:
         rows = self._all(
@@ -394,6 +403,12 @@ class SqliteCloudStorage:
 
     def put_payment(self, hub: bytes, row: LedgerPayment) -> None:
         self._db.execute(_PAYMENT_PUT, (hub, *_payment_values(row)))
+
+    def payments(self, hub: bytes, payments: Sequence[str]) -> list[LedgerPayment]:
+        return [_payment(row) for row in self._all(_PAYMENTS_NAMED, hub, json.dumps(payments))]
+
+    def put_payments(self, hub: bytes, rows: Sequence[LedgerPayment]) -> None:
+        self._db.executemany(_PAYMENT_PUT, [(hub, *_payment_values(row)) for row in rows])
 
     def outage_payments(self, hub: bytes, outage: str) -> list[LedgerPayment]:
         rows = self._all(f"{_PAYMENT_SELECT} AND outage = ? AND outage <> '' ORDER BY id, quarantined", hub, outage)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from sync.cloud.down import DownJournal
 from sync.cloud.hashing import GENESIS, CloudEntry, NotAnEntry, document_digest, read_entry
-from sync.cloud.ledger import Ledger
+from sync.cloud.ledger import Ledger, Page
 from sync.cloud.statements import Statements
 from sync.cloud.storage import PENDING, QUARANTINED, STOPPED, CloudStorage, HubRow, LineRow
 from sync.codec import Entries, Place, Range, WireDocument
@@ -105,7 +105,8 @@ class Upload:
         """Interpret up to `limit` entries that were only stored, in the order in which they came; returns how many."""
         outages: dict[str, None] = {}
         stopped: dict[bytes, bool] = {}
-        waiting = storage.pending(hub.hub, limit)
+        waiting, states = storage.pending(hub.hub, limit), list[str]()
+        page = Page(storage, hub.hub, waiting)
         for entry in waiting:
             if entry.line not in stopped:
                 row = storage.line(hub.hub, entry.line)
@@ -114,13 +115,15 @@ class Upload:
             state, touched = STOPPED, list[str]()
             if not stopped[entry.line]:
                 state, touched = self._ledger.interpret(
-                    storage, hub.hub, entry, quarantined=False, restored=entry.seq <= hub.restored_upto
+                    storage, hub.hub, entry, quarantined=False, restored=entry.seq <= hub.restored_upto, payments=page
                 )
                 if state == STOPPED:
                     stopped[entry.line] = True
                     self._stop(storage, hub.hub, entry.line)
-            storage.set_entry_state(hub.hub, entry.hash, state)
+            states.append(state)
             outages.update(dict.fromkeys(touched))
+        page.write()
+        storage.settle_pending(hub.hub, states)
         for outage in outages:
             self._statements.issue_if_due(storage, hub, outage)
         return len(waiting)
