@@ -308,6 +308,23 @@ def key_bytes(key_id: str, public_key: bytes) -> bytes:
     return KEY_DOMAIN + _str8(key_id) + public_key
 
 
+class Packed(Struct, frozen=True):
+    """A message in the bytes in which it travels, but for addressee and signature: the part that takes time."""
+
+    encoding: int
+    data: bytes
+
+
+def pack(message: Message, *, compress: bool = True) -> Packed:
+    """Encode, and compress what is long. Raises `sync.too_large` for a message that the protocol does not carry."""
+    data = encode(message)
+    if len(data) > MESSAGE_BYTES_MAX:
+        raise too_large(len(data))
+    if compress and len(data) > COMPRESS_ABOVE_BYTES:
+        return Packed(ZLIB, zlib.compress(data, 1))
+    return Packed(PLAIN, data)
+
+
 class Sealer(Struct, frozen=True):
     """Signs the frames of one side."""
 
@@ -315,14 +332,10 @@ class Sealer(Struct, frozen=True):
     key_id: str
     sign: Callable[[bytes], bytes]
 
-    def seal(self, message: Message, to: bytes, *, compress: bool = True) -> bytes:
+    def seal(self, message: Message | Packed, to: bytes, *, compress: bool = True) -> bytes:
         """The frame. Raises `sync.too_large` for a message that the protocol does not carry."""
-        data, encoding = encode(message), PLAIN
-        if len(data) > MESSAGE_BYTES_MAX:
-            raise too_large(len(data))
-        if compress and len(data) > COMPRESS_ABOVE_BYTES:
-            data, encoding = zlib.compress(data, 1), ZLIB
-        payload = bytes((FRAME_VERSION, encoding)) + _str8(self.key_id) + to + data
+        packed = message if isinstance(message, Packed) else pack(message, compress=compress)
+        payload = bytes((FRAME_VERSION, packed.encoding)) + _str8(self.key_id) + to + packed.data
         return self.sign(signed_bytes(self.topic, payload)) + payload
 
 

@@ -167,9 +167,14 @@ class HubEngine(Struct):
         return bool(self.peer_nonce)
 
     @property
+    def sending(self) -> bool:
+        """Whether batches go out at all, once there is room."""
+        return self.talking and not self._opening and not self.halted
+
+    @property
     def room(self) -> int:
         """How many batches may go out now."""
-        if not self.talking or self._opening or self.halted:
+        if not self.sending:
             return 0
         return max(0, min(IN_FLIGHT_MAX, self.limits.in_flight, self.peer_limits.in_flight) - len(self._in_flight))
 

@@ -13,7 +13,7 @@ from hubd.store import cursors, enrolment, journal
 from hubd.store.tx import Connection, read_head
 from sync.carried import MAGIC, Header, piece
 from sync.codec import NO_NONCE, Documents, Limits, Sealer
-from sync.sender import document_of, documents_of, pack
+from sync.sender import document_of, documents_of, pack_all
 
 ENTRIES_A_READ = 100
 
@@ -43,13 +43,13 @@ def export(connection: Connection, signer: Signer, header: Header) -> Iterator[b
     sealer = Sealer(topic, key_id_of(signer.public_key), signer.sign)
     after, prev_hash, limits = header.from_seq - 1, journal.hash_at(connection, header.from_seq - 1), Limits()
     while after < header.upto_seq:
-        found = journal.entries_after(connection, after, min(ENTRIES_A_READ, header.upto_seq - after))
+        found = journal.stored_after(connection, after, min(ENTRIES_A_READ, header.upto_seq - after))
         assert found, "entries that were not confirmed are never cut"
         assert prev_hash is not None, "the entry before the first unconfirmed one is kept"
-        for batch in pack(prev_hash, found, documents_of(connection, found), limits):
+        for batch in pack_all(prev_hash, found, documents_of(connection, found), limits):
             yield piece(sealer.seal(batch, NO_NONCE))
             for id_ in batch.documents_missing:
                 document = document_of(connection, id_)
                 if document is not None:
                     yield piece(sealer.seal(Documents((document,)), NO_NONCE))
-        after, prev_hash = found[-1].seq, found[-1].hash
+        after, prev_hash = found[-1][0], found[-1][3]

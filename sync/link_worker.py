@@ -38,6 +38,7 @@ from sync.codec import (
     KeyCertificate,
     Limits,
     Message,
+    Packed,
     Ping,
     Place,
     Pong,
@@ -49,6 +50,7 @@ from sync.codec import (
     proof_bytes,
 )
 from sync.engine import HubEngine
+from sync.outgoing import Outgoing, Ready
 from sync.receiver import Receiver
 from sync.sender import Archive, Sender
 
@@ -291,6 +293,7 @@ class Conversation:
         self._sealer = Sealer(address.topic("up"), key_id_of(owner._signer.public_key), owner._signer.sign)
         self._changed = asyncio.Event()
         self._moved = asyncio.Event()
+        self._outgoing = Outgoing(self._db, owner._sender, self._changed)
         self._newest: Confirm | None = None
         self._keys: dict[str, bytes] = {}
         self._root = b""
@@ -302,6 +305,7 @@ class Conversation:
         await self._first_hello()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._hear(), name="sync.hear")
+            group.create_task(self._outgoing.run(self.engine), name="sync.prepare")
             group.create_task(self._speak(), name="sync.speak")
             group.create_task(self._follow(), name="sync.follow")
             group.create_task(self._move_cursor(), name="sync.cursor")
@@ -478,9 +482,9 @@ class Conversation:
 
     # -- out ---------------------------------------------------------------------------------------------------------
 
-    async def _say(self, message: Message, *, compress: bool = True) -> None:
+    async def _say(self, message: Message | Packed) -> None:
         to = self.engine.peer_nonce or NO_NONCE
-        await self._session.send(self._sealer.seal(message, to, compress=compress))
+        await self._session.send(self._sealer.seal(message, to))
 
     async def _follow(self) -> None:
         """Notice new entries."""
@@ -493,17 +497,15 @@ class Conversation:
         """Send batches for as long as there are entries and room; then wait for either."""
         while True:
             self._changed.clear()
-            engine = self.engine
-            room = engine.room
-            after = engine.sent_upto
-            if not room or self._db.head.seq <= after:
+            batch = self._outgoing.take(self.engine)
+            if batch is not None:
+                await self._send_batch(batch)
+            else:
                 await self._changed.wait()
-                continue
-            for batch in await self._owner._sender.batches(after, room, engine.batch_limits):
-                if engine.sent_upto != batch.from_seq - 1 or not engine.room:
-                    break  # the cloud has asked for something else meanwhile
-                engine.sent(batch.from_seq, batch.from_seq + len(batch.entries) - 1, self._clock.monotonic())
-                await self._say(batch, compress=engine.compress(batch.from_seq))
+
+    async def _send_batch(self, batch: Ready) -> None:
+        self.engine.sent(batch.from_seq, batch.upto_seq, self._clock.monotonic())
+        await self._say(batch.packed)
 
     async def _beat(self) -> None:
         """Ask the cloud application now and then, notice its silence, and send again what it did not confirm."""

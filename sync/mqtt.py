@@ -60,6 +60,20 @@ class MqttSession:
         self._publications.add(task)
         task.add_done_callback(self._published)
 
+    async def subscribe(self) -> None:
+        """Ask for topic `down`; a broker that does not answer ends the connection."""
+        try:
+            await self._client.subscribe(self._address.topic("down"), qos=1)
+        except aiomqtt.MqttError as exc:
+            self.lose(str(exc))
+
+    async def announce(self, state: bytes) -> None:
+        """Leave our state on topic `state`."""
+        try:
+            await self._client.publish(self._address.topic("state"), state, qos=1, retain=True)
+        except aiomqtt.MqttError as exc:
+            self.lose(str(exc))
+
     def _published(self, task: asyncio.Task[None]) -> None:
         self._publications.discard(task)
         self._changed.set()
@@ -117,16 +131,21 @@ class MqttLink:
             raise ConnectionRefusedError(f"the broker does not accept the connection: {exc}") from exc
         failure: Exception | None = None
         try:
-            await client.subscribe(address.topic("down"), qos=1)
-            await client.publish(address.topic("state"), _state(self._connections, True), qos=1, retain=True)
             async with asyncio.TaskGroup() as group:
                 session = MqttSession(client, group, address)
-                hearing = group.create_task(session.hear(), name="mqtt.hear")
+                # Begun in this order and not awaited: a broker takes what comes over one connection in order, so what
+                # is sent next finds the subscription made. On a long line each wait would cost its round trip.
+                own = [
+                    group.create_task(session.subscribe(), name="mqtt.subscribe"),
+                    group.create_task(session.announce(_state(self._connections, True)), name="mqtt.state"),
+                    group.create_task(session.hear(), name="mqtt.hear"),
+                ]
                 try:
                     yield session
                 except Exception as exc:  # noqa: BLE001 - raised again below, outside the group and as what it is
                     failure = exc
-                hearing.cancel()
+                for task in own:
+                    task.cancel()
                 session.stop_publishing()
         except aiomqtt.MqttError as exc:
             raise ConnectionResetError(f"the broker ended the connection: {exc}") from exc

@@ -259,6 +259,20 @@ def decode_head(raw: bytes) -> Head:
     return Head(line, seq, at_us, clock, boot, mono_ms, kind, body_version, subject, actor, flags, documents)
 
 
+def line_of(head: bytes) -> bytes:
+    """The line that stored head bytes name, without reading the rest of them."""
+    return head[1:17]
+
+
+def documents_named(head: bytes) -> tuple[bytes, ...]:
+    """The ids of the documents that stored head bytes refer to, without reading the rest of them."""
+    at = _FIXED.size
+    at += 3 + head[at]  # the kind, and the version behind it
+    at += 1 + head[at]  # the subject
+    at += 3 + head[at]  # the actor, flags and the count
+    return tuple([head[i : i + 16] for i in range(at, at + 48 * head[at - 1], 48)]) if head[at - 1] else ()
+
+
 def entry_hash(prev_hash: bytes, head: bytes, body: bytes) -> bytes:
     """E2: SHA-256 over the domain, the hash before, and the length-prefixed head and body."""
     whole = b"".join((HASH_DOMAIN, prev_hash, _U32.pack(len(head)), head, _U32.pack(len(body)), body))

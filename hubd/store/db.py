@@ -142,6 +142,7 @@ class Database:
         self._thread: DbThread | None = None
         self._readers: list[DbThread] = []
         self._next_reader = 0
+        self._behind: DbThread | None = None
         self._waiting: list[_Work] = []
         self._kept: dict[tuple[str, ...], Any] = {}
         self._fresh: deque[Entry] = deque(maxlen=FRESH_MAX)
@@ -182,6 +183,12 @@ class Database:
             raise _closed(name)
         self._next_reader = (self._next_reader + 1) % len(self._readers)
         return await self._readers[self._next_reader].run(lambda connection: _in_snapshot(connection, fn))
+
+    async def read_behind(self, name: str, fn: Callable[[sqlite3.Connection], T]) -> T:
+        """Like `read`, on one connection beside those that answers wait for: for reads that follow one another."""
+        if self._behind is None:
+            raise _closed(name)
+        return await self._behind.run(lambda connection: _in_snapshot(connection, fn))
 
     async def read_apart(self, name: str, fn: Callable[[sqlite3.Connection], T]) -> T:
         """Like `read`, on a read-only connection of its own: for what takes longer than an answer may wait."""
@@ -227,11 +234,15 @@ class Database:
         self.head = await self._thread.run(read_head)
         for _ in range(READERS):
             self._readers.append(await self._open_thread(self.path, True))
+        self._behind = await self._open_thread(self.path, True)
 
     async def _stop(self) -> None:
         try:
             for reader in self._readers:
                 await reader.close()
+            if self._behind is not None:
+                behind, self._behind = self._behind, None
+                await behind.close()
         finally:
             self._readers.clear()
             if self._thread is not None:

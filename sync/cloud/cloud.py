@@ -28,8 +28,12 @@ log = logging.getLogger(__name__)
 ENROL_DOMAIN = b"hubd.enrol.v1\0"
 RENEW_DOMAIN = b"hubd.renew.v1\0"
 EFFECTS_A_TURN = 100
-INTERPRETED_A_TURN = 100
-"""Entries of a backlog that are interpreted between two turns of receiving: what has come meanwhile waits for them."""
+INTERPRETED_A_TURN = 400
+"""Entries of a backlog that are interpreted in one go."""
+INTERPRETED_BESIDE = 100
+"""The same while hubs are sending: what comes meanwhile waits for them."""
+INTERPRETING_WAITS_MAX_S = 0.25
+"""For so long interpretation makes way for what hubs send; then it has a turn all the same."""
 CODE_LIFETIME_S = 24 * 3600
 NONCE_MAX_BYTES = 64
 REFUSALS = {
@@ -86,8 +90,11 @@ class ReferenceCloud:
         self._settling = asyncio.Lock()
         self._pending = asyncio.Event()
         self._pending.set()  # an earlier run may have stored what it had no time to interpret
-        self._receiving: asyncio.Event | None = None
-        """Set when the turn of receiving that is on its way is over; None while there is none."""
+        self._receiving = 0
+        self._has_received = False
+        """Since the last time that something was interpreted."""
+        self._received = asyncio.Event()
+        """Set with the end of each turn of receiving."""
         self._may_settle = True
         """Whether a payment may wait for its verdict: only what hubs send makes one wait."""
         self._topics: dict[bytes, str] = {}
@@ -123,12 +130,13 @@ class ReferenceCloud:
 
     async def receive(self, frames: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Take frames of any hubs in one transaction; what comes back may be published, for it is committed."""
-        over = self._receiving = asyncio.Event()
+        self._receiving += 1
         try:
             return await self._turn(lambda storage: self.service.receive(storage, frames))
         finally:
-            self._receiving = None
-            over.set()
+            self._receiving -= 1
+            self._has_received = True
+            self._received.set()
 
     async def _turn(self, work: Callable[[CloudStorage], list[tuple[bytes, bytes]]]) -> list[tuple[bytes, bytes]]:
         """Commit what one turn did to storage and conversations, and note what it has left to be done."""
@@ -148,24 +156,31 @@ class ReferenceCloud:
             self._pending.set()
         return answers
 
-    async def interpret(self) -> list[tuple[bytes, bytes]]:
+    async def interpret(self, others_wait: Callable[[], bool]) -> list[tuple[bytes, bytes]]:
         """Wait until something is stored that is not interpreted yet, and interpret some of it.
 
-        Returns what may be published. To be called again and again, beside `receive`, for which it makes way: no more
-        often than there are turns of receiving, while there are any.
+        Returns what may be published. To be called again and again, beside `receive`, for which it makes way while
+        `others_wait` tells that frames have come: a hub waits for its confirmation, and nobody for this.
         """
         await self._pending.wait()
-        if self._receiving is not None:
-            await self._receiving.wait()
+        await self._make_way(others_wait)
         self._pending.clear()
-
+        limit = INTERPRETED_BESIDE if self._has_received else INTERPRETED_A_TURN
+        self._has_received = False
         return await self._turn(
             lambda storage: [
-                (hub, out)
-                for hub in storage.pending_hubs()
-                for out in self.service.interpret(storage, hub, INTERPRETED_A_TURN)
+                (hub, out) for hub in storage.pending_hubs() for out in self.service.interpret(storage, hub, limit)
             ]
         )
+
+    async def _make_way(self, others_wait: Callable[[], bool]) -> None:
+        try:
+            async with self._runtime.clock.timeout(INTERPRETING_WAITS_MAX_S):
+                while self._receiving or others_wait():
+                    self._received.clear()
+                    await self._received.wait()
+        except TimeoutError:
+            return
 
     async def settle(self) -> list[tuple[bytes, bytes]]:
         """Ask the settlement source about forwarded payments and write its verdicts down, each once."""

@@ -59,15 +59,18 @@ def document_digest(salt: bytes, content: bytes) -> bytes:
     return hashlib.sha256(b"hubd.doc.v1\x00" + salt + content).digest()
 
 
-def read_entry(prev_hash: bytes, head: bytes, body: bytes) -> CloudEntry:
-    """Take a head apart (E3) and chain it; raises NotAnEntry for bytes that break the format."""
+def read_entry(prev_hash: bytes, head: bytes, body: bytes, digest: bytes = b"") -> CloudEntry:
+    """Take a head apart (E3) and chain it; raises NotAnEntry for bytes that break the format.
+
+    `digest`: its hash, of an entry that was chained before.
+    """
     try:
-        return _read(prev_hash, head, body)
+        return _read(prev_hash, head, body, digest)
     except (IndexError, UnicodeDecodeError, struct.error) as exc:
         raise NotAnEntry("the head ends early or is no UTF-8") from exc
 
 
-def _read(prev_hash: bytes, head: bytes, body: bytes) -> CloudEntry:
+def _read(prev_hash: bytes, head: bytes, body: bytes, digest: bytes) -> CloudEntry:
     if head[0] != 1:
         raise NotAnEntry(f"format {head[0]}")
     if len(body) > 65_536:
@@ -88,7 +91,7 @@ def _read(prev_hash: bytes, head: bytes, body: bytes) -> CloudEntry:
     if flags & ~0b111 or clock > 1:
         raise NotAnEntry("a reserved flag is set")
     documents = tuple([(head[i : i + 16], head[i + 16 : i + 48]) for i in range(end, len(head), 48)]) if count else ()
-    digest = chained_hash(prev_hash, head, body)
+    digest = digest or chained_hash(prev_hash, head, body)
     return CloudEntry(line, seq, at_us, kind, version, subject, actor, flags, documents, prev_hash, digest, head, body)
 
 

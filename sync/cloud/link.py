@@ -171,7 +171,7 @@ class InProcessCloud:
             if not self.answering:
                 await self._clock.sleep(SETTLE_EVERY_S)
                 continue
-            self.publish(await self.cloud.interpret())
+            self.publish(await self.cloud.interpret(lambda: not self._inbox.empty()))
             self.publish(await self.cloud.settle())
 
     async def _carry_late(self) -> None:

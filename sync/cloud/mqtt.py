@@ -108,7 +108,7 @@ class CloudWorker:
 
     async def _interpret(self, client: aiomqtt.Client) -> None:
         while True:
-            await self._publish(client, await self._cloud.interpret())
+            await self._publish(client, await self._cloud.interpret(lambda: len(client.messages) > 0))
             await self._publish(client, await self._cloud.settle())
 
     async def _publish(self, client: aiomqtt.Client, frames: Sequence[tuple[bytes, bytes]]) -> None:

@@ -252,11 +252,12 @@ class SqliteCloudStorage:
 
     def pending(self, hub: bytes, limit: int) -> list[CloudEntry]:
         rows = self._all(
-            "SELECT prev_hash, head, body FROM entries WHERE hub = ? AND state = 'pending' ORDER BY rowid LIMIT ?",
+            "SELECT prev_hash, head, body, hash FROM entries WHERE hub = ? AND state = 'pending'"
+            " ORDER BY rowid LIMIT ?",
             hub,
             limit,
         )
-        return [_entry(row) for row in rows]
+        return [read_entry(*row) for row in rows]
 
     def first_pending(self, hub: bytes, line: bytes) -> int | None:
         row = self._one(

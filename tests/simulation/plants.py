@@ -23,8 +23,8 @@ from sync.cloud.service import Session, _Turn
 from sync.cloud.storage import CloudStorage, HubRow
 from sync.cloud.store import InlineRunner, SqliteCloudStorage
 from sync.cloud.upload import Taken, Upload, _Run
-from sync.codec import Entries, Message
 from sync.link_worker import Conversation
+from sync.outgoing import Ready
 
 
 @contextmanager
@@ -62,17 +62,15 @@ def retry_after_unknown() -> Iterator[None]:
 @contextmanager
 def cursor_on_puback() -> Iterator[None]:
     """The cursor moves when the transport has taken a batch."""
-    right = Conversation._say
+    right = Conversation._send_batch
 
-    async def say(self: Conversation, message: Message, *, compress: bool = True) -> None:
-        await right(self, message, compress=compress)
-        if isinstance(message, Entries):
-            last = message.from_seq + len(message.entries) - 1
-            cursor = Cursor(message.line, last, message.upto_hash, self._clock.now_us())
-            await self._db.write("sync.confirm", lambda tx: cursors.put(tx, cursors.CONFIRMED, cursor))
-            self._owner.confirmed(last)
+    async def send_batch(self: Conversation, batch: Ready) -> None:
+        await right(self, batch)
+        cursor = Cursor(batch.line, batch.upto_seq, batch.upto_hash, self._clock.now_us())
+        await self._db.write("sync.confirm", lambda tx: cursors.put(tx, cursors.CONFIRMED, cursor))
+        self._owner.confirmed(batch.upto_seq)
 
-    with patch.object(Conversation, "_say", say):
+    with patch.object(Conversation, "_send_batch", send_batch):
         yield
 
 
