@@ -34,6 +34,8 @@ INTERPRETED_BESIDE = 100
 """The same while hubs are sending: what comes meanwhile waits for them."""
 INTERPRETING_WAITS_MAX_S = 0.25
 """For so long interpretation makes way for what hubs send; then it has a turn all the same."""
+QUIET_S = 0.05
+"""When nothing has come for so long, a hub that drains has ended: it is not only its window that was full."""
 CODE_LIFETIME_S = 24 * 3600
 NONCE_MAX_BYTES = 64
 REFUSALS = {
@@ -165,8 +167,7 @@ class ReferenceCloud:
         await self._pending.wait()
         await self._make_way(others_wait)
         self._pending.clear()
-        limit = INTERPRETED_BESIDE if self._has_received else INTERPRETED_A_TURN
-        self._has_received = False
+        limit = INTERPRETED_BESIDE if self._receiving or self._has_received else INTERPRETED_A_TURN
         return await self._turn(
             lambda storage: [
                 (hub, out) for hub in storage.pending_hubs() for out in self.service.interpret(storage, hub, limit)
@@ -174,13 +175,16 @@ class ReferenceCloud:
         )
 
     async def _make_way(self, others_wait: Callable[[], bool]) -> None:
-        try:
-            async with self._runtime.clock.timeout(INTERPRETING_WAITS_MAX_S):
-                while self._receiving or others_wait():
-                    self._received.clear()
+        clock = self._runtime.clock
+        until = clock.monotonic() + INTERPRETING_WAITS_MAX_S
+        while (left_s := until - clock.monotonic()) > 0 and (self._has_received or self._receiving or others_wait()):
+            self._has_received = False
+            self._received.clear()
+            try:
+                async with clock.timeout(left_s if self._receiving or others_wait() else min(left_s, QUIET_S)):
                     await self._received.wait()
-        except TimeoutError:
-            return
+            except TimeoutError:
+                continue
 
     async def settle(self) -> list[tuple[bytes, bytes]]:
         """Ask the settlement source about forwarded payments and write its verdicts down, each once."""

@@ -27,6 +27,9 @@ RECONNECT_S = 0.5
 SETTLE_EVERY_S = 1.0
 TURN_MAX = 64
 """Frames that share one transaction, at most."""
+TURN_BYTES_MAX = 40_000
+"""A turn ends beyond so many bytes, about five batches: a hub that drains waits with a full window for the confirmation
+of the first, and what is sent at once comes at once."""
 UNACKNOWLEDGED_MAX = 64
 ALL_SHARDS = ("+",)
 
@@ -96,7 +99,7 @@ class CloudWorker:
         messages = client.messages
         async for message in messages:
             frames = _frames([message])
-            while len(messages) and len(frames) < TURN_MAX:
+            while len(messages) and len(frames) < TURN_MAX and sum(len(raw) for _, raw in frames) < TURN_BYTES_MAX:
                 frames += _frames([await anext(messages)])
             await self._publish(client, await self._cloud.receive(frames))
             await self._publish(client, await self._cloud.settle())

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
@@ -109,6 +109,10 @@ _effect_values = attrgetter(*(field.name for field in fields(EffectRow)))
 _PAYMENT = ", ".join(LedgerPayment.__struct_fields__)
 _PAYMENT_SELECT = f"SELECT {_PAYMENT} FROM payments WHERE hub = ?"  # noqa: S608 (names of our own struct)
 _PAYMENTS_NAMED = f"{_PAYMENT_SELECT} AND quarantined = 0 AND id IN (SELECT value FROM json_each(?))"  # noqa: S608 (the same)
+ROWS_A_STATEMENT = 50
+"""Entries of a backlog that one statement inserts: other threads run meanwhile, and not only between two rows."""
+_ENTRY_PUT = "INSERT INTO entries(hub, line, seq, hash, prev_hash, head, body, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_ENTRIES_PUT = _ENTRY_PUT + ", (?, ?, ?, ?, ?, ?, ?, ?)" * (ROWS_A_STATEMENT - 1)
 _PAYMENT_PUT = (
     f"INSERT OR REPLACE INTO payments(hub, {_PAYMENT})"  # noqa: S608 (the same)
     f" VALUES ({', '.join('?' * (1 + len(LedgerPayment.__struct_fields__)))})"
@@ -240,15 +244,16 @@ class SqliteCloudStorage:
 
     def add_entry(self, hub: bytes, entry: CloudEntry, state: str) -> None:
         self._db.execute(
-            "INSERT INTO entries(hub, line, seq, hash, prev_hash, head, body, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            _ENTRY_PUT,
             (hub, entry.line, entry.seq, entry.hash, entry.prev_hash, entry.head, entry.body, state),
         )
 
     def add_entries(self, hub: bytes, entries: Sequence[CloudEntry], state: str) -> None:
-        self._db.executemany(
-            "INSERT INTO entries(hub, line, seq, hash, prev_hash, head, body, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [(hub, e.line, e.seq, e.hash, e.prev_hash, e.head, e.body, state) for e in entries],
-        )
+        rows = [(hub, e.line, e.seq, e.hash, e.prev_hash, e.head, e.body, state) for e in entries]
+        whole = len(rows) - len(rows) % ROWS_A_STATEMENT
+        for start in range(0, whole, ROWS_A_STATEMENT):
+            self._db.execute(_ENTRIES_PUT, list(chain.from_iterable(rows[start : start + ROWS_A_STATEMENT])))
+        self._db.executemany(_ENTRY_PUT, rows[whole:])
 
     def pending(self, hub: bytes, limit: int) -> list[CloudEntry]:
         rows = self._all(
