@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from hubd.store.db import Database
 from sync.codec import Entries, Packed, pack
@@ -21,8 +22,7 @@ READ_AT_ONCE = 2
 """Batches that are read in one go."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(Struct, frozen=True):
     """A batch that may leave as it is."""
 
     line: bytes
