@@ -37,6 +37,7 @@ ROUND_TRIP_S = 0.050
 WINDOW = 20
 PEER_RECORDS = 2_000
 PROBE_PAUSE_S = 0.05
+LOOK_PAUSE_S = 0.004
 DRAIN_S_MAX = 900.0
 
 
@@ -46,8 +47,10 @@ class Drained:
 
     seconds: float
     first_confirm_s: float
+    flow: float
+    """Entries a second between the first confirmation and the last."""
     bytes_an_entry: float
-    payment_ms: float
+    payments_ms: list[float]
 
 
 @asynccontextmanager
@@ -81,14 +84,14 @@ async def cloud_process(folder: Path, broker_port: int) -> AsyncIterator[None]:
         yield
 
 
-async def idle_payment_ms(made: Shop) -> float:
+async def idle_payments_ms(made: Shop) -> list[float]:
     took = []
     for number in range(60):
         await asyncio.sleep(PROBE_PAUSE_S / 5)
         begun = time.perf_counter()
         await made.cash(number)
         took.append((time.perf_counter() - begun) * 1e3)
-    return statistics.median(took)
+    return took
 
 
 async def drain(made: Shop, sync: CloudSync, line: Line) -> Drained:
@@ -104,32 +107,33 @@ async def drain(made: Shop, sync: CloudSync, line: Line) -> Drained:
             await made.cash(number := number + 1)
             paid.append((time.perf_counter() - begun) * 1e3)
 
-    begun, first = time.perf_counter(), 0.0
-    before = line.up_bytes
+    begun, first, first_seq = time.perf_counter(), 0.0, 0
+    before = line.up_bytes()
     async with asyncio.TaskGroup() as group:
         talking, paying = group.create_task(sync.run()), group.create_task(pay())
         while sync.status.confirmed_seq < head:
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(LOOK_PAUSE_S)
             if not first and sync.status.confirmed_seq > 0:
-                first = time.perf_counter() - begun
+                first, first_seq = time.perf_counter() - begun, sync.status.confirmed_seq
             if time.perf_counter() - begun > DRAIN_S_MAX:
                 raise BenchError(f"confirmed {sync.status.confirmed_seq} of {head} within {DRAIN_S_MAX:.0f} s")
         took = time.perf_counter() - begun
         talking.cancel()
         paying.cancel()
-    return Drained(took, first, (line.up_bytes - before) / head, percentile(paid, 0.5) if paid else 0.0)
+    flow = (head - first_seq) / (took - first) if first_seq < head else 0.0
+    return Drained(took, first, flow, (line.up_bytes() - before) / head, paid)
 
 
-async def hub(entries: int, place: Path) -> tuple[Drained, float]:
+async def hub(entries: int, place: Path) -> tuple[Drained, list[float]]:
     folder = place / "cloud"
     folder.mkdir()
     async with shop(place) as made:
         await fill(made, entries)
-        idle = await idle_payment_ms(made)
+        idle = await idle_payments_ms(made)
         await enrolled(made, folder)
         address = DemoAddress(made.runtime)
         address.known(made.signer.hub_id.hex())
-        async with broker(place) as port, cloud_process(folder, port), delayed(port, ROUND_TRIP_S) as line:
+        async with broker(place) as port, cloud_process(folder, port), delayed(port, ROUND_TRIP_S, place) as line:
             link = MqttLink(BrokerAddress("127.0.0.1", line.port))
             return await drain(made, CloudSync(made.services.db, made.runtime, made.signer, link, address), line), idle
 
@@ -139,7 +143,7 @@ async def one_message_a_record(place: Path) -> float:
     options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
     async with (
         broker(place) as port,
-        delayed(port, ROUND_TRIP_S) as line,
+        delayed(port, ROUND_TRIP_S, place) as line,
         aiomqtt.Client("127.0.0.1", line.port, socket_options=options, max_inflight_messages=WINDOW) as client,
     ):
         client.pending_calls_threshold = WINDOW
@@ -165,31 +169,46 @@ def report(options: Options) -> Report:
                 drained, idle = asyncio.run(hub(entries, place))
                 peers.append(asyncio.run(one_message_a_record(place)))
             drains.append(drained)
-            idles.append(idle)
+            idles += idle
         seconds = statistics.median(one.seconds for one in drains)
         first = statistics.median(one.first_confirm_s for one in drains)
         wire = statistics.median(one.bytes_an_entry for one in drains)
-        busy, idle = statistics.median(one.payment_ms for one in drains), statistics.median(idles)
-        peer = statistics.median(peers)
-        rows.append((f"hubd, {entries:,} entries", seconds, entries / seconds, wire, first, busy, idle))
-        rows.append((f"aiomqtt, one message a record, window {WINDOW}", entries / peer, peer, "", "", "", ""))
-        targets += _targets(entries, seconds, peer, wire, first, busy / idle)
-    head = ("what", "s", "a second", "bytes an entry", "first confirmed, s", "payment meanwhile, ms", "at rest, ms")
+        flow = statistics.median(one.flow for one in drains)
+        busy = percentile([took for one in drains for took in one.payments_ms], 0.5)
+        at_rest, peer = statistics.median(idles), statistics.median(peers)
+        rows.append((f"hubd, {entries:,} entries", seconds, entries / seconds, flow, wire, first, busy, at_rest))
+        rows.append((f"aiomqtt, one message a record, window {WINDOW}", entries / peer, peer, "", "", "", "", ""))
+        targets += _targets(entries, seconds, flow, peer, wire, first, busy / at_rest)
+    head = (
+        "what",
+        "s",
+        "a second",
+        "while it flows",
+        "bytes an entry",
+        "first confirmed, s",
+        "payment meanwhile, ms",
+        "at rest, ms",
+    )
     text = (
         f"{ROUND_TRIP_S * 1e3:.0f} ms round trip between hub and mosquitto, through a proxy that delays and does "
         "nothing else. The reference cloud is a process of its own beside the broker; it checks signature and chain "
-        "and commits to its own SQLite file before it confirms. The peer's records are counted as delivered when the "
-        "broker has them, through the same proxy. Everything runs on one machine.\n\n"
+        "and commits to its own SQLite file before it confirms. The time counts from when service is back, so it "
+        "has the four round trips of connection, hellos and first batch in it; what flows is counted from the first "
+        "confirmation to the last. The peer's records are counted as delivered when the broker has them, through "
+        "the same proxy. Hub, proxy, broker and cloud share the cores and the disk of one machine: what a payment "
+        "waits for meanwhile is mostly the flush behind the cloud's.\n\n"
     )
     return Report("drain", "After an outage", text + table(head, rows), tuple(targets))
 
 
-def _targets(entries: int, seconds: float, peer: float, wire: float, first: float, slower: float) -> list[Target]:
+def _targets(
+    entries: int, seconds: float, flow: float, peer: float, wire: float, first: float, slower: float
+) -> list[Target]:
     bound = Limits().batch_entries * Limits().in_flight / ROUND_TRIP_S
     return [
         at_most(f"{entries:,} entries", 1.0 if entries <= 10_000 else 90.0, seconds, " s"),
         at_least(f"{entries:,} entries, / aiomqtt with window {WINDOW}", 50.0, entries / seconds / peer),
-        at_least(f"{entries:,} entries, share of in flight ÷ round trip", 0.65, entries / seconds / bound, ""),
+        at_least(f"{entries:,} entries, share of in flight ÷ round trip, while it flows", 0.65, flow / bound, ""),
         at_most(f"{entries:,} entries, bytes an entry on the wire", 150.0, wire, ""),
         at_most(f"{entries:,} entries, service back to the first confirmed entry", 1.0, first, " s"),
         at_most(f"{entries:,} entries, payment meanwhile / at rest", 1.3, slower),
