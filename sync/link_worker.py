@@ -25,6 +25,7 @@ from hubd.store.cursors import Proof as StoredProof
 from hubd.store.db import Database
 from hubd.store.tx import Connection, Tx
 from sync import engine as act
+from sync import proofs
 from sync.backoff import STABLE_AFTER_S, Backoff
 from sync.codec import (
     NO_NONCE,
@@ -47,7 +48,6 @@ from sync.codec import (
     Sealer,
     key_bytes,
     open_frame,
-    proof_bytes,
 )
 from sync.engine import HubEngine
 from sync.outgoing import Outgoing, Ready
@@ -63,7 +63,9 @@ HELLO_TIMEOUT_S = 15.0
 WITNESS_DIFFERS_MAX_US = 60_000_000
 """A cloud whose clock differs from ours by less than this confirms ours, the way of its message included."""
 
-NOT_OURS = "The cloud confirms something that this hub did not write."
+CURSOR_RESTS = 9
+"""After a move of the cursor the writer is left alone for so many times as long: it has a tenth of it in a drain."""
+CURSOR_RESTS_MAX_S = 0.5
 
 AddressSource = Callable[[], Awaitable[LinkAddress | None]]
 """Where the hub's topics are and with which credentials; None while it is not enrolled."""
@@ -362,7 +364,7 @@ class Conversation:
             # What was just sent may have been read a moment before the writer heard that it is committed.
             written = max(self._db.head.seq, self.engine.sent_upto)
             if isinstance(message, Confirm) and message.upto_seq > written:
-                self._owner.report("sync.proof_mismatch", NOT_OURS)
+                self._owner.report("sync.proof_mismatch", proofs.NOT_OURS)
                 continue
             for action in self.engine.hear(message, self._heard_at):
                 await self._do(action)
@@ -529,14 +531,36 @@ class Conversation:
             self._moved.clear()
             confirm, self._newest = self._newest, None
             if confirm is not None:
+                begun = self._clock.monotonic()
                 await self._move_to(confirm)
+                await self._rest(CURSOR_RESTS * (self._clock.monotonic() - begun))
+
+    async def _rest(self, seconds: float) -> None:
+        """Leave the writer to the tills for a while; no longer than until everything that was sent is confirmed."""
+        until = self._clock.monotonic() + min(seconds, CURSOR_RESTS_MAX_S)
+        while (left_s := until - self._clock.monotonic()) > 0 and not self._all_confirmed():
+            self._moved.clear()
+            try:
+                async with self._clock.timeout(left_s):
+                    await self._moved.wait()
+            except TimeoutError:
+                break
+        if self._newest is not None:
+            self._moved.set()
+
+    def _all_confirmed(self) -> bool:
+        return self._newest is not None and self._newest.upto_seq >= self.engine.sent_upto
 
     async def _move_to(self, confirm: Confirm) -> None:
-        if not await self._db.read("sync.check", lambda connection: self._proven(connection, confirm)):
+        """S6: nothing but a proof that holds moves the cursor."""
+        tenant, hub = self._address.tenant, self._signer.hub_id
+        wrong = await self._db.read("sync.check", lambda c: proofs.flaw(c, confirm, tenant, hub, self._keys))
+        if wrong:
+            self._owner.report("sync.proof_mismatch", wrong)
             proven = (await self._db.read("sync.cursor", _confirmed_cursor)).seq
             self.engine.distrust(proven, self._clock.monotonic())
             return
-        await self._db.write("sync.confirm", lambda tx: _keep_proof(tx, confirm, self._clock.now_us()))
+        await self._db.write("sync.confirm", lambda tx: proofs.keep(tx, confirm, self._clock.now_us()))
         self._owner.confirmed(confirm.upto_seq)
 
     async def _lower_cursor(self, seq: int) -> None:
@@ -552,32 +576,9 @@ class Conversation:
         await self._db.write("sync.lower_cursor", work)
         self._owner.lowered(seq)
 
-    def _proven(self, connection: Connection, confirm: Confirm) -> bool:
-        """S6: key, tenant, hub, line, and our own hash at that place must agree; nothing else moves the cursor."""
-        proof = confirm.proof
-        own = journal.hash_at(connection, confirm.upto_seq)
-        line = journal.line_at(connection, confirm.upto_seq)
-        if proof is None or own is None or own != confirm.hash or line != confirm.line:
-            self._owner.report("sync.proof_mismatch", NOT_OURS)
-            return False
-        place = Place(proof.line, proof.seq, proof.hash)
-        signed = proof_bytes(self._address.tenant, self._signer.hub_id, place, proof.time_us)
-        agrees = place == Place(confirm.line, confirm.upto_seq, confirm.hash)
-        if not agrees or not verify_signature(self._keys.get(proof.key_id, b""), proof.signature, signed):
-            self._owner.report("sync.proof_mismatch", "A confirmation carries a proof that does not hold.")
-            return False
-        return True
-
 
 def _confirmed_cursor(connection: Connection) -> Cursor:
     return cursors.get(connection, cursors.CONFIRMED)
-
-
-def _keep_proof(tx: Tx, confirm: Confirm, now_us: int) -> None:
-    proof = confirm.proof
-    assert proof is not None, "a confirmation is proven before the cursor moves"
-    cursors.put(tx, cursors.CONFIRMED, Cursor(confirm.line, confirm.upto_seq, confirm.hash, now_us))
-    cursors.add_proof(tx, StoredProof(proof.line, proof.seq, proof.hash, proof.key_id, proof.time_us, proof.signature))
 
 
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -23,9 +23,11 @@ from hubd.model.entry import (
     Head,
     decode_body,
     decode_head,
+    documents_named,
     encode_body,
     encode_head,
     entry_hash,
+    line_of,
     load_entry,
 )
 from hubd.model.kinds import CRITICAL, KINDS, is_critical, is_known
@@ -120,7 +122,10 @@ heads = st.builds(
 
 @given(heads)
 def test_every_head_reads_back(head: Head) -> None:
-    assert decode_head(encode_head(head)) == head
+    raw = encode_head(head)
+    assert decode_head(raw) == head
+    assert line_of(raw) == head.line
+    assert documents_named(raw) == tuple(document.id for document in head.documents)
 
 
 @given(heads, st.data())
