@@ -232,10 +232,7 @@ class SqliteCloudStorage:
 
     def hash_in_line(self, hub: bytes, line: bytes, seq: int) -> bytes | None:
         row = self._one(
-            "SELECT hash FROM entries WHERE hub = ? AND line = ? AND seq = ? AND state <> 'quarantined'",
-            hub,
-            line,
-            seq,
+            "SELECT hash FROM entries WHERE hub = ? AND line = ? AND seq = ? AND state <> 'quarantined'", hub, line, seq
         )
         return row[0] if row else None
 
@@ -293,11 +290,7 @@ class SqliteCloudStorage:
         rows = self._all(
             "SELECT prev_hash, head, body FROM entries WHERE hub = ? AND line = ? AND seq BETWEEN ? AND ?"
             " AND state <> 'quarantined' ORDER BY seq LIMIT ?",
-            hub,
-            line,
-            from_seq,
-            upto_seq,
-            limit,
+            *(hub, line, from_seq, upto_seq, limit),
         )
         return [_entry(row) for row in rows]
 
@@ -456,10 +449,7 @@ class SqliteCloudStorage:
         row = self._one(
             "SELECT hub, subject, effect, attempt, state, detail FROM effects"
             " WHERE hub = ? AND subject = ? AND effect = ? AND attempt = ?",
-            hub,
-            subject,
-            effect,
-            attempt,
+            *(hub, subject, effect, attempt),
         )
         return EffectRow(*row) if row else None
 
