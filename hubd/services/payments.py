@@ -212,6 +212,7 @@ class PaymentDesk:
                 raise _unknown_payment()
             if payment.state in {PaymentState.REVERSAL_PENDING, PaymentState.REVERSED}:
                 return payment, False
+            self._tills.demand_announced(tx, caller)
             if payments.refunds_of(tx.connection, payment_id):
                 raise PaymentError(
                     "already_refunded",

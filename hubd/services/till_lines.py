@@ -206,6 +206,10 @@ class TillLines:
         what it holds before it may ask for money.
         """
         demand_in_service(tx, self._hub_id)
+        self.demand_announced(tx, caller)
+
+    def demand_announced(self, tx: Tx, caller: Caller) -> None:
+        """Raise `hub_line_changed` for a till that must announce: what it holds may be money that was given back."""
         if caller.device and rows.conversation(tx, caller.device)[0]:
             raise PaymentError(
                 "hub_line_changed",

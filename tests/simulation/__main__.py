@@ -13,6 +13,9 @@ from time import perf_counter
 from tests.simulation.plants import PLANTS
 from tests.simulation.run import DEFAULT_HOURS, Result, simulate
 
+EVERY = "every"
+"""As a plant: all of them, one after the other."""
+
 
 def _commit() -> str:
     found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
@@ -29,11 +32,21 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--hours", type=float, default=DEFAULT_HOURS, help="how long each shop is open")
     parser.add_argument("--jobs", type=int, default=cpu_count() or 1)
-    parser.add_argument("--plant", choices=sorted(PLANTS), default="", help="make this bug and stop when it is found")
+    parser.add_argument(
+        "--plant", choices=[*sorted(PLANTS), EVERY], default="", help="make this bug and stop when it is found"
+    )
     parser.add_argument("--verbose", action="store_true", help="print every step")
     given = parser.parse_args()
+    if given.plant == EVERY:
+        found = [_run(given, plant) for plant in sorted(PLANTS)]
+        return 0 if all(found) else 1
+    return 0 if _run(given, given.plant) else 1
+
+
+def _run(given: argparse.Namespace, plant: str) -> bool:
+    """All seeds; with a plant, until one of them finds it. Whether that went as it should."""
     seeds = range(given.first, given.first + given.seeds)
-    one = partial(_one, hours=given.hours, verbose=given.verbose, plant=given.plant)
+    one = partial(_one, hours=given.hours, verbose=given.verbose, plant=plant)
     started = perf_counter()
     failed: list[Result] = []
     ran = steps = sales = 0
@@ -44,10 +57,9 @@ def main() -> int:
         if result.violation is None:
             return
         failed.append(result)
-        plant = f" --plant {given.plant}" if given.plant else ""
-        hours = "" if given.hours == DEFAULT_HOURS else f" --hours {given.hours:g}"
-        command = f".venv/bin/python -m tests.simulation --first {result.seed} --seeds 1{hours}{plant}"
-        print(result.line(_commit(), command))
+        more = "" if given.hours == DEFAULT_HOURS else f" --hours {given.hours:g}"
+        more += f" --plant {plant}" if plant else ""
+        print(result.line(_commit(), f".venv/bin/python -m tests.simulation --first {result.seed} --seeds 1{more}"))
         if given.verbose:
             for error in result.errors:
                 print(error)
@@ -56,13 +68,13 @@ def main() -> int:
     if given.seeds == 1 or given.jobs == 1:
         for seed in seeds:
             note(one(seed))
-            if given.plant and failed:
+            if plant and failed:
                 break
     else:
         with ProcessPoolExecutor(given.jobs) as pool:
             for result in pool.map(one, seeds):
                 note(result)
-                if given.plant and failed:
+                if plant and failed:
                     pool.shutdown(cancel_futures=True)
                     break
     took = perf_counter() - started
@@ -70,10 +82,9 @@ def main() -> int:
         f"{ran} seeds, {len(failed)} failed: {sales} sales in {steps} steps,"
         f" {given.hours * ran:g} shop hours in {took:.1f} s"
     )
-    if given.plant:
-        print(f"{given.plant}: {'found' if failed else 'NOT FOUND'}")
-        return 0 if failed else 1
-    return 1 if failed else 0
+    if plant:
+        print(f"{plant}: {'found' if failed else 'NOT FOUND'}", flush=True)
+    return bool(failed) == bool(plant)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from drivers.sim.zvt import SimulatorOptions, Transaction, TransactionState
@@ -14,9 +15,11 @@ from hubd.model.payment import PaymentKind, PaymentState, Tender
 from hubd.services.lines import LineReason
 from hubd.services.payments import Refund
 from hubd.services.till_lines import Held
-from tests.unit.services.shop import MANAGER, Shop, Terminals, shop, shop_runtime, till
+from tests.unit.services.shop import MANAGER, TILL_1, Shop, Terminals, shop, shop_runtime, till
 
 URL = "tcp://terminal-1"
+REVERSER = msgspec.structs.replace(MANAGER, device=TILL_1)
+"""A manager who is signed in at a till."""
 
 
 def refund_of(amount: int, id_: str) -> Refund:
@@ -35,6 +38,22 @@ async def test_what_was_refunded_is_not_reversed_too(tmp_path: Path) -> None:
         with pytest.raises(HubError, match="already_refunded"):
             await opened.services.payments.reverse(sale.payment.id, MANAGER)
         assert (await opened.services.payments.get(sale.payment.id)).state is PaymentState.APPROVED
+
+
+async def test_a_hub_that_was_restored_undoes_nothing_for_a_till_that_has_not_announced(tmp_path: Path) -> None:
+    """The refund was made after the backup: the restored hub does not know of it until the till says so."""
+    async with shop(tmp_path) as opened:
+        sale = await opened.take(500, tender=Tender.CASH)
+        await opened.services.tills.check(TILL_1, f"{'ab' * 16}:9:{'cd' * 8}")
+        with pytest.raises(HubError, match="hub_line_changed"):
+            await opened.services.payments.reverse(sale.payment.id, REVERSER)
+        refund = Held(
+            opened.services.runtime.ids.new_id(), "", 0, "", "approved", Money(200, "EUR"), PaymentKind.REFUND,
+            sale.payment.id,
+        )  # fmt: skip
+        await opened.services.tills.announce(till(), [refund])
+        with pytest.raises(HubError, match="already_refunded"):
+            await opened.services.payments.reverse(sale.payment.id, REVERSER)
 
 
 async def test_a_reversal_asked_for_again_is_sent_once_and_believed(tmp_path: Path) -> None:
