@@ -127,7 +127,8 @@ def report(options: Options) -> Report:
     head = ("server", "flush", *(f"{clients} clients: a second (p50 / p99 ms)" for clients in CLIENTS))
     text = (
         "`PUT /v1/payments/{id}` with a cash payment; wrk with kept-alive connections, its own process on the same "
-        "machine. Both servers are uvicorn with asyncio and h11. One flush of the slow disk is what one commit per "
+        "machine. Both servers are uvicorn on asyncio; the peer reads with h11, the hub reads such requests by itself. "
+        "One flush of the slow disk is what one commit per "
         f"request takes here: {1e3 / found[NAIVE, 16, FLASH_FSYNC_MS].per_s:.1f} ms.\n\n"
     )
     return Report("api_latency", "Payments over HTTP", text + table(head, rows), tuple(targets(found)))

@@ -19,6 +19,7 @@ from http import HTTPStatus
 from typing import Any, cast
 
 import h11
+from uvicorn._types import HTTPScope
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -26,6 +27,7 @@ from uvicorn.server import ServerState
 from hubd.errors import HubError, InvalidValueError, Retry
 from local_api import direct, problems
 from local_api.gate import SECURITY_HEADERS, App, Message, Receive, Scope, Send, log_fault, sender_of
+from local_api.ordinary import Ordinary, OrdinaryCycle, ordinary, scope_of
 
 CONNECTIONS_MAX = 1_000
 """Of one door, all callers together; below what the service may have open (LimitNOFILE)."""
@@ -36,6 +38,8 @@ TURNED_AWAY_AT_ONCE_MAX = 32
 HEAD_SECONDS_MAX = 10
 """From the connection, or from the first byte of a later request, to the end of the request's head."""
 HEAD_BYTES_MAX = 32 * 1024
+LATER_BYTES_MAX = 1024 * 1024
+"""Of what a caller sends before it has the answer to its last request; nothing is read beyond the first of it."""
 REST_SECONDS_MAX = 10
 """How long a body may go on that nobody reads any more, because the request is answered."""
 LINGER_SECONDS = 1
@@ -128,6 +132,11 @@ class GuardedProtocol(H11Protocol):
         self._late: asyncio.TimerHandle | None = None
         self._told_anything = False
         self._refused = False
+        self._ordinary = False
+        """Whether an ordinary request is being answered; what comes meanwhile waits in `_later`."""
+        self._later = b""
+        self._quiet_since = 0.0
+        self._same: dict[str, Any] = {}
         self._application, self.app = self.app, self._offering_direct_streams
 
     def _offering_direct_streams(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
@@ -140,6 +149,15 @@ class GuardedProtocol(H11Protocol):
         """Begin to wait for the first head."""
         assert isinstance(transport, asyncio.Transport), "a door listens on stream sockets"
         super().connection_made(transport)
+        self._same = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": "1.1",
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": self.root_path,
+        }
         self._late = self.loop.call_later(HEAD_SECONDS_MAX, self._head_is_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -151,13 +169,84 @@ class GuardedProtocol(H11Protocol):
         """Hand on what came, then see what is still owed."""
         if self._refused:
             return
+        if self._ordinary:
+            self._keep_for_later(data)
+            return
+        if self._is_between_requests():
+            request = ordinary(data, HEAD_BYTES_MAX)
+            if request is not None:
+                self._serve(request)
+                return
         self._told_anything = True
         super().data_received(data)
         self._watch()
 
+    def _is_between_requests(self) -> bool:
+        """Whether what comes now begins a request, as far as h11 knows."""
+        conn = self.conn
+        return conn.their_state is h11.IDLE and conn.our_state is h11.IDLE and not conn.trailing_data[0]
+
+    def _serve(self, request: Ordinary) -> None:
+        """Answer an ordinary request; h11 hears nothing of it and stays between two requests."""
+        self._forget_deadline()
+        self._ordinary = True
+        self.scope = cast("HTTPScope", scope_of(request, self._same, self.app_state))
+        self.cycle = OrdinaryCycle(
+            request.body,
+            scope=self.scope,
+            conn=self.conn,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            on_response=self._ordinary_is_answered,
+        )
+        task = self.loop.create_task(self.cycle.run_asgi(self.app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+    def _keep_for_later(self, data: bytes) -> None:
+        """Hold what a caller sends before it has its answer, and read no more; too much of it ends the connection."""
+        self._later += data
+        self.flow.pause_reading()
+        if len(self._later) > LATER_BYTES_MAX:
+            self.transport.close()
+
+    def _ordinary_is_answered(self) -> None:
+        self.server_state.total_requests += 1
+        self._ordinary = False
+        if self.transport.is_closing():
+            return
+        self._quiet_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        if self._later:
+            later, self._later = self._later, b""
+            self.loop.call_soon(self._go_on, later)
+        self.flow.resume_reading()
+
+    def _go_on(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            self.data_received(data)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that was quiet so long; the timer is set once and looks then, not set anew each time."""
+        quiet_s = 0.0 if self._ordinary else self.loop.time() - self._quiet_since
+        if quiet_s < self.timeout_keep_alive:
+            rest_s = self.timeout_keep_alive - quiet_s
+            self.timeout_keep_alive_task = self.loop.call_later(rest_s, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
+
     def on_response_complete(self) -> None:
         """The answer is out; what follows of its request, or begins a next one, has a deadline again."""
         self._told_anything = False
+        self._quiet_since = self.loop.time()
         super().on_response_complete()
         self._watch()
 
@@ -225,20 +314,23 @@ class GuardedProtocol(H11Protocol):
 class _Direct:
     """The connection of one answer, for chunks that are framed already; h11 keeps no count of chunks (`direct`)."""
 
-    __slots__ = ("_cycle", "_flow", "_transport")
+    __slots__ = ("_begun", "_cycle", "_flow", "_transport")
 
     def __init__(self, cycle: RequestResponseCycle, transport: asyncio.Transport) -> None:
         self._cycle = cycle
         self._flow = cycle.flow
         self._transport = transport
+        self._begun = False
 
     def write(self, chunk: bytes) -> bool:
         """Write a chunk of an answer that has begun, without a length of its own; False where there is no room."""
         cycle = self._cycle
-        if self._flow.write_paused or cycle.disconnected or not cycle.response_started or cycle.response_complete:
+        if self._flow.write_paused or cycle.disconnected or cycle.response_complete or self._transport.is_closing():
             return False
-        if self._transport.is_closing():
-            return False
+        if not self._begun:
+            self._begun = cycle.takes_chunks if isinstance(cycle, OrdinaryCycle) else cycle.response_started
+            if not self._begun:
+                return False
         self._transport.write(chunk)
         return True
 
