@@ -100,12 +100,11 @@ class CloudLedger:
 
     # -- what must be true ---------------------------------------------------------------------------------------------
 
-    def check(self, *, cloud_was_restored: bool) -> None:
-        """Everything below; a cloud that was restored itself may have lost what nobody can give it any more."""
+    def check(self) -> None:
+        """Everything below, of a cloud that was restored itself too: what it has not lost it must name."""
         self._holds_everything()
         self._one_place_one_entry()
-        if not cloud_was_restored:
-            self._names_what_was_forgotten()
+        self._names_what_was_forgotten()
         self._counts()
 
     def _holds_everything(self) -> None:

@@ -251,12 +251,12 @@ class Link:
         for hub in self.store.hubs:
             self.confirmed_all(hub)
             ledger = CloudLedger(self.store.trace, self.path, hub, self.store.retired)
-            ledger.check(cloud_was_restored=self.forgets)
+            ledger.check()
 
     def enrolled_anew(self, clone: HubMachine) -> None:
         """A clone that was given a key of its own is another hub to the cloud, with its chain from the first entry."""
         if clone.key != self.store.hubs[0].key:
-            CloudLedger(self.store.trace, self.path, clone, []).check(cloud_was_restored=self.forgets)
+            CloudLedger(self.store.trace, self.path, clone, []).check()
 
     def confirmed_all(self, hub: HubMachine) -> None:
         """A hub that has drained holds a confirmation for its last entry."""
