@@ -39,13 +39,18 @@ GROUP_WAIT_SHARE = 0.1
 """After a group of more than one, wait this share of the recent commit time for others to join."""
 GROUP_WAIT_MIN_S = 0.0005
 """A timer of the event loop takes about a millisecond; a shorter wait would cost a fast disk more than it gains."""
-CHECKPOINT_EVERY_WORKS = 500
-"""A work dirties about four pages, so this keeps the WAL near 2,000 pages."""
+PAGE_BYTES = 2_048
+"""A sale alone dirties six pages wherever it falls: half the size of SQLite's own spares flash (docs/adr/0019)."""
+PAGES_OF_A_GROUP = 5
+"""What a group dirties whatever its size: totals, numbers, and the ends of indices. Each work adds about one page."""
+CHECKPOINT_EVERY_PAGES = 4_000
+"""Keeps the WAL near 8 MiB. A checkpoint flushes twice while tills wait, so groups must not bring it nearer."""
 READERS = 2
 BUSY_TIMEOUT_MS = 5_000
 WAL_SIZE_LIMIT_BYTES = 16 * 1024 * 1024
 
 WRITER_PRAGMAS = (
+    f"PRAGMA page_size={PAGE_BYTES}",  # of a file that has no page yet; an older one keeps its own
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
@@ -149,7 +154,7 @@ class Database:
         self._wake = asyncio.Event()
         self._moved = asyncio.Event()
         self._recent_commit_s = 0.0
-        self._works_since_checkpoint = 0
+        self._pages_since_checkpoint = 0
         self._failed: HubError | None = None
         self._closing = False
         self._clean = True
@@ -312,9 +317,9 @@ class Database:
         if moved:
             self._moved.set()
             self._moved = asyncio.Event()
-        self._works_since_checkpoint += len(group)
-        if self._works_since_checkpoint >= CHECKPOINT_EVERY_WORKS:
-            self._works_since_checkpoint = 0
+        self._pages_since_checkpoint += PAGES_OF_A_GROUP + len(group)
+        if self._pages_since_checkpoint >= CHECKPOINT_EVERY_PAGES:
+            self._pages_since_checkpoint = 0
             await self._thread.run(_checkpoint)
 
     async def _reopen(self, group: list[_Work]) -> None:

@@ -111,7 +111,7 @@ CREATE TABLE payments(
 CREATE INDEX payments_order ON payments(order_id, seq) WHERE order_id IS NOT NULL;
 CREATE INDEX payments_outage ON payments(outage, seq) WHERE outage IS NOT NULL;
 CREATE INDEX payments_open ON payments(state, seq)
-  WHERE state IN ('requested', 'in_progress', 'unknown', 'reversal_pending', 'conflict');
+  WHERE state = 'requested' OR state = 'in_progress' OR state = 'unknown' OR state = 'reversal_pending' OR state = 'conflict';
 -- When a terminal took its first offline payment of an outage, and whether it used a receipt number before.
 CREATE INDEX payments_offline ON payments(outage, terminal, requested_at_us) WHERE custody IS NOT NULL;
 CREATE INDEX payments_receipt ON payments(terminal, json_extract(evidence, '$.receipt_number'))

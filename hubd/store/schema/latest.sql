@@ -299,7 +299,7 @@ CREATE INDEX payments_custody ON payments(custody, deadline_us) WHERE custody IS
 CREATE INDEX payments_offline ON payments(outage, terminal, requested_at_us) WHERE custody IS NOT NULL;
 
 CREATE INDEX payments_open ON payments(state, seq)
-  WHERE state IN ('requested', 'in_progress', 'unknown', 'reversal_pending', 'conflict');
+  WHERE state = 'requested' OR state = 'in_progress' OR state = 'unknown' OR state = 'reversal_pending' OR state = 'conflict';
 
 CREATE INDEX payments_order ON payments(order_id, seq) WHERE order_id IS NOT NULL;
 

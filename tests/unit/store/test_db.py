@@ -16,7 +16,7 @@ import pytest
 from hubd.errors import StoreError
 from hubd.model.entry import Entry
 from hubd.services.lines import next_number
-from hubd.store import journal, payments, replay, verify
+from hubd.store import journal, migrations, payments, replay, verify
 from hubd.store.db import AioSqliteThread, Database, DbThread, open_database
 from hubd.store.tx import Tx, read_head
 from tests.unit.store import journals
@@ -456,6 +456,21 @@ async def test_the_hook_of_aiosqlite_that_the_store_rests_on(tmp_path: Path) -> 
 )
 async def test_the_writer_has_its_pragmas(db: Database, pragma: str, value: object) -> None:
     assert await db.exclusively("pragma", lambda c: c.execute(f"PRAGMA {pragma}").fetchone()) == (value,)
+
+
+def made_with_larger_pages(path: Path) -> None:
+    older = sqlite3.connect(path, isolation_level=None)
+    older.execute("PRAGMA page_size=4096")
+    migrations.migrate(older)
+    older.close()
+
+
+async def test_a_new_file_has_small_pages_and_an_older_one_keeps_its_own(tmp_path: Path) -> None:
+    await asyncio.to_thread(made_with_larger_pages, tmp_path / "older.db")
+    for name, page_bytes in (("new.db", 2048), ("older.db", 4096)):
+        async with open_database(tmp_path / name, journals.runtime()) as db:
+            assert await db.read("size", lambda c: c.execute("PRAGMA page_size").fetchone()) == (page_bytes,)
+            assert await db.read("mode", lambda c: c.execute("PRAGMA journal_mode").fetchone()) == ("wal",)
 
 
 def test_the_seam_is_the_protocol() -> None:
