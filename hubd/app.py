@@ -169,6 +169,7 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
     outages.listen(partial(_flush_when_online, jobs, flusher))
     _tell_followers(feed, terminals, outages, problems)
     dialogues.stored = flush_what_was_stored
+    dialogues.other_hub_heard = lambda: any(one.code == "hub.cloned" for one in problems.present())
     return Services(
         runtime=runtime,
         db=db,

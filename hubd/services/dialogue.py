@@ -67,6 +67,8 @@ class Dialogues:
         self._hub = hub
         self._reversals_unknown: dict[str, None] = {}
         self.offline_allowed: Callable[[], bool] = lambda: True
+        self.other_hub_heard: Callable[[], bool] = lambda: False
+        """Whether another hub of this identity is on the network now."""
         self.stored: Callable[[], None] = lambda: None
         """Called when a terminal has taken custody of a payment: it may have to be sent at once."""
 
@@ -232,6 +234,8 @@ class Dialogues:
         now_us = self._runtime.clock.now_us()
         since_us = now_us - RECEIPT_NUMBERS_UNIQUE_FOR_US
         charged = isinstance(found.outcome, (Approved, Stored))
+        if charged and payment.baseline and self.other_hub_heard():
+            return True
         taken, rivals = await self._db.read(
             "dialogue.rivals",
             lambda c: (

@@ -132,6 +132,11 @@ mdns = false
 """
 
 
+MANY_PROCESSES = pytest.mark.timeout(240)
+"""A daemon and several commands in turn: three seconds of work, and a minute on a machine that has other work too."""
+
+
+@MANY_PROCESSES
 def test_a_hub_alone_starts_feeds_its_manager_answers_its_operator_and_stops_in_order(tmp_path: Path) -> None:
     """Without Internet, cloud or set-up: READY when the API answers, the watchdog fed, exit code 0 on SIGTERM."""
     config = tmp_path / "hubd.toml"
@@ -205,6 +210,7 @@ def running_hubd(config: Path) -> Iterator[None]:
         assert running.stop() == 0
 
 
+@MANY_PROCESSES
 def test_the_recovery_code_is_shown_until_it_is_on_paper_and_made_anew_after_a_restart(tmp_path: Path) -> None:
     config = tmp_path / "hubd.toml"
     config.write_text(ALONE.format(place=tmp_path))

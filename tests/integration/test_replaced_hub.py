@@ -80,7 +80,7 @@ class Running:
     def operator(self) -> httpx2.AsyncClient:
         """At the unix socket."""
         transport = httpx2.AsyncHTTPTransport(uds=str(self.daemon.config.paths.socket))
-        return httpx2.AsyncClient(transport=transport, base_url="http://hub")
+        return httpx2.AsyncClient(transport=transport, base_url="http://hub", timeout=WAIT_S)
 
     async def sell(self, amount: int) -> httpx2.Response:
         """Ask for a cash payment as a till's owner would."""

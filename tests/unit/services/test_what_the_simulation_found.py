@@ -135,6 +135,16 @@ async def test_a_hub_that_may_not_be_alone_believes_a_receipt_only_by_its_id(
     assert [one.amount_minor for one in simulator.ledger.transactions][:2] == [1200, LOST]
 
 
+async def test_a_hub_that_hears_its_copy_leaves_the_number_and_the_amount_to_a_person(tmp_path: Path) -> None:
+    counter = Terminals(shop_runtime())
+    counter.add(URL)
+    async with shop(tmp_path, counter) as opened:
+        await opened.add_terminal(URL)
+        opened.services.problems.raise_("hub.cloned")
+        sale = await opened.take(LOST)
+        assert await _settled(opened, sale.payment.id, PaymentState.UNKNOWN) is PaymentState.UNKNOWN
+
+
 @pytest.mark.parametrize("used", [False, True])
 async def test_a_terminal_that_others_use_too_is_not_believed_by_number_and_amount(tmp_path: Path, used: bool) -> None:
     counter = Terminals(shop_runtime())
