@@ -71,6 +71,7 @@ class Api(Struct, frozen=True):
             clock=services.runtime.clock,
             doors=Doors(self.context.facts.names),
             listener=listener,
+            endpoint=Endpoint(self.context),
         )
         app = FastAPI(
             title="hubd",

@@ -152,6 +152,8 @@ def _check_unknown_shape(raw: bytes) -> None:
 
 def decode_query(raw: bytes, wanted: type[Any] | None) -> Any:
     """The query as its struct; a route without one takes no parameters but `ticket`."""
+    if not raw and wanted is None:
+        return None
     try:
         pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, max_num_fields=32)
     except (ValueError, UnicodeDecodeError):

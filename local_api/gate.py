@@ -11,10 +11,9 @@ import ipaddress
 import logging
 import re
 import traceback
-from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from enum import StrEnum
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -43,9 +42,13 @@ CALLS_FROM_STRANGERS_MAX = 64
 CALLS_FROM_ONE_STRANGER_MAX = 16
 STREAMS_FROM_STRANGERS_MAX = 16
 HEADER_CHARS_MAX = 4_096
+HOSTS_KEPT_MAX = 64
+"""Of names that requests were for, whether each is an address: nearly all are for one of a few."""
 ATTEMPT_MAX = 1_000_000
 DRAIN_BYTES_MAX = 16 * 1024 * 1024
 DRAIN_SECONDS_MAX = 2
+WHOLE_BODY = "hubd.whole_body"
+"""In the scope of a request that came in one piece: its body, which `receive` gives as well."""
 STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 SESSION_COOKIE = "hubd_session"
 DEVICE_COOKIE = "hubd_device"
@@ -98,13 +101,16 @@ class Doors(Struct, frozen=True):
     def knows(self, host: str) -> bool:
         """Whether a Host header names this hub."""
         name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
-        if name.lower() in self.names or name.lower() == "localhost":
-            return True
-        try:
-            ipaddress.ip_address(name.strip("[]"))
-        except ValueError:
-            return False
-        return True
+        return name.lower() in self.names or name.lower() == "localhost" or _is_address(name.strip("[]"))
+
+
+@lru_cache(maxsize=HOSTS_KEPT_MAX)
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def is_same_host(origin: str, host: str) -> bool:
@@ -144,6 +150,7 @@ class Gate:
         clock: Clock,
         doors: Doors,
         listener: Listener,
+        endpoint: App,
     ) -> None:
         self._app = app
         self._table = table
@@ -154,7 +161,8 @@ class Gate:
         self._clock = clock
         self._doors = doors
         self._listener = listener
-        self._busy: Counter[str] = Counter()
+        self._endpoint = endpoint
+        self._busy: dict[str, int] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or WebSocket."""
@@ -252,7 +260,7 @@ class Gate:
         signed: Any,
     ) -> None:
         shares = _shares(spec, caller, sender_of(scope))
-        if any(self._busy[share] >= most for share, most in shares.items()):
+        if any(self._busy.get(share, 0) >= most for share, most in shares.items()):
             raise AccessError(
                 "too_many_requests",
                 "This device has too many requests running.",
@@ -260,22 +268,28 @@ class Gate:
                 retry=Retry.SAME_REQUEST,
                 retry_after_s=1,
             )
-        self._busy.update(list(shares))
+        for share in shares:
+            self._busy[share] = self._busy.get(share, 0) + 1
         try:
-            body = b"" if scope["type"] == "websocket" else await self._body(spec, receive, headers)
+            body = b"" if scope["type"] == "websocket" else await self._body(spec, scope, receive, headers)
             if signed is not None:
                 check_body(signed, body)
             scope["hubd.body"] = body
             replay = receive if scope["type"] == "websocket" else _Replay(body, receive)
-            await self._app(scope, replay, answer)
+            await (self._endpoint if spec.straight else self._app)(scope, replay, answer)
         finally:
-            self._busy.subtract(list(shares))
             for share in shares:
-                if not self._busy[share]:
-                    del self._busy[share]
+                left = self._busy.get(share, 0) - 1
+                if left > 0:
+                    self._busy[share] = left
+                else:
+                    self._busy.pop(share, None)
 
-    async def _body(self, spec: RouteSpec, receive: Receive, headers: Headers) -> bytes:
+    async def _body(self, spec: RouteSpec, scope: Scope, receive: Receive, headers: Headers) -> bytes:
         """The whole body, within the row's limit and ten seconds."""
+        whole: bytes | None = scope.get(WHOLE_BODY)
+        if whole is not None and len(whole) <= spec.body_bytes_max:
+            return whole  # it came with the head: nothing to wait for
         declared = headers.get("content-length")
         if declared.isdigit() and int(declared) > spec.body_bytes_max:
             await self._drain(receive)
@@ -336,7 +350,7 @@ class Gate:
         kind, _, token = headers.get("authorization").partition(" ")
         if kind.lower() == "bearer" and token and Auth.DEVICE in spec.auth:
             return await self._access.device_of_token(token.strip())
-        cookies = dict(_COOKIE.findall(headers.get("cookie").replace("; ", ";")))
+        cookies = _cookies(headers)
         if own and Auth.COOKIE in spec.auth and DEVICE_COOKIE in cookies:
             try:
                 return await self._access.device_of_token(cookies[DEVICE_COOKIE])
@@ -348,7 +362,7 @@ class Gate:
         attempt, hub_line = _attempt(headers.get("attempt")), headers.get("hub-line")
         language = _language(headers.get("accept-language"))
         session: str | None = headers.get("hub-session") or None
-        cookies = dict(_COOKIE.findall(headers.get("cookie").replace("; ", ";")))
+        cookies = _cookies(headers)
         by_cookie = own and Auth.COOKIE in spec.auth and session is None and SESSION_COOKIE in cookies
         if by_cookie:
             session = cookies[SESSION_COOKIE]
@@ -453,6 +467,11 @@ class _Replay:
             body, self._body = self._body, None
             return {"type": "http.request", "body": body, "more_body": False}
         return await self._receive()
+
+
+def _cookies(headers: Headers) -> dict[str, str]:
+    text = headers.get("cookie")
+    return dict(_COOKIE.findall(text.replace("; ", ";"))) if text else {}
 
 
 def _shares(spec: RouteSpec, caller: Caller | None, sender: str) -> dict[str, int]:

@@ -26,7 +26,7 @@ from uvicorn.server import ServerState
 
 from hubd.errors import HubError, InvalidValueError, Retry
 from local_api import direct, problems
-from local_api.gate import SECURITY_HEADERS, App, Message, Receive, Scope, Send, log_fault, sender_of
+from local_api.gate import SECURITY_HEADERS, WHOLE_BODY, App, Message, Receive, Scope, Send, log_fault, sender_of
 from local_api.ordinary import Ordinary, OrdinaryCycle, ordinary, scope_of
 
 CONNECTIONS_MAX = 1_000
@@ -190,7 +190,9 @@ class GuardedProtocol(H11Protocol):
         """Answer an ordinary request; h11 hears nothing of it and stays between two requests."""
         self._forget_deadline()
         self._ordinary = True
-        self.scope = cast("HTTPScope", scope_of(request, self._same, self.app_state))
+        scope = scope_of(request, self._same, self.app_state)
+        scope[WHOLE_BODY] = request.body
+        self.scope = cast("HTTPScope", scope)
         self.cycle = OrdinaryCycle(
             request.body,
             scope=self.scope,

@@ -70,6 +70,8 @@ class RouteSpec(Struct, frozen=True):
     same_host: bool = False
     """Whether a page of the same host name, such as the one on the HTTP port, may ask and read the answer."""
     stream: bool = False
+    straight: bool = False
+    """Whether the gate calls the handler's endpoint itself: for what tills ask most, a second search costs too much."""
     body_bytes_max: int = BODY_BYTES_MAX
     tag: str = ""
     refusal: Refusal | None = None
