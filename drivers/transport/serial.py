@@ -31,6 +31,12 @@ class SerialStream(AsyncioStream):
                 self._port.reset_output_buffer()
         await super().close()
 
+    def _abort(self) -> None:
+        # A line that broke is ending already; the library's transport must not be told twice.
+        transport = self._writer.transport
+        if not transport.is_closing() or transport.get_write_buffer_size():
+            transport.abort()
+
 
 async def open_serial(url: str) -> SerialStream:
     """Open `serial:///dev/…?baud=115200&stop_bits=2`; raises OSError when it is gone, locked or not permitted."""

@@ -32,8 +32,11 @@ class AsyncioStream:
         if self._closed:
             return
         self._closed = True
-        self._writer.transport.abort()
+        self._abort()
         try:
             await self._writer.wait_closed()
         except OSError:
             return  # the line was broken already
+
+    def _abort(self) -> None:
+        self._writer.transport.abort()

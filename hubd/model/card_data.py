@@ -55,8 +55,12 @@ ISSUERS: tuple[tuple[int, int, tuple[int, ...]], ...] = (
 
 _UUID = re.compile(r"(?<![0-9a-f])[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?![0-9a-f])", re.I)
 _HASH = re.compile(r"(?<![0-9a-f])(?=[0-9]*[a-f])[0-9a-f]{32,}(?![0-9a-f])", re.I)
-# One to three separators between groups of digits; a colon and a slash separate times and dates, not card numbers.
+# One to three separators between groups of any length; a colon and a slash separate times and dates, not card numbers.
 _SEQUENCE = re.compile(r"(?<!\d)\d+(?:[ \u00a0\u2009\u202f._\-\u2010-\u2015]{1,3}\d+)*(?!\d)")
+# Printed as on a card, in fours or as 4-6-5 and 4-6-4: then whatever stands between the groups, if it is the same.
+_AS_PRINTED = re.compile(
+    r"(?<!\d)(?=((?:\d{4}(\D{1,3})\d{4}\2\d{4}\2\d{4}(?:\2\d{1,3})?|\d{4}(\D{1,3})\d{6}\3\d{4,5})(?!\d)))"
+)
 _GROUP = re.compile(r"\d+")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """What commands a terminal, a printer or the direction of reading, and is nothing that a person reads."""
@@ -123,9 +127,10 @@ def holds_card_data(text: str) -> bool:
     ):
         return True
     text = _HASH.sub(" | ", _UUID.sub(" | ", text))
+    sequences = [*_SEQUENCE.findall(text), *(found[1] for found in _AS_PRINTED.finditer(text))]
     return any(
         is_card_number(digits)
-        for sequence in _SEQUENCE.findall(text)
+        for sequence in sequences
         if len(sequence) >= DIGITS_MIN
         for digits in _windows(_GROUP.findall(sequence))
     )

@@ -85,6 +85,9 @@ async def test_hang_up_of_a_serial_line_is_an_error_or_the_end(pty: tuple[int, s
     with pytest.raises(OSError):  # noqa: PT011 - which one depends on the adapter; that it is one is the contract
         await stream.write(b"x")
     await stream.close()
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    ended, _ = await asyncio.wait(left) if left else (set(), set())
+    assert [task.exception() for task in ended if task.exception()] == []
 
 
 async def test_missing_port_and_refused_connection_are_os_errors() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -35,6 +36,8 @@ CARDS = [
     "5019717010103742",
     "6805330010086784747",
 ]
+PRINTED = {14: (4, 10, 14), 15: (4, 10, 15), 16: (4, 8, 12, 16)}
+"""Where the groups end, by the number of digits."""
 TRACKS = [
     "%B4111111111111111^DOE/JOHN^25121010000000000000?",
     ";4111111111111111=25121010000000000000?",
@@ -57,6 +60,16 @@ def test_a_card_number_is_found(card: str, shape: str) -> None:
     spaced = " ".join(card[at : at + 4] for at in range(0, len(card), 4))
     for written in (card, spaced, spaced.replace(" ", "-"), spaced.replace(" ", " - "), spaced.replace(" ", "\u202f")):
         assert holds_card_data(shape.format(written)), written
+
+
+@pytest.mark.parametrize("between", ["/", ",", "x", " / ", "*", "|", ":", ", ", "\u2044", "\n"])
+def test_a_card_number_in_its_printed_groups_is_found_whatever_separates_them(between: str) -> None:
+    for card in CARDS:
+        if len(card) in PRINTED:
+            cuts = [0, *PRINTED[len(card)]]
+            written = between.join(card[start:end] for start, end in itertools.pairwise(cuts))
+            assert holds_card_data(written), written
+            assert holds_card_data(f"2026{between}{written} thanks"), written
 
 
 @pytest.mark.parametrize("track", TRACKS)
