@@ -38,8 +38,8 @@ check: venv  ## lint, format, types, import rules
 	.venv/bin/mypy $(CODE)
 	.venv/bin/lint-imports --no-cache
 
-sim: venv  ## simulate SEEDS stores, each with faults of its own
-	$(PYTHON) -m tests.simulation --seeds $(SEEDS)
+sim: venv  ## simulate SEEDS stores, each with faults of its own; with PLANT=name, until a planted bug is found
+	$(PYTHON) -m tests.simulation --seeds $(SEEDS) $(if $(PLANT),--plant $(PLANT))
 
 soak:  ## the same tests at full numbers (hours)
 	HUBD_SOAK=1 PYTEST_TIMEOUT=14400 $(MAKE) test
