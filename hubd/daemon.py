@@ -78,6 +78,7 @@ SYNC_PROBLEMS = ("sync.proof_mismatch", "sync.too_old")
 CERTIFICATE_WARNS_DAYS = 30
 """A leaf is remade long before; one that is so near its end could not be remade."""
 ADDRESS_CHECK_S = 15.0
+WARM_UP_AFTER_S = 2.0
 LOOPBACK = "127.0.0.1"
 HUB_KEY = "hub.key"
 CA_FILES = ("ca.pem", "ca.key")
@@ -327,8 +328,14 @@ class _Parts(Struct):
             hub.supervisor.start("backups.cloud", partial(backups.send_for_ever, to_cloud.send), FOREVER)
         hub.supervisor.start("archive", backups.archive_for_ever, FOREVER)
         hub.supervisor.start("documents", services.documents.run, FOREVER)
-        hub.supervisor.start("page.templates", templates, ONCE)
+        hub.supervisor.start("warm_up", self._warm_up, ONCE)
         return Daemon(hub, config, https_port, http_port, self.fingerprint, sync, connectivity, enrolment)
+
+    async def _warm_up(self) -> None:
+        """What the first WebSocket and the first page would wait for, once the tills that waited have their answer."""
+        await self.runtime.clock.sleep(WARM_UP_AFTER_S)
+        await load("uvicorn.protocols.websockets.wsproto_impl")
+        await templates()
 
     async def _announce(self, https_port: int, rivals: Rivals) -> None:
         """The hub's own record, with line and epoch as they are at each look; who else announces its id is a rival."""

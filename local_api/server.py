@@ -14,6 +14,7 @@ import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from msgspec import Struct, field
@@ -92,6 +93,13 @@ def unix_socket(path: Path) -> socket.socket:
     return one
 
 
+def _websocket(**how: Any) -> asyncio.Protocol:
+    """Uvicorn's protocol over wsproto, imported at the first upgrade at the latest (`load` it before)."""
+    from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
+
+    return WSProtocol(**how)
+
+
 class _Server(uvicorn.Server):
     """uvicorn behind a guard, and without its signal handlers: the daemon's own decide when to stop."""
 
@@ -136,7 +144,7 @@ class DoorServer(Struct):
             guard.Doorkeeper(self.door.app, crowd),
             loop="asyncio",
             http=guard.GuardedProtocol,
-            ws="wsproto",
+            ws=_websocket,  # type: ignore[arg-type]  # uvicorn only calls it
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
 
@@ -348,8 +348,17 @@ def verify_connection(connection: sqlite3.Connection, archives: Path | None = No
     return check.report
 
 
-async def verify_database(db: Database, archives: Path | None = None) -> Report:
-    """The same for a running hub, in steps that hold no snapshot for long; entries written meanwhile are included."""
+async def _at_once() -> None:
+    return None
+
+
+async def verify_database(
+    db: Database, archives: Path | None = None, breathe: Callable[[], Awaitable[None]] = _at_once
+) -> Report:
+    """The same for a running hub, in steps that hold no snapshot for long; entries written meanwhile are included.
+
+    `breathe` is awaited between two steps, by who wants to leave the processor to others.
+    """
     cut = await db.read("verify.cut", _cut)
     check = ChainCheck(*cut, proofs=await db.read("verify.proofs", cursors.all_proofs))
     going_on = True
@@ -362,6 +371,7 @@ async def verify_database(db: Database, archives: Path | None = None) -> Report:
 
     while going_on:
         going_on = await db.read("verify.step", step)
+        await breathe()
     if archives is not None:
         await db.read_apart("verify.archives", lambda c: _check_archives(check.report, archives, cut, look_up_in(c)))
     await db.read("verify.signature", lambda c: _check_signature(c, check.report))

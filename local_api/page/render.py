@@ -23,7 +23,6 @@ CONTENT_SECURITY_POLICY = (
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
-load_all()
 
 
 def _named(path: Path) -> tuple[str, bytes, str]:
@@ -69,6 +68,7 @@ def _environment() -> Environment:
 def _compile_all() -> None:
     import segno  # noqa: F401 - loaded here for `qr_svg`, which runs in the event loop
 
+    load_all()
     for name in TEMPLATES:
         _environment().get_template(name)
 
