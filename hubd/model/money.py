@@ -169,6 +169,10 @@ _EXPONENT_2 = frozenset(
         "ZMW",
     ]
 )
+_CASH_ROUNDING = {"CZK": 50, "DKK": 25, "HUF": 250, "NOK": 50, "SEK": 50}
+"""Half of the smallest coin, where that is more than ten minor units."""
+CASH_ROUNDING_MAX = 5
+"""Minor units by which cash may be rounded in every other currency: half of a coin of ten."""
 _RATE = re.compile(r"[0-9]{1,3}(\.[0-9]{1,4})?")
 
 
@@ -183,6 +187,11 @@ def exponent_of(currency: str) -> int:
     raise InvalidValueError(
         "unknown_currency", "The currency is not a known ISO 4217 code.", remedy='Send three capitals such as "EUR".'
     )
+
+
+def cash_rounding_max(currency: str) -> int:
+    """Minor units by which an amount paid in cash may be rounded, up or down."""
+    return _CASH_ROUNDING.get(currency, CASH_ROUNDING_MAX)
 
 
 class Money(Struct, frozen=True):

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from hubd.errors import InvalidValueError, NotFoundError, OrderError, PaymentError, Retry
 from hubd.model.entry import Accepted, Document, Draft
-from hubd.model.money import Money
+from hubd.model.money import Money, cash_rounding_max
 from hubd.model.order import Order, OrderEvent, OrderState
 from hubd.model.payment import ManualStatus, Method, Mode, Payment, PaymentKind, PaymentState, Tender
 from hubd.model.permissions import Permission
@@ -91,14 +91,27 @@ def check_request(request: TakePayment) -> None:
         raise InvalidValueError(
             "amount_not_positive", "A payment is above zero.", remedy="To give money back, make a refund."
         )
-    more = request.tip or request.rounding
-    if more and (request.tip < 0 or abs(request.rounding) > amount or request.money.amount_minor <= 0):
-        raise InvalidValueError("amount_out_of_range", "Tip or rounding do not fit the amount.", remedy="Check them.")
+    if request.rounding:
+        _check_rounding(request)
+    if request.tip and (request.tip < 0 or request.money.amount_minor <= 0):
+        raise InvalidValueError("amount_out_of_range", "The tip does not fit the amount.", remedy="Check it.")
     if (request.tender is Tender.CASH) != (request.method is Method.CASH):
         raise InvalidValueError(
             "method_mismatch",
             "Tender and method do not fit each other.",
             remedy="Cash goes with cash, cards with card.",
+        )
+
+
+def _check_rounding(request: TakePayment) -> None:
+    """An order counts the amount without it, so it may be no more than coins make necessary."""
+    most = cash_rounding_max(request.amount.currency) if request.tender is Tender.CASH else 0
+    if abs(request.rounding) > most or request.money.amount_minor <= 0:
+        raise InvalidValueError(
+            "rounding_out_of_range",
+            f"This amount cannot be rounded by that much; at most {most} minor units here.",
+            remedy="Round cash to the next coin; send no rounding with a card, and a discount as lines of the order.",
+            params={"max": most},
         )
 
 

@@ -228,3 +228,25 @@ async def test_a_manager_closes_a_reversal_that_nobody_can_tell_about(tmp_path: 
         assert (decided.is_open, decided.is_taken) == (False, False)
         assert (await opened.services.orders.get(order)).state is OrderState.AWAITING_PAYMENT
         simulator.faults.clear()
+
+
+@pytest.mark.parametrize(
+    ("tender", "amount", "rounding"),
+    [(Tender.CASH, 100_000, -99_999), (Tender.CASH, 100, 99), (Tender.CASH, 2, -2), (Tender.CARD, 1000, -1)],
+)
+async def test_rounding_beyond_coins_pays_no_order(tmp_path: Path, tender: Tender, amount: int, rounding: int) -> None:
+    async with shop(tmp_path) as opened:
+        order = await order_of(opened, amount)
+        request = replace(opened.request(amount, tender=tender, order=order), rounding=rounding)
+        with pytest.raises(HubError, match="rounding_out_of_range"):
+            await opened.services.payments.take(request, till())
+        assert (await opened.services.orders.get(order)).state is OrderState.PLACED_LOCAL
+
+
+async def test_cash_is_rounded_to_the_next_coin(tmp_path: Path) -> None:
+    async with shop(tmp_path) as opened:
+        order = await order_of(opened, 1002)
+        request = replace(opened.request(1002, tender=Tender.CASH, order=order), rounding=-2)
+        taken = await opened.services.payments.take(request, till())
+        assert taken.payment.money == Money(1000, "EUR")
+        assert (await opened.services.orders.get(order)).state is OrderState.PAID
