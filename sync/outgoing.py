@@ -16,7 +16,7 @@ from sync.codec import Entries, Packed, pack
 from sync.engine import HubEngine
 from sync.sender import Sender
 
-READY_MAX = 4
+READY_MAX = 8
 """Batches that wait, ready to be sent, beyond those in flight."""
 READ_AT_ONCE = 2
 """Batches that are read in one go."""

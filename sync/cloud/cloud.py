@@ -30,8 +30,8 @@ RENEW_DOMAIN = b"hubd.renew.v1\0"
 EFFECTS_A_TURN = 100
 INTERPRETED_A_TURN = 400
 """Entries of a backlog that are interpreted in one go."""
-INTERPRETED_BESIDE = 100
-"""The same while hubs are sending: what comes meanwhile waits for them."""
+INTERPRETED_BESIDE = 200
+"""The same while a backlog is coming: it waits for them."""
 INTERPRETING_WAITS_MAX_S = 0.25
 """For so long interpretation makes way for what hubs send; then it has a turn all the same."""
 QUIET_S = 0.05
@@ -93,8 +93,8 @@ class ReferenceCloud:
         self._pending = asyncio.Event()
         self._pending.set()  # an earlier run may have stored what it had no time to interpret
         self._receiving = 0
-        self._has_received = False
-        """Since the last time that something was interpreted."""
+        self._backlog_goes_on = False
+        """Whether more of a backlog has come since somebody last looked."""
         self._received = asyncio.Event()
         """Set with the end of each turn of receiving."""
         self._may_settle = True
@@ -133,11 +133,12 @@ class ReferenceCloud:
     async def receive(self, frames: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Take frames of any hubs in one transaction; what comes back may be published, for it is committed."""
         self._receiving += 1
+        before = self.service.upload.backlog_count
         try:
             return await self._turn(lambda storage: self.service.receive(storage, frames))
         finally:
             self._receiving -= 1
-            self._has_received = True
+            self._backlog_goes_on = self._backlog_goes_on or self.service.upload.backlog_count > before
             self._received.set()
 
     async def _turn(self, work: Callable[[CloudStorage], list[tuple[bytes, bytes]]]) -> list[tuple[bytes, bytes]]:
@@ -167,7 +168,7 @@ class ReferenceCloud:
         await self._pending.wait()
         await self._make_way(others_wait)
         self._pending.clear()
-        limit = INTERPRETED_BESIDE if self._receiving or self._has_received else INTERPRETED_A_TURN
+        limit = INTERPRETED_BESIDE if self._receiving or self._backlog_goes_on else INTERPRETED_A_TURN
         return await self._turn(
             lambda storage: [
                 (hub, out) for hub in storage.pending_hubs() for out in self.service.interpret(storage, hub, limit)
@@ -177,8 +178,8 @@ class ReferenceCloud:
     async def _make_way(self, others_wait: Callable[[], bool]) -> None:
         clock = self._runtime.clock
         until = clock.monotonic() + INTERPRETING_WAITS_MAX_S
-        while (left_s := until - clock.monotonic()) > 0 and (self._has_received or self._receiving or others_wait()):
-            self._has_received = False
+        while (left_s := until - clock.monotonic()) > 0 and (self._backlog_goes_on or self._receiving or others_wait()):
+            self._backlog_goes_on = False
             self._received.clear()
             try:
                 async with clock.timeout(left_s if self._receiving or others_wait() else min(left_s, QUIET_S)):

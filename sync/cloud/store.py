@@ -111,7 +111,7 @@ _effect_values = attrgetter(*(field.name for field in fields(EffectRow)))
 _PAYMENT = ", ".join(LedgerPayment.__struct_fields__)
 _PAYMENT_SELECT = f"SELECT {_PAYMENT} FROM payments WHERE hub = ?"  # noqa: S608 (names of our own struct)
 _PAYMENTS_NAMED = f"{_PAYMENT_SELECT} AND quarantined = 0 AND id IN (SELECT value FROM json_each(?))"  # noqa: S608 (the same)
-ROWS_A_STATEMENT = 50
+ROWS_A_STATEMENT = 20
 """Entries of a backlog that one statement inserts: other threads run meanwhile, and not only between two rows."""
 _ENTRY_PUT = "INSERT INTO entries(hub, line, seq, hash, prev_hash, head, body, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _ENTRIES_PUT = _ENTRY_PUT + ", (?, ?, ?, ?, ?, ?, ?, ?)" * (ROWS_A_STATEMENT - 1)

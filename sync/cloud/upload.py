@@ -58,6 +58,8 @@ class Upload:
         self._ledger = ledger
         self._statements = statements
         self._down = down
+        self.backlog_count = 0
+        """Entries that came in batches too long to be interpreted at once."""
 
     def take(self, storage: CloudStorage, hub: HubRow, batch: Entries) -> Taken | Gap | Unreadable:
         """Store what is new of a batch and interpret it, in the caller's transaction."""
@@ -91,6 +93,8 @@ class Upload:
     ) -> Taken:  # fmt: skip
         """Keep a run that goes on where its line ends, for `interpret` to take up."""
         storage.add_entries(hub, entries, PENDING)
+        if len(entries) > INTERPRETED_AT_ONCE_MAX:
+            self.backlog_count += len(entries)
         for entry in entries:
             for document, digest in entry.documents:
                 storage.want_document(hub, document, digest)
