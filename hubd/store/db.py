@@ -34,9 +34,9 @@ KEPT_MAX = 10_000
 """Rows that the writer keeps in mind between groups: a few for each till."""
 FRESH_MAX = 2_000
 """Entries of the last groups that stay at hand, for those who follow the journal."""
-GROUP_WAIT_MAX_S = 0.002
-GROUP_WAIT_SHARE = 0.1
-"""After a group of more than one, wait this share of the recent commit time for others to join."""
+GROUP_WAIT_MAX_S = 0.005
+GROUP_WAIT_SHARE = 0.25
+"""After a group of more than one, wait at most this share of the recent commit time for as many to ask again."""
 GROUP_WAIT_MIN_S = 0.0005
 """A timer of the event loop takes about a millisecond; a shorter wait would cost a fast disk more than it gains."""
 PAGE_BYTES = 2_048
@@ -154,6 +154,9 @@ class Database:
         self._wake = asyncio.Event()
         self._moved = asyncio.Event()
         self._recent_commit_s = 0.0
+        self._expected = 0
+        """How many are likely to wait before the next group: the last one's, and who came while it was committed."""
+        self._complete = asyncio.Event()
         self._pages_since_checkpoint = 0
         self._failed: HubError | None = None
         self._closing = False
@@ -176,6 +179,8 @@ class Database:
         work = _Work(name, fn, asyncio.get_running_loop().create_future())
         self._waiting.append(work)
         self._wake.set()
+        if len(self._waiting) >= self._expected:
+            self._complete.set()
         try:
             return cast("T", await work.done)
         except asyncio.CancelledError:
@@ -265,16 +270,14 @@ class Database:
         self._wake.set()
 
     async def _write_groups(self) -> None:
-        previous = 0
         try:
             while not (self._closing and not self._waiting):
                 await self._wake.wait()
-                if previous > 1:
+                if self._expected > 1:
                     await self._wait_for_company()
                 group, self._waiting = self._waiting[:GROUP_MAX], self._waiting[GROUP_MAX:]
                 if not self._waiting and not self._closing:
                     self._wake.clear()
-                previous = len(group)
                 if group:
                     await self._commit_group(group)
         except BaseException:
@@ -289,8 +292,14 @@ class Database:
 
     async def _wait_for_company(self) -> None:
         wait_s = min(GROUP_WAIT_MAX_S, self._recent_commit_s * GROUP_WAIT_SHARE)
-        if wait_s >= GROUP_WAIT_MIN_S and not self._closing:
-            await self._runtime.clock.sleep(wait_s)
+        if wait_s < GROUP_WAIT_MIN_S or self._closing or len(self._waiting) >= self._expected:
+            return
+        self._complete.clear()
+        try:
+            async with self._runtime.clock.timeout(wait_s):
+                await self._complete.wait()
+        except TimeoutError:
+            return  # whoever has not come again by now waits for the next group
 
     async def _commit_group(self, group: list[_Work]) -> None:
         assert self._thread is not None, "the writer runs between start and stop"
@@ -314,6 +323,8 @@ class Database:
         self._fresh.extend(tx.appended)
         for work in group:
             work.answer()
+        # Those who were answered ask again in a moment: apart from those who wait already, they would halve the groups.
+        self._expected = len(group) + len(self._waiting)
         if moved:
             self._moved.set()
             self._moved = asyncio.Event()

@@ -15,8 +15,9 @@ import pytest
 
 from hubd.errors import StoreError
 from hubd.model.entry import Entry
+from hubd.runtime import SystemClock
 from hubd.services.lines import next_number
-from hubd.store import journal, migrations, payments, replay, verify
+from hubd.store import db, journal, migrations, payments, replay, verify
 from hubd.store.db import AioSqliteThread, Database, DbThread, open_database
 from hubd.store.tx import Tx, read_head
 from tests.unit.store import journals
@@ -52,6 +53,39 @@ async def test_one_commit_serves_all_who_wait(open_db: Database) -> None:
     assert not [s for s in seen if s.startswith("SAVEPOINT")]
     assert open_db.head.seq == 51
     assert await known(open_db) == IDS[:50]
+
+
+async def test_who_was_answered_together_is_committed_together_again_and_nobody_waits_longer(
+    open_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns, tills, clock = 6, 8, SystemClock()
+    real = db._commit
+    monkeypatch.setattr(db, "_commit", lambda tx: (real(tx)[0], 100.0))  # as if on a very slow card
+    monkeypatch.setattr(db, "GROUP_WAIT_MAX_S", 60.0)
+
+    async def till(number: int) -> None:
+        for turn in range(turns):
+            await open_db.write("sale", sale(number * turns + turn))
+            for _ in range(3 * number):
+                await clock.sleep(0)
+
+    async def act() -> None:
+        async with clock.timeout(20):
+            await asyncio.gather(*(till(number) for number in range(tills)))
+
+    assert (await statements_during(open_db, act)).count("COMMIT") == turns
+
+
+async def test_who_does_not_come_again_is_not_waited_for_beyond_the_limit(
+    open_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = db._commit
+    monkeypatch.setattr(db, "_commit", lambda tx: (real(tx)[0], 100.0))
+    monkeypatch.setattr(db, "GROUP_WAIT_MAX_S", 0.1)
+    await asyncio.gather(*(open_db.write("sale", sale(number)) for number in range(8)))
+    async with SystemClock().timeout(5):
+        await open_db.write("sale", sale(8))
+    assert open_db.head.seq == 10
 
 
 async def test_a_failing_work_fails_alone_and_takes_seq_and_head_back(open_db: Database) -> None:
