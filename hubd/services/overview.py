@@ -72,6 +72,8 @@ class Shop(Struct, frozen=True):
     measured_ago_s: int = 0
     totals: Mapping[str, Group] = field(default_factory=dict)
     """Running totals by name, as the store counts them."""
+    today: str = ""
+    """The business day now, where the shop is; empty before the hub is set up."""
     sales_today: Group = NOTHING
     deadline_us: int | None = None
     """The nearest deadline of stored money."""

@@ -38,6 +38,7 @@ class _Rows(Struct, frozen=True):
     zone: str
     currency: str
     totals: dict[str, Group]
+    today: str
     sales_today: Group
     deadline_us: int | None
     unknown: tuple[Payment, ...]
@@ -104,6 +105,7 @@ class OverviewDesk:
             captive_portal=facts.internet.detail in {"wrong_certificate", "not_tls", "redirected"},
             measured_ago_s=(mono_ms - max(measured)) // 1000 if measured else 0,
             totals=rows.totals,
+            today=rows.today,
             sales_today=rows.sales_today,
             deadline_us=rows.deadline_us,
             unknown=rows.unknown,
@@ -218,6 +220,7 @@ def _read(connection: Connection, hub: bytes, wanted: str, now_us: int) -> _Rows
         zone=zone,
         currency=place.currency if place else "EUR",
         totals=_totals(connection),
+        today=today,
         sales_today=_by_prefix(connection, f"day.{today}.sales."),
         deadline_us=min(deadlines, default=None),
         unknown=tuple(payments.unknown(connection)),

@@ -212,6 +212,8 @@ class PaymentFilter(Struct, frozen=True):
     offline_only: bool = False
     since_us: int | None = None
     until_us: int | None = None
+    sold_on: str | None = None
+    """Live sales of this business day, taken or not."""
 
 
 def page(connection: sqlite3.Connection, narrow: PaymentFilter, before_seq: int | None, limit: int) -> list[Payment]:
@@ -224,6 +226,7 @@ def page(connection: sqlite3.Connection, narrow: PaymentFilter, before_seq: int 
         "terminal = ?": narrow.terminal,
         "requested_at_us >= ?": narrow.since_us,
         "requested_at_us < ?": narrow.until_us,
+        "business_date = ? AND mode = 'live' AND kind = 'sale'": narrow.sold_on,
     }
     clauses = [clause for clause, value in conditions.items() if value is not None]
     values = [value for value in conditions.values() if value is not None]

@@ -18,6 +18,8 @@ from local_api.page.render import qr_svg
 from local_api.page.screen import Answer, Screen, redirect, sum_by_currency
 
 LIST_MAX = 100
+TODAY = "today"
+"""What the number of today's sales counted: live sales of the business day that are taken."""
 UNCLEAR = frozenset({PaymentState.UNKNOWN, PaymentState.CONFLICT})
 _FILTERS: dict[str, tuple[PaymentFilter, ...]] = {
     "": (PaymentFilter(),),
@@ -43,19 +45,23 @@ def _number(text: str) -> int | None:
 async def payments(screen: Screen) -> Answer:
     """A list of payments, newest first, narrowed by what a number on another screen counted."""
     show = screen.query.get("show", "")
-    if show not in _FILTERS:
+    if show not in _FILTERS and show != TODAY:
         show = ""
     before = _number(screen.query.get("before", ""))
+    shop = await screen.tools.overview.shop(screen.who.location)
     found: list[Payment] = []
-    for narrow in _FILTERS[show]:
+    for narrow in (PaymentFilter(sold_on=shop.today),) if show == TODAY else _FILTERS[show]:
         found += await screen.services.payments.page(narrow, before, LIST_MAX)
     found = sorted(found, key=lambda payment: -payment.seq)[:LIST_MAX]
+    older = found[-1].seq if len(found) == LIST_MAX else None
     if show in {"open", "unclear"}:
         found = [payment for payment in found if payment.is_open]
-    shop = await screen.tools.overview.shop(screen.who.location)
+    elif show == TODAY:
+        found = [payment for payment in found if payment.is_taken]
     names = await names_of(screen)
     tabs = [
         ("", screen.words("All")),
+        (TODAY, screen.words("Sold today")),
         ("open", screen.words("Not confirmed yet")),
         ("held", screen.words("In the terminals")),
         ("forwarded", screen.words("Bank's answer awaited")),
@@ -70,7 +76,7 @@ async def payments(screen: Screen) -> Answer:
         tabs=tabs,
         payments=found,
         list_totals=sum_by_currency([payment.money for payment in found]),
-        next_before=found[-1].seq if len(found) == LIST_MAX else None,
+        next_before=older,
         name_of=lambda device: names.get(device, screen.words("the shop")),
     )
 

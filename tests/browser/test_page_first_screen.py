@@ -72,6 +72,20 @@ async def test_all_fine_is_said_in_the_order_of_the_screen(shop: Stage, browser:
         assert await page.locator(".primary").count() == 0, "nothing to do, no button"
 
 
+async def test_today_s_number_leads_to_exactly_its_sales(shop: Stage, browser: Browser) -> None:
+    await shop.open_shop("Terminal 1")
+    await shop.online()
+    await shop.pay(1200, "approved")
+    await shop.pay(2400, "approved")
+    await shop.pay(1305, "declined")
+    async with browser.page(PHONE, language="en-GB", trust_any_certificate=True) as page:
+        await look(page, shop)
+        await page.click("text=Today: 2 sales · €36.00")
+        assert "2 payments in this list\n\n€36.00" in await page.inner_text("#payments")
+        await page.click("text=All")
+        assert "3 payments in this list" in await page.inner_text("#payments")
+
+
 async def test_outage_with_money_says_keep_selling_and_what_to_do(shop: Stage, browser: Browser) -> None:
     await shop.open_shop("Terminal 1")
     await shop.online()
