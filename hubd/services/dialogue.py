@@ -89,6 +89,10 @@ class Dialogues:
         """Whether the dialogue of this payment runs, or waits for its terminal."""
         return self._jobs.is_running(f"payment:{payment_id}")
 
+    def asks(self, payment_id: str) -> bool:
+        """Whether the hub is asking terminals about this payment, or will by itself."""
+        return self._jobs.is_running(f"enquiry:{payment_id}") or self.pays(payment_id)
+
     def start_enquiry(self, payment: Payment) -> bool:
         """Ask about an unknown payment until there is an answer; False if that is running already."""
         return self._jobs.start(f"enquiry:{payment.id}", self._resolve(payment))

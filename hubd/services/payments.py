@@ -241,6 +241,10 @@ class PaymentDesk:
             self._dialogues.start_reversal_enquiry(payment)
         return payment
 
+    def asking(self, payment: Payment) -> bool:
+        """Whether the hub still asks about it by itself; after too many answers that say nothing it does not."""
+        return self._dialogues.asks(payment.id)
+
     def decidable(self, payment: Payment) -> bool:
         """Whether a person may decide this payment now: nothing that the hub can ask will say what became of it."""
         return self._decidable(payment, self._answers(payment))

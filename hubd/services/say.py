@@ -138,6 +138,20 @@ _SENTENCES: dict[str, dict[str, tuple[str, str]]] = {
         "nl": ("De manager heeft beslist: niet betaald.", "De betaling is niet uitgevoerd."),
     },
     # Refusals: the code of the rule, in words, and what would be possible instead.
+    "unknown_asked": {
+        "en": (
+            "The terminal cannot tell whether the card was charged. Do not charge it again. A manager decides.",
+            "We cannot see yet whether your payment went through. A manager is looking into it.",
+        ),
+        "fr": (
+            "Le terminal ne sait pas si la carte a été débitée. Ne la repassez pas. Le responsable décide.",
+            "Nous ne voyons pas encore si votre paiement est passé. Le responsable vérifie.",
+        ),
+        "nl": (
+            "De terminal weet niet of de kaart is belast. Laat niet opnieuw betalen. De manager beslist.",
+            "We zien nog niet of uw betaling is gelukt. De manager kijkt ernaar.",
+        ),
+    },
     "previous_unknown": {
         "en": (
             "The last payment of this order is not clear yet. Do not charge again; wait, or call the manager.",
@@ -257,6 +271,7 @@ _SENTENCES: dict[str, dict[str, tuple[str, str]]] = {
 _ALLOWED: dict[str, tuple[str, ...]] = {
     "working": ("wait",),
     "unknown": ("wait", "ask_terminal", "manager"),
+    "unknown_asked": ("ask_terminal", "manager"),
     "previous_unknown": ("wait", "ask_terminal", "manager"),
     "previous_in_progress": ("wait",),
     "declined": ("other_method",),
@@ -281,10 +296,11 @@ _ALLOWED: dict[str, tuple[str, ...]] = {
 _LATE = frozenset({Custody.DECLINED_LATE, Custody.EXPIRED, Custody.REJECTED})
 
 
-def situation(payment: Payment, decidable: bool = False) -> str:
+def situation(payment: Payment, decidable: bool = False, asking: bool = True) -> str:
     """The stable word for what a till should show of a payment.
 
-    `decidable` says that a person may decide it now (`PaymentDesk.decidable`).
+    `decidable` says that a person may decide it now (`PaymentDesk.decidable`), `asking` that the hub still asks the
+    terminal about an unknown one (`PaymentDesk.asking`).
     """
     if payment.decision is not None:
         return "decided_success" if payment.decision is ManualStatus.SUCCESS else "decided_failure"
@@ -302,12 +318,14 @@ def situation(payment: Payment, decidable: bool = False) -> str:
         return payment.reason
     if payment.state is PaymentState.REFUSED:
         return "declined"
+    if payment.state is PaymentState.UNKNOWN and not asking:
+        return "unknown_asked"
     return payment.state.value
 
 
-def say(payment: Payment, language: str, decidable: bool = False) -> Say:
+def say(payment: Payment, language: str, decidable: bool = False, asking: bool = True) -> Say:
     """The sentences and acts for a payment as it is, in the till's language (English if it has none of ours)."""
-    word = situation(payment, decidable)
+    word = situation(payment, decidable, asking)
     sentences = _SENTENCES[word]
     cashier, customer = sentences.get(language[:2].lower(), sentences[FALLBACK])
     return Say(cashier, customer, _ALLOWED.get(word, ()))

@@ -36,6 +36,7 @@ async def home(screen: Screen) -> Answer:
         overview=overview,
         risk=overview.risk,
         action=overview.action,
+        asking=overview.action.payment is not None and screen.services.payments.asking(overview.action.payment),
         facts=fact_lines(screen),
         name_of=lambda device: names.get(device, screen.words("the shop")),
         refused_totals=sum_by_currency([payment.money for payment in shop.refused]),

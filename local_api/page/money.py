@@ -94,7 +94,7 @@ async def payment(screen: Screen) -> Answer:
         shop,
         payment=found,
         history=await desk.history(found.id),
-        say=say(found, screen.language, decidable),
+        say=say(found, screen.language, decidable, desk.asking(found)),
         unclear=unclear,
         can_ask=found.state is PaymentState.UNKNOWN and screen.may(Permission.PAYMENTS_TAKE),
         can_resolve=unclear and screen.may(Permission.PAYMENTS_RESOLVE),

@@ -50,7 +50,8 @@ def accepted_out(entry: Place) -> Accepted:
 
 def payment_out(context: ApiContext, payment: Payment, accepted: Place, language: str) -> PaymentOut:
     """A payment as it leaves the hub."""
-    spoken = say(payment, language, context.services.payments.decidable(payment))
+    desk = context.services.payments
+    spoken = say(payment, language, desk.decidable(payment), desk.asking(payment))
 
     def money(minor: int) -> Money:
         return Money(minor, payment.currency)

@@ -12,9 +12,12 @@ from drivers.sim.zvt import SimulatorOptions, Transaction, TransactionState
 from hubd.errors import HubError
 from hubd.model.money import Money
 from hubd.model.payment import PaymentKind, PaymentState, Tender
+from hubd.services import dialogue
 from hubd.services.lines import LineReason
 from hubd.services.payments import Refund
+from hubd.services.say import say
 from hubd.services.till_lines import Held
+from tests.rigs.process import wait_until
 from tests.unit.services.shop import MANAGER, TILL_1, Shop, Terminals, shop, shop_runtime, till
 
 URL = "tcp://terminal-1"
@@ -135,7 +138,10 @@ async def test_a_hub_that_may_not_be_alone_believes_a_receipt_only_by_its_id(
     assert [one.amount_minor for one in simulator.ledger.transactions][:2] == [1200, LOST]
 
 
-async def test_a_hub_that_hears_its_copy_leaves_the_number_and_the_amount_to_a_person(tmp_path: Path) -> None:
+async def test_a_hub_that_hears_its_copy_leaves_the_number_and_the_amount_to_a_person(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialogue, "ENQUIRY_PAUSES_S", (0.5,))
     counter = Terminals(shop_runtime())
     counter.add(URL)
     async with shop(tmp_path, counter) as opened:
@@ -143,6 +149,14 @@ async def test_a_hub_that_hears_its_copy_leaves_the_number_and_the_amount_to_a_p
         opened.services.problems.raise_("hub.cloned")
         sale = await opened.take(LOST)
         assert await _settled(opened, sale.payment.id, PaymentState.UNKNOWN) is PaymentState.UNKNOWN
+        desk = opened.services.payments
+        unknown = await desk.get(sale.payment.id)
+        assert desk.asking(unknown)
+        assert say(unknown, "en", asking=True).allowed == ("wait", "ask_terminal", "manager")
+        await wait_until(lambda: not desk.asking(unknown), 10, "the end of the enquiry")
+        given_up = say(unknown, "en", asking=desk.asking(unknown))
+        assert "A manager decides" in given_up.cashier
+        assert given_up.allowed == ("ask_terminal", "manager")
 
 
 @pytest.mark.parametrize("used", [False, True])
