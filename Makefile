@@ -44,7 +44,7 @@ sim: venv  ## simulate SEEDS stores, each with faults of its own; with PLANT=nam
 soak:  ## the same tests at full numbers (hours)
 	HUBD_SOAK=1 PYTEST_TIMEOUT=14400 $(MAKE) test
 	$(MAKE) sim SEEDS=200
-	$(PYTHON) -m tests.simulation --seeds 200 --plant every
+	$(MAKE) sim SEEDS=200 PLANT=every
 
 bench: venv  ## the numbers of the README, each next to its peers
 	scripts/install-debian-packages.sh gcc libc6-dev mosquitto redis-server wrk
