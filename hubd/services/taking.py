@@ -95,6 +95,13 @@ def check_request(request: TakePayment) -> None:
         _check_rounding(request)
     if request.tip and (request.tip < 0 or request.money.amount_minor <= 0):
         raise InvalidValueError("amount_out_of_range", "The tip does not fit the amount.", remedy="Check it.")
+    if request.mode is not Mode.LIVE:
+        # An order, a terminal and a series of receipt numbers are live; training needs its own of each.
+        raise InvalidValueError(
+            "mode_not_available",
+            "This hub takes live payments only.",
+            remedy="Leave `mode` out. Practise with the demo store, whose terminals are simulated.",
+        )
     if (request.tender is Tender.CASH) != (request.method is Method.CASH):
         raise InvalidValueError(
             "method_mismatch",
@@ -156,7 +163,7 @@ def _order_for(connection: Connection, request: TakePayment) -> Order | None:
 
 def counts_as_paid(payment: Payment) -> bool:
     """Whether an order counts this payment: taken, or decided as a success by a manager while nobody can say."""
-    if payment.kind is PaymentKind.REFUND:
+    if payment.kind is PaymentKind.REFUND or payment.mode is not Mode.LIVE:
         return False
     undecided = payment.state in {PaymentState.UNKNOWN, PaymentState.CONFLICT}
     return payment.is_taken or (undecided and payment.decision is ManualStatus.SUCCESS)

@@ -67,6 +67,8 @@ BAD_BODIES: list[tuple[str, bytes, int, str]] = [
     ("rounded up", _with(rounding=6), 422, "rounding_out_of_range"),
     ("a card rounded", _with(tender="card", rounding=-1), 422, "rounding_out_of_range"),
     ("rounded to nothing", _with(amount={"amount": 3, "currency": "EUR"}, rounding=-3), 422, "rounding_out_of_range"),
+    ("training for cash", _with(mode="training"), 422, "mode_not_available"),
+    ("a test on a terminal", _with(mode="test", tender="card"), 422, "mode_not_available"),
     ("method of the other tender", _with(method="chip"), 422, "method_mismatch"),
     ("card number in an unknown field", _with(note=f"card {CARD}"), 422, "card_data_refused"),
     ("card number as a key", _with(**{"4111111111111111": MARK}), 422, "card_data_refused"),

@@ -11,12 +11,13 @@ from msgspec.structs import replace
 from drivers.sim.zvt import SimulatorOptions
 from drivers.sim.zvt.ledger import TransactionState
 from hubd.errors import HubError
+from hubd.model.entry import Draft
 from hubd.model.money import Money
 from hubd.model.order import OrderLine, OrderState
-from hubd.model.payment import ManualStatus, PaymentState, Tender
+from hubd.model.payment import ManualStatus, Mode, PaymentState, Tender
 from hubd.services.orders import PlaceOrder
 from hubd.services.payments import Refund
-from hubd.store import payments
+from hubd.store import journal, payments
 from tests.unit.services.shop import MANAGER, TILL_2, Shop, Terminals, shop, shop_runtime, till
 
 URL = "tcp://terminal-1"
@@ -249,4 +250,38 @@ async def test_cash_is_rounded_to_the_next_coin(tmp_path: Path) -> None:
         request = replace(opened.request(1002, tender=Tender.CASH, order=order), rounding=-2)
         taken = await opened.services.payments.take(request, till())
         assert taken.payment.money == Money(1000, "EUR")
+        assert (await opened.services.orders.get(order)).state is OrderState.PAID
+
+
+@pytest.mark.parametrize("mode", [Mode.TRAINING, Mode.TEST])
+async def test_what_is_not_live_pays_no_order_reaches_no_terminal_and_takes_no_number(
+    tmp_path: Path, mode: Mode
+) -> None:
+    counter = Terminals(shop_runtime())
+    simulator = counter.add(URL)
+    async with shop(tmp_path, counter) as opened:
+        await opened.add_terminal(URL)
+        order = await order_of(opened, 1000)
+        for tender in (Tender.CASH, Tender.CARD):
+            request = replace(opened.request(1000, tender=tender, order=order), mode=mode)
+            with pytest.raises(HubError, match="mode_not_available"):
+                await opened.services.payments.take(request, till())
+        assert (await opened.services.orders.get(order)).state is OrderState.PLACED_LOCAL
+        assert not simulator.ledger.transactions
+        first = await opened.take(1000, tender=Tender.CASH, order=order)
+        assert first.payment.counter == 1, "the live series has no gap"
+
+
+async def test_a_journal_with_a_training_payment_in_it_owes_the_whole_order(tmp_path: Path) -> None:
+    async with shop(tmp_path) as opened:
+        order = await order_of(opened, 1000)
+        practice = await opened.take(400, tender=Tender.CASH)
+        body = practice.payment.entry_body(
+            attempt=1, baseline="", deadline_us=None, digest="00" * 32, original=None, reason=""
+        )
+        body |= {"mode": "training", "order": order, "series": None, "counter": None}
+        draft = Draft("payment.recorded", opened.services.runtime.ids.new_id(), "hub", body, flags=2)
+        await opened.services.db.write("practice", lambda tx: journal.append(tx, draft))
+        whole = await opened.take(1000, tender=Tender.CASH, order=order)
+        assert whole.payment.state is PaymentState.APPROVED
         assert (await opened.services.orders.get(order)).state is OrderState.PAID
