@@ -140,8 +140,6 @@ class AuthorizeRequest(Struct, frozen=True):
 
     reference: str
     amount: Money
-    offline_allowed: bool
-    """Whether policy lets the terminal approve without its host at this moment."""
 
 
 class EnquiryRequest(Struct, frozen=True):

@@ -73,6 +73,28 @@ _KINDS = (
         ),
     ),
     ProblemKind(
+        "payments.outside_policy",
+        _W,
+        Text(
+            "A terminal has stored {count} payment(s) that the shop's rules for outages forbid",
+            "Un terminal a gardé {count} paiement(s) que les règles du magasin interdisent hors ligne",
+            "Een terminal heeft {count} betaling(en) bewaard die de storingsregels van de winkel verbieden",
+        ),
+        Text(
+            "Restore the line so that they are sent. Ask the terminal's provider why it takes offline what the shop"
+            " does not, or change the shop's rules.",
+            "Rétablissez la ligne pour qu'ils partent. Demandez au prestataire du terminal pourquoi il accepte hors"
+            " ligne ce que le magasin refuse, ou changez les règles du magasin.",
+            "Herstel de lijn zodat ze worden verzonden. Vraag de leverancier van de terminal waarom die offline"
+            " aanneemt wat de winkel weigert, of wijzig de regels van de winkel.",
+        ),
+        money_title=Text(
+            "{money} stored against the shop's rules for outages ({count})",
+            "{money} gardés contre les règles du magasin hors ligne ({count})",
+            "{money} bewaard tegen de storingsregels van de winkel in ({count})",
+        ),
+    ),
+    ProblemKind(
         "payments.declined_late",
         _W,
         Text(

@@ -66,7 +66,6 @@ class Dialogues:
         self._jobs = jobs
         self._hub = hub
         self._reversals_unknown: dict[str, None] = {}
-        self.offline_allowed: Callable[[], bool] = lambda: True
         self.other_hub_heard: Callable[[], bool] = lambda: False
         """Whether another hub of this identity is on the network now."""
         self.stored: Callable[[], None] = lambda: None
@@ -158,7 +157,7 @@ class Dialogues:
             return NotStarted(exc.code)
         if started is None:
             return None
-        request = AuthorizeRequest(payment.id, payment.money, self.offline_allowed())
+        request = AuthorizeRequest(payment.id, payment.money)
         return await attached.terminal.authorize(request, lambda progress: self._show(attached, progress))
 
     def _show(self, attached: Attached, progress: Progress) -> None:

@@ -19,6 +19,13 @@ from hubd.services.taking import RECEIPTS, mode_flags, settle_order
 from hubd.store import devices, journal, outages, payments, people
 from hubd.store.tx import Tx
 
+_PRESENTED = {
+    "chip": Method.CHIP,
+    "contactless": Method.CONTACTLESS,
+    "manual": Method.MANUAL_ENTRY,
+    "swipe": Method.SWIPE,
+}
+"""How the customer did present himself, by the terminal's word (`Evidence.technology`)."""
 MakeDocument = Callable[[str, bytes], Document]
 """(class, content) -> a document with a fresh id and salt."""
 
@@ -107,11 +114,14 @@ def _in_custody(tx: Tx, payment: Payment, evidence: Evidence, told: dict[str, An
     """Outage, deadline and policy of a stored payment, judged when the terminal says that it keeps it.
 
     The decision before the terminal was touched knew of no outage if the line broke in that very moment: the terminal
-    notices first. What the policy would have refused is marked, because the money is in the terminal all the same.
+    notices first. And it knew the till's word alone of how the card would be presented. What the policy would have
+    refused is marked, because the money is in the terminal all the same.
     """
     device = devices.get(tx.connection, payment.terminal or "")
     device_class = (device.device_class if device else "") or "terminal"
-    policy, version = policy_in_force(tx.connection, device_class, payment.location, tx.now_us())
+    # A policy that has allowed the payment is the one that it is held against, also if it has changed meanwhile.
+    decided_us = tx.now_us() if payment.policy_version is None else payment.requested_at_us
+    policy, version = policy_in_force(tx.connection, device_class, payment.location, decided_us)
     outage = outages.get(tx.connection, payment.outage) if payment.outage else outages.current(tx.connection)
     more: dict[str, Any] = {"custody": "held", "outage": outage.id if outage else payment.outage}
     more["deadline_us"] = payment.deadline_us
@@ -122,10 +132,10 @@ def _in_custody(tx: Tx, payment: Payment, evidence: Evidence, told: dict[str, An
         more["deadline_us"] = deadline_us(rule, started, first, tx.now_us())
     if payment.policy_version is None:
         more["policy_version"] = version
-        method = Method.CONTACTLESS if evidence.technology == "contactless" else payment.method
-        verdict = decide(policy, Sale(payment.money, method, by_manager=False), Elapsed(0, 0))
-        if isinstance(verdict, Refuse):
-            told["outside_policy"] = verdict.code
+    method = _PRESENTED.get(evidence.technology, payment.method)
+    verdict = decide(policy, Sale(payment.money, method, by_manager=False), Elapsed(0, 0))
+    if isinstance(verdict, Refuse):
+        told["outside_policy"] = verdict.code
     return more
 
 

@@ -80,6 +80,8 @@ class Shop(Struct, frozen=True):
     unknown: tuple[Payment, ...] = ()
     refused: tuple[Payment, ...] = ()
     """Refused by the bank afterwards, and nobody has decided yet; largest first."""
+    outside_policy: tuple[Payment, ...] = ()
+    """Stored without a verdict although the shop's policy forbids it: the terminal has decided alone."""
     policies: Mapping[str, OutagePolicy] = field(default_factory=dict)
     """By class of device, as they are in force now."""
     terminals: tuple[TerminalNow, ...] = ()

@@ -110,6 +110,7 @@ class OverviewDesk:
             deadline_us=rows.deadline_us,
             unknown=rows.unknown,
             refused=rows.refused,
+            outside_policy=tuple(one for one in rows.stored if one.evidence.get("outside_policy")),
             policies=rows.policies,
             terminals=self._terminals_now(rows, now_us, mono_ms),
             devices_count=len(rows.devices),
@@ -142,6 +143,8 @@ class OverviewDesk:
         for code, name in (("payments.unknown", "unknown"), ("payments.conflict", "conflict")):
             group = shop.totals.get(name, Group())
             problems.set(group.count > 0, code, money=group.totals, count=group.count)
+        outside = _sum(shop.outside_policy)
+        problems.set(outside.count > 0, "payments.outside_policy", money=outside.totals, count=outside.count)
         refused = len(shop.refused)
         problems.set(refused > 0, "payments.declined_late", count=refused)
         held = shop.totals.get("held", Group())

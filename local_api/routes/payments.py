@@ -39,6 +39,7 @@ EVIDENCE_SHOWN = (
     "verification",
     "authorization_code",
     "offline",
+    "outside_policy",
 )
 TAG = "payments"
 

@@ -141,7 +141,7 @@ class Bench:
     def request(self, amount: Money) -> AuthorizeRequest:
         """A payment with a reference of its own."""
         self.reference_count += 1
-        return AuthorizeRequest(f"payment-{self.reference_count}", amount, offline_allowed=True)
+        return AuthorizeRequest(f"payment-{self.reference_count}", amount)
 
     async def pay(self, amount: Money) -> Payment:
         """Take a payment and, if its outcome is unknown, ask until the terminal has told."""

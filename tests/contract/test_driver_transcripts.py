@@ -50,9 +50,7 @@ def test_transcript(path: Path) -> None:
             group.create_task(driver.pump(), name="pump")
             await driver.identify()
             await driver.baseline()
-            outcome = await driver.authorize(
-                AuthorizeRequest("payment-1", amount, offline_allowed=True), lambda _: None
-            )
+            outcome = await driver.authorize(AuthorizeRequest("payment-1", amount), lambda _: None)
             await played
             await driver.close()
         return outcome

@@ -96,7 +96,7 @@ class Shop:
 
     async def pay(self, amount_minor: int) -> Outcome:
         self.progress.clear()
-        request = AuthorizeRequest(f"payment-{amount_minor}", Money(amount_minor, "EUR"), offline_allowed=True)
+        request = AuthorizeRequest(f"payment-{amount_minor}", Money(amount_minor, "EUR"))
         return await self.terminal.authorize(request, self.progress.append)
 
 

@@ -51,7 +51,7 @@ def retry_after_unknown() -> Iterator[None]:
         outcome = await right(self, attached, payment)
         if isinstance(outcome, Unknown):
             await self._runtime.clock.sleep(5.0)
-            request = AuthorizeRequest(payment.id, payment.money, offline_allowed=True)
+            request = AuthorizeRequest(payment.id, payment.money)
             outcome = await attached.terminal.authorize(request, lambda _: None)
         return outcome
 
@@ -95,7 +95,7 @@ def charge_before_intent() -> Iterator[None]:
     async def authorize(self: Dialogues, attached: Attached, payment: Payment) -> Outcome | None:
         await self._ask_about_earlier(attached)
         baseline = await attached.terminal.baseline()
-        request = AuthorizeRequest(payment.id, payment.money, offline_allowed=True)
+        request = AuthorizeRequest(payment.id, payment.money)
         outcome = await attached.terminal.authorize(request, lambda _: None)
         await self._db.write("payment.started", lambda tx: record_started(tx, payment.id, baseline))
         return outcome

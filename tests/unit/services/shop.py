@@ -19,8 +19,9 @@ from hubd.daemon import configured_options
 from hubd.identity import KeySigner
 from hubd.model.entry import Draft
 from hubd.model.money import Money
-from hubd.model.payment import Method, Payment, Tender
+from hubd.model.payment import CustodyEvent, Method, Payment, Tender
 from hubd.model.permissions import ADMINISTRATOR_PERMISSIONS, TILL_PERMISSIONS
+from hubd.model.problem import Problem
 from hubd.ports import ByteStream, EndpointSource, OpenTransport
 from hubd.runtime import Clock, Runtime, SystemClock, SystemIds, read_boot_id
 from hubd.services.access import Caller
@@ -28,8 +29,8 @@ from hubd.services.bundle import Services
 from hubd.services.devices import NewDevice
 from hubd.services.lines import LineReason
 from hubd.services.pins import ThreadedScrypt
-from hubd.services.taking import Taken, TakePayment
-from hubd.store import journal, people
+from hubd.services.taking import Taken, TakePayment, settle_order
+from hubd.store import journal, payments, people
 from hubd.store.db import AioSqliteThread, OpenDbThread
 from hubd.store.tx import Tx
 from tests.simulation.network import memory_pipe
@@ -113,6 +114,31 @@ class Shop:
             while payment.state not in states:
                 payment = await self.services.payments.wait_for_change(payment_id, payment.last_seq, WAIT_S)
             return payment
+
+    async def verdict(self, payment_id: str, event: CustodyEvent) -> Payment:
+        """What the cloud's word about a stored payment becomes (`hubd.services.cloud_entries`)."""
+
+        def work(tx: Tx) -> Payment:
+            payment = payments.get(tx.connection, payment_id)
+            assert payment is not None
+            body = payment.entry_body(custody=event.value, reason="")
+            journal.append(tx, Draft(f"payment.{event}", payment_id, "hub", body))
+            if payment.order_id is not None:
+                settle_order(tx, payment.order_id, "hub")
+            after = payments.get(tx.connection, payment_id)
+            assert after is not None
+            return after
+
+        return await self.services.db.write("verdict", work)
+
+    def problem(self, code: str) -> Problem | None:
+        """The problem of this code that is raised now, about whatever it is."""
+        return next((one for one in self.services.problems.present() if one.code == code), None)
+
+    async def noted(self, code: str) -> Problem | None:
+        """The same after a look at the money, which the hub takes every two seconds."""
+        self.services.overview.note(await self.services.overview.shop())
+        return self.problem(code)
 
     async def add_terminal(self, url: str, role: str = "") -> str:
         """Claim and activate a terminal that stands on the counter, and wait until it is ready."""

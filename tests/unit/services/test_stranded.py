@@ -12,7 +12,7 @@ from hubd.model.device import DeviceState
 from hubd.model.entry import Entry
 from hubd.model.money import Money
 from hubd.model.order import OrderLine, OrderState
-from hubd.model.payment import CONTRADICTS_DECISION, Custody, ManualStatus, Payment, PaymentState
+from hubd.model.payment import CONTRADICTS_DECISION, Custody, CustodyEvent, ManualStatus, Payment, PaymentState
 from hubd.services.lists import PaymentFilter
 from hubd.services.orders import PlaceOrder
 from hubd.services.say import say
@@ -201,3 +201,26 @@ async def test_the_journal_tells_who_decided(stranded: Stranded) -> None:
     await stranded.decide(FAILURE)
     found = await stranded.opened.services.db.read("entries", lambda c: journal.entries_of(c, stranded.id))
     assert found[-1].head.actor == MANAGER.actor
+
+
+async def test_a_card_that_is_tapped_in_an_outage_is_marked_although_the_till_named_no_way(tmp_path: Path) -> None:
+    """The till says `card` and leaves it to the terminal, which stores what the policy excludes (B06)."""
+    counter = counter_of(NEAR)
+    async with shop(tmp_path, counter, counter.runtime) as opened:
+        await opened.add_terminal(NEAR)
+        await allow_offline(opened)
+        await in_outage(opened)
+        inserted = await opened.take(2011)
+        stored = await opened.until(inserted.payment.id, "stored")
+        assert "outside_policy" not in stored.evidence
+        assert await opened.noted("payments.outside_policy") is None
+        await counter.simulators[NEAR].control({"cmd": "card", "technology": "contactless"})
+        tapped = await opened.take(3011)
+        assert tapped.payment.state is PaymentState.REQUESTED
+        stored = await opened.until(tapped.payment.id, "stored")
+        assert stored.evidence["outside_policy"] == "method_not_allowed_offline"
+        problem = await opened.noted("payments.outside_policy")
+        assert problem is not None
+        assert problem.money == (Money(3011, "EUR"),)
+        await opened.verdict(tapped.payment.id, CustodyEvent.CAPTURED)
+        assert await opened.noted("payments.outside_policy") is None, "the bank has paid"
