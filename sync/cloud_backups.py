@@ -18,7 +18,7 @@ import msgspec
 from hubd.errors import Retry, SyncError
 from hubd.loading import load
 from hubd.ports import Signer
-from hubd.runtime import Runtime
+from hubd.runtime import Clock, Runtime
 from hubd.store.backup import Made
 
 if TYPE_CHECKING:
@@ -64,6 +64,11 @@ class CloudBackups:
         self._signer = signer
         self._place = place
 
+    @property
+    def clock(self) -> Clock:
+        """The clock that requests are made by."""
+        return self._runtime.clock
+
     def headers(self, method: str, path: str, sha256: bytes, size: int) -> dict[str, str]:
         """What proves a request; good once."""
         nonce, now_us = self._runtime.ids.token_bytes(NONCE_BYTES), self._runtime.clock.now_us()
@@ -94,14 +99,14 @@ class CloudBackups:
         try:
             async with httpx2.AsyncClient(timeout=SILENCE_MAX_S, verify=tls, base_url=address) as client:
                 headers = self.headers("GET", SHELF, bytes(32), 0)
-                if mine in _read(await client.get(SHELF, headers=headers), _List).items:
+                if mine in read_answer(await client.get(SHELF, headers=headers), _List).items:
                     return True
                 path = f"{SHELF}/{made.id}"
                 headers = self.headers("PUT", path, bytes.fromhex(made.sha256), made.size)
                 headers |= {"content-length": str(made.size), "content-type": "application/octet-stream"}
-                stored = _read(await client.put(path, content=self._steps(made.path), headers=headers), _Stored)
+                stored = read_answer(await client.put(path, content=self._steps(made.path), headers=headers), _Stored)
         except (httpx2.HTTPError, OSError) as exc:
-            raise _unreachable() from exc
+            raise unreachable() from exc
         if stored != mine:
             raise _refused(200)
         return True
@@ -119,9 +124,10 @@ class CloudBackups:
             await asyncio.to_thread(file.close)
 
 
-def _read(answer: httpx2.Response, wanted: type[T]) -> T:
+def read_answer(answer: httpx2.Response, wanted: type[T]) -> T:
+    """What the cloud says, in this form; raises what another answer means."""
     if answer.status_code >= 500 or answer.status_code == 429:
-        raise _unreachable()
+        raise unreachable()
     if answer.status_code != 200:
         raise _refused(answer.status_code)
     try:
@@ -138,7 +144,8 @@ def _refused(status: int) -> SyncError:
     )
 
 
-def _unreachable() -> SyncError:
+def unreachable() -> SyncError:
+    """The cloud does not answer, or says that it cannot now."""
     return SyncError(
         "backup.cloud_unreachable",
         "The cloud does not take the backup now.",

@@ -51,6 +51,7 @@ CARRY_TIMEOUT_S = 60.0
 CARRY_CHUNK_BYTES = 64 * 1024
 RENEW_BEFORE_US = 15 * 60 * 1_000_000
 CREDENTIALS_FILE = "cloud.json"
+_HUB = Caller("", None, "", frozenset(), "en")
 _HOST = r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])"
 _CLOUD_ADDRESS = re.compile(
     rf"(https://{_HOST}|http://(127\.0\.0\.1|\[::1\]|localhost))(:[0-9]{{1,5}})?(/[A-Za-z0-9._~/-]*)?"
@@ -131,25 +132,9 @@ class Enrolment:
         take, `enrolment.other_tenant` when the hub belongs to another tenant already, `enrolment.unreachable` when the
         cloud does not answer. Safe to repeat: the cloud counts a code once for each hub.
         """
-        address = cloud_address(cloud)
-        if not code or len(code.encode("utf-8")) > CODE_MAX:
-            raise SyncError(
-                "enrolment.invalid_code", "This is not an enrolment code.", remedy="Copy it from the cloud."
-            )
-        nonce = self._runtime.ids.token_bytes(NONCE_BYTES)
-        signature = self._signer.sign(enrol_bytes(code, self._signer.public_key, nonce))
-        granted = await self._ask(
-            f"{address}/enrol",
-            {
-                "protocol": PROTOCOL,
-                "code": code,
-                "public_key": self._signer.public_key.hex(),
-                "nonce": nonce.hex(),
-                "signature": signature.hex(),
-            },
-        )
-        bound = await self._db.write("sync.enrol", lambda tx: _bind(tx, granted, caller))
-        await self._keep(Kept(address, granted))
+        kept = await _ask_to_enrol(self._config, self._runtime, self._signer, cloud, code)
+        bound = await self._db.write("sync.enrol", lambda tx: _bind(tx, kept.granted, caller))
+        await self._keep(kept)
         return bound
 
     async def is_enrolled(self) -> bool:
@@ -168,9 +153,13 @@ class Enrolment:
     async def address(self) -> LinkAddress | None:
         """Topics and credentials, renewed in time; None while the hub is not enrolled."""
         kept = await self._load()
-        bound = await self._db.read("sync.bound", enrolment.get)
-        if kept is None or bound is None:
+        if kept is None:
             return None
+        bound = await self._db.read("sync.bound", enrolment.get)
+        if bound is None:
+            # The journal was restored from before the enrolment; the cloud knows this key all the same.
+            granted = kept.granted
+            bound = await self._db.write("sync.enrol", lambda tx: _bind(tx, granted, _HUB))
         expires = kept.granted.credentials.expires_at_us
         if expires and expires - self._runtime.clock.now_us() < RENEW_BEFORE_US:
             kept = await self._renew(kept)
@@ -191,7 +180,7 @@ class Enrolment:
     async def cloud(self) -> tuple[str, ssl.SSLContext | bool] | None:
         """The cloud's own address and how it is known; None while the hub is not enrolled."""
         kept = await self._load()
-        return (kept.cloud, await self._cloud_tls()) if kept else None
+        return (kept.cloud, await _cloud_tls(self._config)) if kept else None
 
     async def broker(self) -> BrokerPlace | None:
         """Where the broker is, as enrolment told."""
@@ -207,7 +196,8 @@ class Enrolment:
     async def _renew(self, kept: Kept) -> Kept:
         nonce, now_us = self._runtime.ids.token_bytes(NONCE_BYTES), self._runtime.clock.now_us()
         try:
-            granted = await self._ask(
+            granted = await _ask(
+                self._config,
                 f"{kept.cloud}/renew",
                 {
                     "protocol": PROTOCOL,
@@ -225,28 +215,6 @@ class Enrolment:
         await self._keep(renewed)
         return renewed
 
-    async def _ask(self, url: str, body: dict[str, object]) -> Granted:
-        await load("httpx2", "httpcore2")  # the first imports the second at its first connection, in the event loop
-        import httpx2
-
-        try:
-            async with httpx2.AsyncClient(timeout=REQUEST_TIMEOUT_S, verify=await self._cloud_tls()) as client:
-                answer = await client.post(url, json=body)
-        except httpx2.HTTPError as exc:
-            raise _unreachable() from exc
-        if answer.status_code != 200:
-            raise _refusal(answer)
-        try:
-            return msgspec.json.decode(answer.content, type=Granted)
-        except msgspec.DecodeError as exc:
-            raise _not_a_cloud() from exc
-
-    async def _cloud_tls(self) -> ssl.SSLContext | bool:
-        if not self._config.ca_file:
-            return True
-        pem = await asyncio.to_thread(Path(self._config.ca_file).read_text, "ascii")
-        return await asyncio.to_thread(_tls_context, pem)
-
     async def _load(self) -> Kept | None:
         if not self._loaded:
             self._kept = await asyncio.to_thread(_read, self._file)
@@ -256,6 +224,68 @@ class Enrolment:
     async def _keep(self, kept: Kept) -> None:
         await asyncio.to_thread(_write, self._file, msgspec.json.encode(kept))
         self._kept, self._loaded = kept, True
+
+
+async def enrol_without_a_journal(
+    config: CloudConfig, folder: Path, runtime: Runtime, signer: Signer, cloud: str, code: str
+) -> tuple[str, ssl.SSLContext | bool]:
+    """The cloud's address and how it is known, for a machine whose journal is still to be restored.
+
+    Where the hub of this key is enrolled already and no code is given, that counts; else the code binds it. What the
+    cloud grants is kept beside the key, and the restored hub goes on with it. Raises like `Enrolment.enrol`, and
+    `enrolment.code_needed`.
+    """
+    kept = await asyncio.to_thread(_read, folder / CREDENTIALS_FILE)
+    if code:
+        kept = await _ask_to_enrol(config, runtime, signer, cloud, code)
+        await asyncio.to_thread(_write, folder / CREDENTIALS_FILE, msgspec.json.encode(kept))
+    elif kept is None or (cloud and cloud_address(cloud) != kept.cloud):
+        raise SyncError(
+            "enrolment.code_needed",
+            "This machine is not enrolled at that cloud.",
+            remedy="Ask the cloud for an enrolment code of the store, as for a new hub.",
+        )
+    return kept.cloud, await _cloud_tls(config)
+
+
+async def _ask_to_enrol(config: CloudConfig, runtime: Runtime, signer: Signer, cloud: str, code: str) -> Kept:
+    address = cloud_address(cloud)
+    if not code or len(code.encode("utf-8")) > CODE_MAX:
+        raise SyncError("enrolment.invalid_code", "This is not an enrolment code.", remedy="Copy it from the cloud.")
+    nonce = runtime.ids.token_bytes(NONCE_BYTES)
+    signature = signer.sign(enrol_bytes(code, signer.public_key, nonce))
+    wanted: dict[str, object] = {
+        "protocol": PROTOCOL,
+        "code": code,
+        "public_key": signer.public_key.hex(),
+        "nonce": nonce.hex(),
+        "signature": signature.hex(),
+    }
+    return Kept(address, await _ask(config, f"{address}/enrol", wanted))
+
+
+async def _ask(config: CloudConfig, url: str, body: dict[str, object]) -> Granted:
+    await load("httpx2", "httpcore2")  # the first imports the second at its first connection, in the event loop
+    import httpx2
+
+    try:
+        async with httpx2.AsyncClient(timeout=REQUEST_TIMEOUT_S, verify=await _cloud_tls(config)) as client:
+            answer = await client.post(url, json=body)
+    except httpx2.HTTPError as exc:
+        raise _unreachable() from exc
+    if answer.status_code != 200:
+        raise _refusal(answer)
+    try:
+        return msgspec.json.decode(answer.content, type=Granted)
+    except msgspec.DecodeError as exc:
+        raise _not_a_cloud() from exc
+
+
+async def _cloud_tls(config: CloudConfig) -> ssl.SSLContext | bool:
+    if not config.ca_file:
+        return True
+    pem = await asyncio.to_thread(Path(config.ca_file).read_text, "ascii")
+    return await asyncio.to_thread(_tls_context, pem)
 
 
 class Carried(msgspec.Struct, frozen=True):

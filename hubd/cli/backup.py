@@ -19,7 +19,9 @@ from hubd.config import Config
 from hubd.errors import HubError
 
 if TYPE_CHECKING:
-    from hubd.store.backup import Contents
+    import ssl
+
+    from hubd.store.backup import Contents, Restored
 
 app = typer.Typer(
     help="Encrypted backups; only the recovery code or the tenant's key opens them.", no_args_is_help=True
@@ -27,6 +29,8 @@ app = typer.Typer(
 MAKING_TIMEOUT_S = 600.0
 HUB_KEY = "hub.key"
 SERVICE_USER = "hubd"
+FETCHED_SUFFIX = ".from-cloud"
+"""Beside the data directory: where a backup lies that is being fetched."""
 PLACE_CHARS_MAX = 60
 KEY_BYTES = 32
 KEY_FILE_BYTES_MAX = 1024
@@ -169,7 +173,14 @@ def list_(
 
 def restore(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="The backup.")],
+    file: Annotated[Path | None, typer.Argument(help="The backup.")] = None,
+    from_cloud: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Or fetch the store's newest one from this cloud: https://…")
+    ] = "",
+    enrolment_code: Annotated[
+        str,
+        typer.Option(help="With --from-cloud: the code that binds this machine to the store, if nothing does yet."),
+    ] = "",
     code: Annotated[str, typer.Option(help="The recovery code; asked for if it is not given.")] = "",
     key_file: Annotated[
         Path | None, typer.Option(help="Or the tenant's private key: 32 bytes, or hexadecimal.")
@@ -181,26 +192,85 @@ def restore(
 
     config = target_of(context).config()
     data = config.paths.data
-    if not file.is_file():
+    if (file is None) == (not from_cloud):
+        raise HubError("restore.what", "Name a backup, or a cloud with --from-cloud.", remedy="One of the two.")
+    if file is not None and not file.is_file():
         raise HubError("restore.no_file", f"{file} is not a file.", remedy="`hubctl backup list DIRECTORY`.")
     owner = _owner(data)
+    fetched = None
     with only_one(data):
+        if file is None:
+            file = fetched = _fetch(config, from_cloud, enrolment_code, quiet=as_json)
         if key_file is not None:
             private_key = _read_key(key_file)
         else:
             private_key = backup.private_key_for(file, code or typer.prompt("Recovery code", hide_input=True))
         done = backup.restore(file, private_key, data)
-    if done.kept_old is not None and [path.name for path in done.kept_old.iterdir()] == [LOCK_FILE]:
-        shutil.rmtree(done.kept_old)  # nothing was there but our own lock
+    if done.kept_old is not None and _holds_nothing(done.kept_old):
+        shutil.rmtree(done.kept_old)
         done = replace(done, kept_old=None)
     _give(data, owner)
+    if fetched is not None:
+        shutil.rmtree(fetched.parent)
+    _tell(done, fetched, as_json=as_json)
+
+
+def _tell(done: Restored, fetched: Path | None, *, as_json: bool) -> None:
     if as_json:
-        print_json(seq=done.seq, hash=done.hash, kept_old=str(done.kept_old) if done.kept_old else None)
+        kept, name = str(done.kept_old) if done.kept_old else None, fetched.stem if fetched else None
+        print_json(seq=done.seq, hash=done.hash, kept_old=kept, fetched=name)
         return
     print_line(f"Restored: {done.seq} entries, made {time_text(done.made_at_us)}.")
     if done.kept_old is not None:
         print_line(f"What was there is kept in {done.kept_old}.")
     print_line("Start the hub: it opens a new line and asks every till what it holds.")
+
+
+def _holds_nothing(folder: Path) -> bool:
+    """Whether nothing was there but our own lock, and what the restored hub has taken over."""
+    from hubd.store.backup import STAYS
+
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()} <= {LOCK_FILE, *STAYS}
+
+
+def _fetch(config: Config, cloud: str, code: str, *, quiet: bool) -> Path:
+    """The store's newest backup from the cloud, in a directory beside the data; a fetch that broke off goes on.
+
+    The machine gets its key, and is enrolled with the code, before it asks: the restored hub keeps both.
+    """
+    import asyncio
+
+    from hubd.identity import load_or_create_key
+    from hubd.runtime import system_runtime
+    from sync.cloud_backups import CloudBackups
+    from sync.cloud_restore import CloudRestore
+    from sync.enrolment import enrol_without_a_journal
+
+    runtime, keys = system_runtime(), config.paths.keys
+    keys.mkdir(parents=True, exist_ok=True, mode=0o700)
+    signer = load_or_create_key(keys / HUB_KEY, runtime.ids.token_bytes)
+    beside = config.paths.data.with_name(config.paths.data.name + FETCHED_SUFFIX)
+    tenths = -1
+
+    def progress(have: int, whole: int) -> None:
+        nonlocal tenths
+        if not quiet and have * 10 // whole > tenths:
+            tenths = have * 10 // whole
+            print_line(f"{bytes_text(have)} of {bytes_text(whole)}")
+
+    async def fetch() -> Path:
+        place = await enrol_without_a_journal(config.cloud, keys, runtime, signer, cloud, code)
+
+        async def known() -> tuple[str, ssl.SSLContext | bool]:
+            return place
+
+        source = CloudRestore(CloudBackups(runtime, signer, known), known)
+        left = await source.newest()
+        if not quiet:
+            print_line(f"The newest backup is {left.id}, from hub {left.hub}: {bytes_text(left.bytes)}.")
+        return await source.fetch(left, beside, progress)
+
+    return asyncio.run(fetch())
 
 
 def _read_key(path: Path) -> bytes:
