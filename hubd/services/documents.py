@@ -90,7 +90,8 @@ class DocumentDesk:
         folder = self._archives
         if folder is None or await self._db.read("documents.here", lambda c: documents.is_here(c, document_id)):
             return None
-        return await self._db.read_apart("documents.archived", lambda _: archive.kept_in_archive(folder, document_id))
+        found = await self._db.read_apart("documents.archived", lambda _: archive.find_document(folder, document_id))
+        return KeptUntil(document_id, found.keep_until, found.law) if found else None
 
     async def run(self) -> None:
         """Every day: date what has no date yet, and erase what is due. Waits for a clock that is trusted."""

@@ -19,7 +19,6 @@ from hubd.runtime import Clock
 from hubd.store import archive_files, cursors, journal, replay, verify
 from hubd.store.archive_files import ArchiveDamagedError, Name
 from hubd.store.db import Database
-from hubd.store.documents import KeptUntil
 from hubd.store.tx import Tx
 
 KEPT_DAYS = 35
@@ -233,12 +232,12 @@ def document_from_archive(folder: Path, document_id: bytes, seq: int) -> Documen
     return None
 
 
-def kept_in_archive(folder: Path, document_id: bytes) -> KeptUntil | None:
-    """Until when an archived document is kept; None if no file holds it. Reads every documents file."""
+def find_document(folder: Path, document_id: bytes) -> Document | None:
+    """An archived document, wherever it lies; None if no file holds it. Reads every documents file."""
     for name in archive_files.names(folder) if folder.is_dir() else ():
         for id_, document in archive_files.read_documents(folder / name.documents):
             if id_ == document_id and document is not None:
-                return KeptUntil(document_id, document.keep_until, document.law)
+                return document
     return None
 
 
