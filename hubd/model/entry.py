@@ -58,7 +58,7 @@ class EntryFormatError(InvalidValueError):
         self.newer = newer
 
 
-class DocumentRef(Struct, frozen=True):
+class DocumentRef(Struct, frozen=True, gc=False):
     """What an entry says of a document: its id and the salted digest; nothing of its content (E11)."""
 
     id: bytes
@@ -92,7 +92,7 @@ class Document(Struct, frozen=True):
         return DocumentRef(self.id, self.digest)
 
 
-class Head(Struct, frozen=True):
+class Head(Struct, frozen=True, gc=False):
     """The head of an entry (E3)."""
 
     line: bytes
@@ -109,7 +109,7 @@ class Head(Struct, frozen=True):
     documents: tuple[DocumentRef, ...] = ()
 
 
-class Draft(Struct, frozen=True):
+class Draft(Struct, frozen=True, gc=False):
     """An entry before the journal gives it line, seq, time and hash."""
 
     kind: str
@@ -121,7 +121,7 @@ class Draft(Struct, frozen=True):
     documents: tuple[Document, ...] = ()
 
 
-class Accepted(Struct, frozen=True):
+class Accepted(Struct, frozen=True, gc=False):
     """The place of an entry in the journal, as every answer about what it created carries it; it never changes."""
 
     line: bytes
@@ -129,7 +129,7 @@ class Accepted(Struct, frozen=True):
     hash: bytes
 
 
-class Entry(Struct, frozen=True):
+class Entry(Struct, frozen=True, gc=False):
     """An entry as stored and sent: head and body bytes with its hash, and the decoded head."""
 
     head: Head

@@ -194,7 +194,7 @@ def cash_rounding_max(currency: str) -> int:
     return _CASH_ROUNDING.get(currency, CASH_ROUNDING_MAX)
 
 
-class Money(Struct, frozen=True):
+class Money(Struct, frozen=True, gc=False):
     """An amount in minor units of one currency. May be negative (corrections); requests are checked apart."""
 
     amount_minor: int

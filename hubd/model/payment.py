@@ -248,7 +248,7 @@ class Method(StrEnum):
     CLEARPAY = "clearpay"
 
 
-class Payment(Struct, frozen=True):
+class Payment(Struct, frozen=True, gc=False):
     """One attempt to move money, as the entries up to `last_seq` tell it. Amounts in minor units of `currency`."""
 
     id: str
@@ -317,8 +317,7 @@ class Payment(Struct, frozen=True):
     @property
     def is_taken(self) -> bool:
         """Whether the shop counts it as paid for now."""
-        taken = self.state in TAKEN and self.custody not in LATE_REFUSED
-        return taken and self.decision is not ManualStatus.FAILURE
+        return is_taken(self.state, self.custody, self.decision)
 
     def entry_body(self, **more: Any) -> dict[str, Any]:
         """What every entry about this money carries (docs/reference/journal.md), with `more` on top."""
@@ -347,19 +346,18 @@ class Payment(Struct, frozen=True):
         } | more
 
 
+def is_taken(state: PaymentState, custody: Custody | None, decision: ManualStatus | None) -> bool:
+    """Whether a payment of this state, custody and decision counts as paid for now."""
+    return state in TAKEN and custody not in LATE_REFUSED and decision is not ManualStatus.FAILURE
+
+
 def counter_names(payment: Payment) -> tuple[str, ...]:
     """The running totals that a payment belongs to in its present state; training and test belong to none."""
     if payment.mode is not Mode.LIVE:
         return ()
-    return _counter_names(
-        payment.state,
-        payment.custody,
-        payment.decision,
-        payment.kind,
-        payment.tender,
-        payment.business_date,
-        payment.is_taken,
-    )
+    state, custody = payment.state, payment.custody
+    decided = None if payment.manual is None else payment.decision
+    return _counter_names(state, custody, decided, payment.kind, payment.tender, payment.business_date)
 
 
 _RUNNING = frozenset({_S.REQUESTED, _S.IN_PROGRESS})
@@ -374,7 +372,6 @@ def _counter_names(
     kind: PaymentKind,
     tender: Tender,
     business_date: str,
-    is_taken: bool,
 ) -> tuple[str, ...]:
     names: list[str] = []
     if state in _RUNNING:
@@ -385,7 +382,7 @@ def _counter_names(
         names.append(state.value if decision is None else f"{state.value}_decided")
     elif state is _S.STORED and custody is not None:
         names.append(custody.value if decision is None else f"{custody.value}_decided")
-    if is_taken:
+    if is_taken(state, custody, decision):
         sign = "refunds" if kind is PaymentKind.REFUND else "sales"
         names += [f"perpetual.{sign}", f"day.{business_date}.{sign}.{tender}"]
     return tuple(names)

@@ -29,7 +29,7 @@ RECEIPTS = "receipt"
 """Purpose of the number series that receipts take their numbers from."""
 
 
-class TakePayment(Struct, frozen=True):
+class TakePayment(Struct, frozen=True, gc=False):
     """A till's request, checked by its own grammar at the edge."""
 
     id: str
@@ -52,7 +52,7 @@ class TakePayment(Struct, frozen=True):
         return Money(self.amount.amount_minor + self.tip + self.rounding, self.amount.currency)
 
 
-class TerminalView(Struct, frozen=True):
+class TerminalView(Struct, frozen=True, gc=False):
     """What the deciding transaction may know of the terminals, taken just before it."""
 
     chosen: str | None
@@ -65,7 +65,7 @@ class TerminalView(Struct, frozen=True):
 NO_TIME = Elapsed(0, 0)
 
 
-class OutageView(Struct, frozen=True):
+class OutageView(Struct, frozen=True, gc=False):
     """The outage that counts for card payments at this moment, or none."""
 
     outage_id: str | None
@@ -75,7 +75,7 @@ class OutageView(Struct, frozen=True):
     """Whether a card payment now would be an offline payment, so that the policy decides."""
 
 
-class Taken(Struct, frozen=True):
+class Taken(Struct, frozen=True, gc=False):
     """Answer to a payment request: the payment as it is now and whether this call created it."""
 
     payment: Payment

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hubd.model.entry import Entry, Json
-from hubd.model.kinds import is_known
+from hubd.model.kinds import KINDS, is_known
 from hubd.model.upcast import upcast
 from hubd.store import devices, documents, lines, orders, outages, payments, people, replacements, settings
 from hubd.store.tx import Tx
@@ -47,9 +47,9 @@ PROJECTED_TABLES = (
 
 def project(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
     """Apply one entry to the projections. Kinds and versions unknown to this program change nothing (E13)."""
-    head = entry.head
-    if not is_known(head.kind, head.body_version):
+    kind, version = entry.head.kind, entry.head.body_version
+    if not is_known(kind, version):
         return
-    projector = _PROJECTORS.get(head.kind)
+    projector = _PROJECTORS.get(kind)
     if projector is not None:
-        projector(tx, entry, upcast(head.kind, head.body_version, body))
+        projector(tx, entry, body if version == KINDS[kind] else upcast(kind, version, body))

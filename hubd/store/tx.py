@@ -14,7 +14,7 @@ Connection = sqlite3.Connection
 """What a function given to `Database.read` gets. Others name it by this, so that only the store knows SQLite."""
 
 
-class JournalHead(Struct, frozen=True):
+class JournalHead(Struct, frozen=True, gc=False):
     """The last entry: line, seq and hash. Before the first entry: no line, 0 and 32 zero bytes."""
 
     line: bytes = b""
