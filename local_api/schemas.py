@@ -122,8 +122,15 @@ class PaymentIn(Request, frozen=True):
             Money(part, self.amount.currency)
 
 
+class RefusalOut(Answer, frozen=True):
+    """What the outage policy would accept: `chip`, `cash`, `smaller_amount` (below `params.limit`), `manager`."""
+
+    params: dict[str, Any]
+    would_allow: list[str]
+
+
 class PaymentOut(Answer, frozen=True):
-    """A payment as it is now."""
+    """A payment as it is now. `refusal` stands in the answer about one payment, not in lists."""
 
     id: str
     accepted: Accepted
@@ -156,6 +163,7 @@ class PaymentOut(Answer, frozen=True):
     updated_at: str
     say: SayOut
     allowed: list[str]
+    refusal: RefusalOut | None = None
 
 
 class Reason(Request, frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from msgspec import Struct
 
@@ -48,7 +49,7 @@ from hubd.services.till_lines import TillLines
 from hubd.store import documents, journal, payments
 from hubd.store.db import Database
 from hubd.store.payments import PaymentFilter
-from hubd.store.tx import Tx
+from hubd.store.tx import Connection, Tx
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,13 @@ WAIT_MAX_S = 25
 _NO_TERMINAL = TerminalView(None, "no_terminal")
 """What cash asks for."""
 REASON_MAX = 500
+
+
+class Refusal(Struct, frozen=True):
+    """Why the outage policy refused a payment: the rule's own limit, and stable words for what it would accept."""
+
+    params: dict[str, Any]
+    would_allow: tuple[str, ...]
 
 
 class Refund(Struct, frozen=True):
@@ -240,6 +248,20 @@ class PaymentDesk:
         elif payment.state is PaymentState.REVERSAL_PENDING and payment.decision is None:
             self._dialogues.start_reversal_enquiry(payment)
         return payment
+
+    async def refusal(self, payment: Payment) -> Refusal | None:
+        """Which limit of the outage policy refused it and what would be allowed; None if the policy did not."""
+        if payment.state is not PaymentState.REFUSED or payment.policy_version is None:
+            return None
+
+        def read(connection: Connection) -> Refusal | None:
+            try:
+                told = journal.entry_at(connection, payment.last_seq).body().get("refusal")
+            except NotFoundError:
+                return None  # in the archive: what was allowed then is of no use now
+            return Refusal(told["params"], tuple(told["would_allow"])) if told else None
+
+        return await self._db.read("payment.refusal", read)
 
     def asking(self, payment: Payment) -> bool:
         """Whether the hub still asks about it by itself; after too many answers that say nothing it does not."""

@@ -281,7 +281,7 @@ _ALLOWED: dict[str, tuple[str, ...]] = {
     "no_terminal": ("other_method", "manager"),
     "offline_not_enabled": ("other_method", "manager"),
     "method_not_allowed_offline": ("other_method",),
-    "over_offline_limit": ("other_method", "manager"),
+    "over_offline_limit": ("other_method",),
     "currency_not_allowed_offline": ("other_method",),
     "offline_window_closed": ("other_method",),
     "elapsed_unknown": ("manager", "other_method"),

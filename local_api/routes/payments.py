@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import msgspec
+
 from hubd.errors import InvalidValueError
 from hubd.model.entry import Accepted as Place
 from hubd.model.money import Money
@@ -24,6 +26,7 @@ from local_api.schemas import (
     PaymentQuery,
     Reason,
     RefundIn,
+    RefusalOut,
     SayOut,
     money_out,
 )
@@ -111,8 +114,15 @@ def time_us(text: str, name: str) -> int | None:
 
 
 async def _shown(call: Call, payment: Payment, status: int = 200) -> Reply:
-    value = payment_out(call.context, payment, payment.accepted, call.caller.language)
-    return Reply(value, status, call.applied_wait())
+    return Reply(await _one(call, payment, payment.accepted), status, call.applied_wait())
+
+
+async def _one(call: Call, payment: Payment, accepted: Place) -> PaymentOut:
+    value = payment_out(call.context, payment, accepted, call.caller.language)
+    refusal = await call.context.services.payments.refusal(payment)
+    if refusal is None:
+        return value
+    return msgspec.structs.replace(value, refusal=RefusalOut(refusal.params, list(refusal.would_allow)))
 
 
 async def _waited(call: Call, payment: Payment) -> Payment:
@@ -142,7 +152,7 @@ async def put_payment(call: Call) -> Reply:
     )
     taken = await call.context.services.payments.take(request, call.caller)
     payment = await _waited(call, taken.payment)
-    value = payment_out(call.context, payment, taken.accepted, call.caller.language)
+    value = await _one(call, payment, taken.accepted)
     return Reply(value, 201 if taken.created else 200, call.applied_wait())
 
 

@@ -10,6 +10,7 @@ from drivers.sim.zvt.ledger import TransactionState
 from hubd.model.mode import Facts, Hop, Mode
 from hubd.model.payment import Custody, Method, PaymentState, Tender
 from hubd.model.policy import SHIPPED
+from hubd.services.say import say
 from hubd.services.settings import POLICY_PREFIX
 from tests.unit.services.shop import MANAGER, Shop, Terminals, shop, shop_runtime
 
@@ -53,6 +54,10 @@ async def test_an_outage_from_loss_to_flush(tmp_path: Path) -> None:
         assert (tap.payment.state, tap.payment.reason) == (PaymentState.REFUSED, "method_not_allowed_offline")
         dear = await opened.take(10_001)
         assert (dear.payment.state, dear.payment.reason) == (PaymentState.REFUSED, "over_offline_limit")
+        why = await opened.services.payments.refusal(dear.payment)
+        assert why is not None
+        assert (why.params["limit"], why.would_allow) == (10_000, ("cash", "smaller_amount"))
+        assert say(dear.payment, "en").allowed == ("other_method",), "a manager cannot lift this limit"
         assert not simulator.ledger.transactions
 
         chip = await opened.take(2000, method=Method.CHIP)
