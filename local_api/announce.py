@@ -22,6 +22,10 @@ SERVICE = "_hubd._tcp.local."
 REFRESH_S = 15.0
 """How often line, epoch and addresses are compared with what is announced; a new lease is announced within this."""
 RESOLVE_MS = 3_000
+NAMES_MAX = 64
+"""Names of other hubs that wait to be looked at."""
+LOOKS_MAX = 8
+"""Names looked at in one round; the hub's own record must not grow old meanwhile."""
 EPOCH_DIGITS_MAX = 16
 
 
@@ -98,11 +102,13 @@ class Announcer:
                 await zeroconf.async_close()
 
     async def _while_unchanged(self, zeroconf: AsyncZeroconf, announced: Announcement) -> None:
-        seen: list[str] = []
+        seen: dict[str, None] = {}
 
         def changed(zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
-            if state_change is not ServiceStateChange.Removed:
-                seen.append(name)
+            if state_change is ServiceStateChange.Removed:
+                seen.pop(name, None)
+            elif len(seen) < NAMES_MAX:
+                seen[name] = None
 
         registered = announced.info()
         await (await zeroconf.async_register_service(registered, allow_name_change=True))
@@ -112,18 +118,20 @@ class Announcer:
                 if now != announced:
                     announced = now
                     await (await zeroconf.async_update_service(announced.info(registered.name)))
-                others = {name for name in seen if name != registered.name}
-                seen.clear()
-                for name in sorted(others):
-                    await self._look(zeroconf, name, announced)
+                for name in list(seen)[:LOOKS_MAX]:
+                    del seen[name]
+                    if name != registered.name and not await self._look(zeroconf, name, announced):
+                        seen.setdefault(name)  # its answer was lost, and its record is not told again: ask once more
                 await self._clock.sleep(REFRESH_S)
         finally:
             await browser.async_cancel()
 
-    async def _look(self, zeroconf: AsyncZeroconf, name: str, announced: Announcement) -> None:
+    async def _look(self, zeroconf: AsyncZeroconf, name: str, announced: Announcement) -> bool:
+        """Tell of a clone under this name; False when nobody answers to it."""
         info = AsyncServiceInfo(SERVICE, name)
         if not await info.async_request(zeroconf.zeroconf, RESOLVE_MS):
-            return
+            return False
         other = heard_of(info.properties, info.port, info.parsed_addresses(IPVersion.V4Only))
         if other is not None and other.hub_id == announced.hub_id and other.line != announced.line:
             self._heard(other)
+        return True

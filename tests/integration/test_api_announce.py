@@ -75,6 +75,32 @@ async def test_a_till_finds_the_hub_by_its_key_and_the_hub_hears_its_clone(monke
     await listener.async_close()
 
 
+@pytest.mark.blocking_allowed("zeroconf opens its sockets and reads interfaces where it is called")
+async def test_a_clone_is_heard_although_the_first_answer_to_its_name_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The browser tells of a name once; on a busy machine or a bad network, nobody may answer to it just then."""
+    monkeypatch.setattr(announce, "REFRESH_S", 0.05)
+    clock, heard, asked = SystemClock(), list[Heard](), list[str]()
+    ask = AsyncServiceInfo.async_request
+
+    async def loses_the_first(info: AsyncServiceInfo, zc: Any, wait_ms: float) -> bool:
+        asked.append(info.name)
+        return len(asked) > 2 and await ask(info, zc, wait_ms)
+
+    async def here() -> Announcement:
+        return HERE
+
+    async def cloned() -> Announcement:
+        return clone
+
+    monkeypatch.setattr(AsyncServiceInfo, "async_request", loses_the_first)
+    clone = replace(HERE, line="22" * 16, epoch=4)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(Announcer(clock, one, heard.append, ["127.0.0.1"]).run()) for one in (here, cloned)]
+        await _until(clock, lambda: {one.line for one in heard} == {HERE.line, clone.line})
+        for task in tasks:
+            task.cancel()
+
+
 def test_a_record_of_something_else_is_not_a_hub() -> None:
     assert heard_of({b"hub": b"short"}) is None
     assert heard_of({}) is None
