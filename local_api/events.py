@@ -23,6 +23,7 @@ from hubd.services.calendar import rfc3339
 from hubd.services.feed import Feed, News, Notice, Place
 from local_api.direct import DirectStream, framed
 
+_Sight = tuple[frozenset[Permission], str, tuple[tuple[str, frozenset[Permission]], ...], str]
 RENDERED_MAX = 4_000
 TEXTS_MAX = 64
 
@@ -114,10 +115,22 @@ def event_of(entry: Entry) -> Event | None:
     )
 
 
-def may_see(kind: str, caller: Caller) -> bool:
-    """Whether a caller gets events of this kind."""
-    shown = SHOWN.get(kind.partition(".")[0])
-    return shown is not None and caller.may(shown[0])
+LOCATED = frozenset({"payment", "order", "end_of_day"})
+"""Kinds, by their first word, that are told only to those who may see them at the location that they name."""
+
+
+def may_see(kind: str, location: str, caller: Caller) -> bool:
+    """Whether a caller gets events of this kind about this location; an empty one is the whole store's."""
+    word = kind.partition(".")[0]
+    shown = SHOWN.get(word)
+    if shown is None:
+        return False
+    return caller.may_at(shown[0], location) if location and word in LOCATED else caller.may(shown[0])
+
+
+def _sight(caller: Caller, *, notices: bool) -> _Sight:
+    """Followers for whom this is the same are sent the same."""
+    return caller.permissions, caller.location, caller.elsewhere, caller.device if notices else ""
 
 
 @dataclass(eq=False, slots=True)
@@ -135,8 +148,9 @@ class Events:
     def __init__(self, feed: Feed, access: AccessDesk) -> None:
         self._feed = feed
         self._access = access
-        self._rendered: OrderedDict[int, bytes] = OrderedDict()
-        self._texts: dict[tuple[Place, Place, frozenset[Permission], str], bytes] = {}
+        self._rendered: OrderedDict[int, tuple[bytes, str]] = OrderedDict()
+        """Entries as text, each with the location that it is about."""
+        self._texts: dict[tuple[Place, Place, _Sight], bytes] = {}
         """What followers who stand at one place and may see the same are sent next: made once for all of them."""
         self._abreast: set[_Abreast] = set()
         self._place = feed.place
@@ -190,14 +204,14 @@ class Events:
         before = self._place
         news = self._feed.news_in_memory(before)
         self._place = self._feed.place
-        chunks: dict[tuple[frozenset[Permission], str], bytes] = {}
+        chunks: dict[_Sight, bytes] = {}
         together = news is not None and news.place == self._place and not self._feed.stopped
         for one in list(self._abreast):
             caller = one.caller
             if news is None or not together or not self._access.is_surely_current(caller):
                 self._leave(one, before)
                 continue
-            key = caller.permissions, caller.device if news.notices else ""
+            key = _sight(caller, notices=bool(news.notices))
             chunk = chunks.get(key)
             if chunk is None:
                 quiet = b": ping\n\n" if news.place == before else b""
@@ -223,14 +237,15 @@ class Events:
             if news.lost:
                 yield msgspec.json.encode(self._resync_event(place))
             for entry in news.entries:
-                if may_see(entry.kind, caller):
-                    yield self._json(entry)
+                text = self._seen_by(entry, caller)
+                if text:
+                    yield text
             for notice in news.notices:
                 if self._meant_for(notice, caller):
                     yield msgspec.json.encode(Event(notice.name, notice.subject, notice.data))
 
     def _text_after(self, place: Place, news: News, caller: Caller) -> bytes:
-        key = place, news.place, caller.permissions, caller.device if news.notices else ""
+        key = place, news.place, _sight(caller, notices=bool(news.notices))
         text = self._texts.get(key)
         if text is None:
             if len(self._texts) >= TEXTS_MAX:
@@ -240,10 +255,9 @@ class Events:
 
     def _text(self, news: News, caller: Caller) -> bytes:
         parts = [
-            b"id: %s:%d\nevent: %s\ndata: %s\n\n"
-            % (entry.line.hex().encode(), entry.seq, entry.kind.encode(), self._json(entry))
+            b"id: %s:%d\nevent: %s\ndata: %s\n\n" % (entry.line.hex().encode(), entry.seq, entry.kind.encode(), text)
             for entry in news.entries
-            if may_see(entry.kind, caller)
+            if (text := self._seen_by(entry, caller))
         ]
         for notice in news.notices:
             if self._meant_for(notice, caller):
@@ -255,13 +269,20 @@ class Events:
         needed = NOTICES.get(notice.name)
         return needed is not None and caller.may(needed) and (not notice.till or notice.till == caller.device)
 
-    def _json(self, entry: Entry) -> bytes:
+    def _seen_by(self, entry: Entry, caller: Caller) -> bytes:
+        """An entry as text; empty when the caller may not see it."""
         rendered = self._rendered.get(entry.seq)
         if rendered is None:
-            rendered = self._rendered[entry.seq] = msgspec.json.encode(event_of(entry))
+            # Rendered also for one who may not see it: the location has to be read, once for all.
+            event = event_of(entry)
+            if event is None:
+                return b""
+            rendered = msgspec.json.encode(event), str(event.data.get("location", ""))
+            self._rendered[entry.seq] = rendered
             if len(self._rendered) > RENDERED_MAX:
                 self._rendered.popitem(last=False)
-        return rendered
+        text, location = rendered
+        return text if may_see(entry.kind, location, caller) else b""
 
     def _resync_event(self, place: Place) -> Event:
         return Event("resync", "", {"hub_line": self._feed.hub_line, "seq": place.seq})

@@ -23,6 +23,9 @@ from hubd.store.devices import Device as Device
 from hubd.store.people import Location, StaffMember
 from hubd.store.tx import Connection
 
+EVERYWHERE = "*"
+"""Stands for all locations, also those to come, in a grant."""
+
 
 class Caller(Struct, frozen=True):
     """Who asks for something, as the edge has established it. Services trust it and check permissions with `need`."""
@@ -38,6 +41,8 @@ class Caller(Struct, frozen=True):
     """Which try of the same request this is, as the till counts; above 1 the first may have arrived before."""
     hub_line: str = ""
     """The `Hub-Line` that the till sent back (`line:seq:start`), its place in the chain checked; may be empty."""
+    elsewhere: tuple[tuple[str, frozenset[Permission]], ...] = ()
+    """What the person may do at other locations, or everywhere (`*`). A device may do nothing outside its own."""
 
     @property
     def actor(self) -> str:
@@ -56,14 +61,31 @@ class Caller(Struct, frozen=True):
         return permission in self.permissions
 
     def need(self, permission: Permission) -> None:
-        """Raise `access.not_allowed` without this permission."""
-        if permission not in self.permissions:
+        """Raise `access.not_allowed` without this permission at the caller's own location."""
+        self.need_at(permission, self.location)
+
+    def may_at(self, permission: Permission, location: str) -> bool:
+        """Whether the caller has this permission at a location: roles are granted per location."""
+        if location == self.location:
+            return permission in self.permissions
+        return any(permission in granted for where, granted in self.elsewhere if where in {location, EVERYWHERE})
+
+    def need_at(self, permission: Permission, location: str) -> None:
+        """Raise `access.not_allowed` without this permission at the location of what is asked about."""
+        if not self.may_at(permission, location):
             raise AccessError(
                 "access.not_allowed",
                 "The caller may not do this.",
                 remedy="Let a person whose role allows it sign in with the PIN, and repeat the request.",
                 params={"permission": permission},
             )
+
+    def locations_of(self, permission: Permission) -> frozenset[str] | None:
+        """The locations where the caller has this permission; None: everywhere."""
+        if any(where == EVERYWHERE and permission in granted for where, granted in self.elsewhere):
+            return None
+        own = {self.location} if permission in self.permissions else set()
+        return frozenset(own | {where for where, granted in self.elsewhere if permission in granted})
 
 
 TOKEN_BYTES = 32
@@ -214,7 +236,9 @@ class AccessDesk:
         location = device.location if device else (person.location if person else "")
         granted = device_permissions(device.kind) if device else frozenset[Permission]()
         spoken = device.language if device else "en"
+        elsewhere: tuple[tuple[str, frozenset[Permission]], ...] = ()
         if person is not None:
+            elsewhere = _elsewhere(known, person.staff, location)
             granted |= self._granted(known, person.staff, location)
             spoken = known.staff[person.staff].language if person.staff in known.staff and not device else spoken
         return Caller(
@@ -225,6 +249,7 @@ class AccessDesk:
             language=language or spoken,
             attempt=attempt,
             hub_line=hub_line,
+            elsewhere=elsewhere,
         )
 
     async def is_current(self, caller: Caller) -> bool:
@@ -238,7 +263,9 @@ class AccessDesk:
     async def administrator(self, language: str = "en") -> Caller:
         """The administrator of the machine, who reached the unix socket: the file's permissions let nobody else in."""
         places = (await self._all()).locations
-        return Caller("", None, places[0].id if places else "", ADMINISTRATOR_PERMISSIONS, language)
+        everywhere = ((EVERYWHERE, ADMINISTRATOR_PERMISSIONS),)
+        own = places[0].id if places else ""
+        return Caller("", None, own, ADMINISTRATOR_PERMISSIONS, language, elsewhere=everywhere)
 
     async def sign_in(self, staff: str, pin: str, *, device: Device | None, location: str | None = None) -> Session:
         """Open a session for a person who knows the PIN. Raises `pin_wrong`, `pin_locked`, `access.no_role_here`."""
@@ -295,8 +322,19 @@ class AccessDesk:
         if staff not in known.staff:
             return frozenset()
         return permissions_of(
-            frozenset(role for who, where, role in known.grants if who == staff and where in (location, "*"))
+            frozenset(role for who, where, role in known.grants if who == staff and where in (location, EVERYWHERE))
         )
+
+
+def _elsewhere(known: _Known, staff: str, own: str) -> tuple[tuple[str, frozenset[Permission]], ...]:
+    """What a person's grants at other locations, and those for all, allow."""
+    if staff not in known.staff:
+        return ()
+    roles: dict[str, set[str]] = {}
+    for who, where, role in known.grants:
+        if who == staff and where != own:
+            roles.setdefault(where, set()).add(role)
+    return tuple((where, permissions_of(frozenset(names))) for where, names in sorted(roles.items()))
 
 
 def _still_knows(known: _Known, caller: Caller) -> bool:

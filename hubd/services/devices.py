@@ -167,10 +167,9 @@ class DeviceDesk:
 
     async def activate(self, device_id: str, caller: Caller) -> DeviceView:
         """Let a terminal take payments from now on; a person stands behind it."""
-        caller.need(Permission.DEVICES_MANAGE)
 
         def work(tx: Tx) -> Device:
-            device = _get(tx, device_id)
+            device = _get_for(tx, device_id, caller)
             if device.kind is not DeviceKind.TERMINAL:
                 raise DeviceError(
                     "device.not_a_terminal", "Only terminals are activated.", remedy="Pair tills instead."
@@ -190,7 +189,6 @@ class DeviceDesk:
         One that was used in an outage and has not answered since may hold what nobody knows of: `terminal_unheard`,
         unless the person gives a reason. The statements of those outages then no longer wait for it.
         """
-        caller.need(Permission.DEVICES_MANAGE)
         said = reason.strip()
         if said and not REASON_MIN <= len(said) <= REASON_MAX:
             raise InvalidValueError(
@@ -199,7 +197,7 @@ class DeviceDesk:
         documents = (self._make_document("manual_reason", said.encode("utf-8")),) if said else ()
 
         def work(tx: Tx) -> Device:
-            device = _get(tx, device_id)
+            device = _get_for(tx, device_id, caller)
             refuse_while_pending(pending_on(tx, device_id))
             unheard = [one for one in outages.unheard(tx.connection) if one.terminal == device_id]
             if unheard and not said:
@@ -223,12 +221,11 @@ class DeviceDesk:
         Raises `pending_offline_payments` for a new address while the terminal holds money or works on a payment:
         another terminal may stand there, and the hub would ask it what became of them.
         """
-        caller.need(Permission.DEVICES_MANAGE)
         if not 1 <= len(name) <= NAME_MAX:
             raise InvalidValueError("invalid_name", f"A name has 1 to {NAME_MAX} characters.", remedy="Shorten it.")
 
         def work(tx: Tx) -> tuple[Device, Device]:
-            device = _get(tx, device_id)
+            device = _get_for(tx, device_id, caller)
             if address and address != device.address:
                 refuse_while_pending(pending_on(tx, device_id))
             body = {"address": address or device.address, "name": name, "role": role}
@@ -272,8 +269,7 @@ class DeviceDesk:
 
     async def end_of_day(self, device_id: str, caller: Caller) -> TerminalTotals:
         """Close a terminal's batch; its totals are noted in the journal."""
-        caller.need(Permission.DEVICES_OPERATE)
-        attached = self._need_attached(device_id)
+        attached = self._need_attached(device_id, caller)
         async with attached.lock:
             totals = await attached.terminal.end_of_day()
         body = {
@@ -290,13 +286,13 @@ class DeviceDesk:
 
     async def diagnose(self, device_id: str, caller: Caller) -> Diagnosis:
         """Let a terminal test its own line to its host."""
-        caller.need(Permission.DEVICES_OPERATE)
-        attached = self._need_attached(device_id)
+        attached = self._need_attached(device_id, caller)
         async with attached.lock:
             return await attached.terminal.diagnose()
 
-    def _need_attached(self, device_id: str) -> Attached:
+    def _need_attached(self, device_id: str, caller: Caller) -> Attached:
         attached = self._terminals.get(device_id)
+        caller.need_at(Permission.DEVICES_OPERATE, attached.location if attached else caller.location)
         if attached is None:
             raise DeviceError(
                 "device.gone",
@@ -360,6 +356,13 @@ def _get(tx: Tx, device_id: str) -> Device:
     device = devices.get(tx.connection, device_id)
     if device is None or device.removed:
         raise _unknown_device()
+    return device
+
+
+def _get_for(tx: Tx, device_id: str, caller: Caller) -> Device:
+    """A device to be changed, by one who may manage those of its location."""
+    device = _get(tx, device_id)
+    caller.need_at(Permission.DEVICES_MANAGE, device.location)
     return device
 
 

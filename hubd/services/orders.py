@@ -80,13 +80,19 @@ class OrderDesk:
             raise NotFoundError("order_unknown", "No order of this id is known to this hub.", remedy="Place it first.")
         return order
 
-    async def page(self, state: OrderState | None, before_seq: int | None, limit: int) -> list[Order]:
-        """Newest first, below `before_seq`."""
-        return await self._db.read("order.page", lambda c: orders.page(c, state, before_seq, limit))
+    async def get_for(self, order_id: str, caller: Caller) -> Order:
+        """The order for one who asks. Raises `order_unknown`, `access.not_allowed` for another location's."""
+        order = await self.get(order_id)
+        caller.need_at(Permission.ORDERS_READ, order.location)
+        return order
+
+    async def page(self, state: OrderState | None, before_seq: int | None, limit: int, caller: Caller) -> list[Order]:
+        """Newest first, below `before_seq`; of the locations where the caller may read them."""
+        places = caller.locations_of(Permission.ORDERS_READ)
+        return await self._db.read("order.page", lambda c: orders.page(c, state, before_seq, limit, places))
 
     async def cancel(self, order_id: str, caller: Caller) -> Order:
         """Cancel an order on which no money rests. Raises `order_has_payments` otherwise."""
-        caller.need(Permission.ORDERS_CANCEL)
 
         def work(tx: Tx) -> Order:
             order = orders.get(tx.connection, order_id)
@@ -94,6 +100,7 @@ class OrderDesk:
                 raise NotFoundError(
                     "order_unknown", "No order of this id is known to this hub.", remedy="Read the list."
                 )
+            caller.need_at(Permission.ORDERS_CANCEL, order.location)
             if order.state is OrderState.CANCELLED:
                 return order
             paid = any(counts_as_paid(payment) for payment in payments.of_order(tx.connection, order_id))

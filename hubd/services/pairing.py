@@ -194,8 +194,8 @@ class PairingDesk:
 
     async def open(self, caller: Caller, kind: DeviceKind, location: str | None = None) -> Pairing:
         """Open a code for one device. Raises `location_unknown`, `too_many_pairings`."""
-        caller.need(Permission.PAIRINGS_MANAGE)
         place = location or caller.location
+        caller.need_at(Permission.PAIRINGS_MANAGE, place)
         if kind not in PAIRABLE:
             raise InvalidValueError("invalid_kind", "Only tills and viewers are paired.", remedy="Use till or viewer.")
         if await self._db.read("pairing.place", lambda connection: people.location(connection, place)) is None:
@@ -271,8 +271,8 @@ class PairingDesk:
 
     async def confirm(self, pairing_id: str, caller: Caller) -> Pairing:
         """Let the device in; durable when this returns. Repeating it changes nothing."""
-        caller.need(Permission.PAIRINGS_MANAGE)
         pairing = self._pairing(pairing_id)
+        caller.need_at(Permission.PAIRINGS_MANAGE, pairing.location)
         if pairing.state is PairingState.CONFIRMED:
             return pairing
         request = pairing.request
@@ -313,8 +313,8 @@ class PairingDesk:
 
     def refuse(self, pairing_id: str, caller: Caller) -> None:
         """Close a code, whether a device waits with it or not."""
-        caller.need(Permission.PAIRINGS_MANAGE)
         pairing = self._pairing(pairing_id)
+        caller.need_at(Permission.PAIRINGS_MANAGE, pairing.location)
         if pairing.state is not PairingState.CONFIRMED:
             pairing.state = PairingState.REFUSED
             self._settle(pairing)
@@ -324,13 +324,13 @@ class PairingDesk:
 
         Raises `pending_offline_payments` while a payment of this till has no outcome.
         """
-        if caller.device != device_id:
-            caller.need(Permission.PAIRINGS_MANAGE)
 
         def work(tx: Tx) -> None:
             device = devices.get(tx.connection, device_id)
             if device is None or device.kind not in PAIRABLE:
                 raise NotFoundError("device_unknown", "There is no paired device with this id.", remedy="List them.")
+            if caller.device != device_id:
+                caller.need_at(Permission.PAIRINGS_MANAGE, device.location)
             if not device.removed:
                 refuse_while_pending(pending_of_till(tx, device_id))
                 journal.append(tx, Draft("device.removed", device_id, caller.actor, {"reason": "unpaired"}))

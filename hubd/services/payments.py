@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from hubd.errors import HubError, InvalidValueError, NotFoundError, PaymentError, Retry, StoreError
 from hubd.model.entry import Draft, Entry
@@ -153,9 +154,22 @@ class PaymentDesk:
         """Every entry about a payment, oldest first."""
         return await self._db.read("payment.history", lambda c: journal.entries_of(c, payment_id))
 
+    async def get_for(self, payment_id: str, caller: Caller) -> Payment:
+        """The payment for one who asks. Raises `payment_unknown`, `access.not_allowed` for another location's."""
+        payment = await self.get(payment_id)
+        caller.need_at(Permission.PAYMENTS_READ, payment.location)
+        return payment
+
     async def page(self, narrow: PaymentFilter, before_seq: int | None, limit: int) -> list[Payment]:
         """Newest first, below `before_seq`."""
         return await self._db.read("payment.page", lambda c: payments.page(c, narrow, before_seq, limit))
+
+    async def page_for(
+        self, narrow: PaymentFilter, before_seq: int | None, limit: int, caller: Caller
+    ) -> list[Payment]:
+        """The same for one who asks: payments of the locations where he may read them."""
+        seen = replace(narrow, locations=caller.locations_of(Permission.PAYMENTS_READ))
+        return await self.page(seen, before_seq, limit)
 
     async def wait_for_change(self, payment_id: str, last_seq: int, seconds: float) -> Payment:
         """The payment once its state has moved beyond `last_seq`, or as it is after `seconds` (at most 25)."""
@@ -172,12 +186,9 @@ class PaymentDesk:
 
     async def cancel(self, payment_id: str, caller: Caller) -> Payment:
         """Ask that a running payment stops. The verdict is the terminal's: it may be approved all the same."""
-        caller.need(Permission.PAYMENTS_CANCEL)
 
         def work(tx: Tx) -> Payment:
-            payment = payments.get(tx.connection, payment_id)
-            if payment is None:
-                raise _unknown_payment()
+            payment = _asked_for(tx, payment_id, caller, Permission.PAYMENTS_CANCEL)
             if payment.state is PaymentState.REQUESTED:
                 return record_outcome(tx, payment_id, NotStarted("cancelled_by_till"), self._dialogues.make_document)
             return payment
@@ -204,20 +215,17 @@ class PaymentDesk:
 
     async def ask_terminal(self, payment_id: str, caller: Caller) -> Payment:
         """Ask the terminal again what became of an unknown payment."""
-        caller.need(Permission.PAYMENTS_TAKE)
         payment = await self.get(payment_id)
+        caller.need_at(Permission.PAYMENTS_TAKE, payment.location)
         if payment.state is PaymentState.UNKNOWN:
             self._dialogues.start_enquiry(payment)
         return payment
 
     async def reverse(self, payment_id: str, caller: Caller) -> Payment:
         """Undo a payment in full, before settlement. Cash is reversed at once; a card by its terminal."""
-        caller.need(Permission.PAYMENTS_REVERSE)
 
         def work(tx: Tx) -> tuple[Payment, bool]:
-            payment = payments.get(tx.connection, payment_id)
-            if payment is None:
-                raise _unknown_payment()
+            payment = _asked_for(tx, payment_id, caller, Permission.PAYMENTS_REVERSE)
             if payment.state in {PaymentState.REVERSAL_PENDING, PaymentState.REVERSED}:
                 return payment, False
             self._tills.demand_announced(tx, caller)
@@ -294,9 +302,7 @@ class PaymentDesk:
         answers = self._answers(await self.get(payment_id))
 
         def work(tx: Tx) -> Payment:
-            payment = payments.get(tx.connection, payment_id)
-            if payment is None:
-                raise _unknown_payment()
+            payment = _asked_for(tx, payment_id, caller, Permission.PAYMENTS_RESOLVE)
             if not self._decidable(payment, answers):
                 raise _not_decidable(payment)
             body = payment.entry_body(manual=manual.value, automatic=payment.state.value)
@@ -332,7 +338,8 @@ class PaymentDesk:
             self._tills.demand_may_sell(tx, caller)
             if not room:
                 raise _no_room()
-            original = _refundable(tx, original_id, request)
+            original = _asked_for(tx, original_id, caller, Permission.PAYMENTS_REFUND)
+            _check_refundable(tx, original, request)
             series, counter = next_number(tx, caller.device or "hub", RECEIPTS)
             starts = effective(tx.connection, "day.starts_at_minute", tx.now_us()).value
             body = original.entry_body(
@@ -386,10 +393,16 @@ class PaymentDesk:
                     log.warning("payment.not_settled_by_stop", extra=extra)
 
 
-def _refundable(tx: Tx, original_id: str, request: Refund) -> Payment:
-    original = payments.get(tx.connection, original_id)
-    if original is None:
+def _asked_for(tx: Tx, payment_id: str, caller: Caller, permission: Permission) -> Payment:
+    """The payment to be changed, by one who has the permission where it was taken."""
+    payment = payments.get(tx.connection, payment_id)
+    if payment is None:
         raise _unknown_payment()
+    caller.need_at(permission, payment.location)
+    return payment
+
+
+def _check_refundable(tx: Tx, original: Payment, request: Refund) -> None:
     if original.kind is PaymentKind.REFUND or not counts_as_paid(original):
         raise PaymentError("not_refundable", "Only a payment that was taken can be refunded.", remedy="Read it.")
     if original.is_open:
@@ -405,7 +418,7 @@ def _refundable(tx: Tx, original_id: str, request: Refund) -> Payment:
             "A card payment is not refunded by this hub.",
             remedy="Reverse it before the terminal's end-of-day, or refund it with the acquirer.",
         )
-    given = sum(refund.amount for refund in payments.refunds_of(tx.connection, original_id))
+    given = sum(refund.amount for refund in payments.refunds_of(tx.connection, original.id))
     if request.amount.amount_minor <= 0 or request.amount.currency != original.currency:
         raise InvalidValueError("amount_not_positive", "A refund is above zero, in the payment's currency.", remedy="")
     if given + request.amount.amount_minor > original.amount:
@@ -415,7 +428,6 @@ def _refundable(tx: Tx, original_id: str, request: Refund) -> Payment:
             remedy="Read the refunds of this payment.",
             params={"left": original.amount - given},
         )
-    return original
 
 
 def _not_decidable(payment: Payment) -> PaymentError:

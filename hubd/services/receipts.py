@@ -10,6 +10,8 @@ from hubd.model.entry import Document, Entry, Json
 from hubd.model.money import Money, TaxRate
 from hubd.model.order import Order
 from hubd.model.payment import Payment, PaymentKind, PaymentState
+from hubd.model.permissions import Permission
+from hubd.services.access import Caller
 from hubd.services.calendar import local_time, rfc3339
 from hubd.services.settings import effective
 from hubd.store import devices, documents, journal, orders, payments, people
@@ -40,22 +42,26 @@ class ReceiptDesk:
         self._db = db
         self._archives = archives
 
-    async def receipt(self, payment_id: str, language: str) -> dict[str, Any]:
-        """The receipt of a payment that has a verdict. Raises `payment_unknown` or `no_receipt_yet`."""
+    async def receipt(self, payment_id: str, caller: Caller) -> dict[str, Any]:
+        """The receipt of a payment that has a verdict, in the caller's language.
+
+        Raises `payment_unknown`, `no_receipt_yet`, and `access.not_allowed` for a payment of another location.
+        """
         folder = self._archives
         try:
-            return await self._db.read("receipt", lambda c: _receipt(c, payment_id, language, None))
+            return await self._db.read("receipt", lambda c: _receipt(c, payment_id, caller, None))
         except NotFoundError as exc:
             if exc.code != "journal.no_entry" or folder is None:
                 raise
         # Entry and print lines of a payment older than 35 days: a file has to be read, so apart from other readers.
-        return await self._db.read_apart("receipt.archived", lambda c: _receipt(c, payment_id, language, folder))
+        return await self._db.read_apart("receipt.archived", lambda c: _receipt(c, payment_id, caller, folder))
 
 
-def _receipt(connection: Connection, payment_id: str, language: str, archives: Path | None) -> dict[str, Any]:
+def _receipt(connection: Connection, payment_id: str, caller: Caller, archives: Path | None) -> dict[str, Any]:
     payment = payments.get(connection, payment_id)
     if payment is None:
         raise NotFoundError("payment_unknown", "No payment of this id is known to this hub.", remedy="Read the list.")
+    caller.need_at(Permission.PAYMENTS_READ, payment.location)
     if payment.state in WITHOUT_RECEIPT:
         raise PaymentError(
             "no_receipt_yet",
@@ -84,7 +90,7 @@ def _receipt(connection: Connection, payment_id: str, language: str, archives: P
         "kind": payment.kind.value,
         "order": _order_part(order),
         "payment": _payment_part(payment),
-        "offline_mark": OFFLINE_MARK.get(language[:2], OFFLINE_MARK["en"]) if _offline_open(payment) else None,
+        "offline_mark": OFFLINE_MARK.get(caller.language[:2], OFFLINE_MARK["en"]) if _offline_open(payment) else None,
         "terminal_lines": terminal_lines.content.decode("utf-8").split("\n") if terminal_lines else [],
         "fiscal": {"line": accepted.line.hex(), "seq": accepted.seq, "hash": accepted.hash.hex()},
     }

@@ -178,6 +178,22 @@ _SENTENCES: dict[str, dict[str, tuple[str, str]]] = {
         "fr": ("Aucun terminal pour cette caisse. Encaissez en espèces.", "Nous ne pouvons pas prendre la carte ici."),
         "nl": ("Er is geen terminal voor deze kassa. Neem contant geld aan.", "Kaarten kunnen hier nu niet."),
     },
+    "terminal_elsewhere": {
+        "en": (
+            "That terminal belongs to another till or shop. Nothing was charged. Use this till's own, or cash.",
+            "Nothing was charged.",
+        ),
+        "fr": (
+            "Ce terminal est celui d'une autre caisse ou boutique. Rien n'a été débité. Prenez celui de cette caisse, "
+            "ou des espèces.",
+            "Rien n'a été débité.",
+        ),
+        "nl": (
+            "Die terminal hoort bij een andere kassa of winkel. Er is niets afgeschreven. Neem die van deze kassa, of "
+            "contant geld.",
+            "Er is niets afgeschreven.",
+        ),
+    },
     "terminal_unreachable": {
         "en": ("The terminal does not answer. Nothing was charged. Use another one, or cash.", "Nothing was charged."),
         "fr": (

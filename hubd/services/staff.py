@@ -16,7 +16,7 @@ from hubd.model.ids import id_bytes, parse_id
 from hubd.model.money import exponent_of
 from hubd.model.permissions import Permission, Role, parse_role, role_permissions
 from hubd.runtime import Runtime
-from hubd.services.access import AccessDesk, Caller
+from hubd.services.access import EVERYWHERE, AccessDesk, Caller
 from hubd.services.calendar import zone_of
 from hubd.services.pairing import make_code, normal_code
 from hubd.services.pins import PinHasher, check_pin
@@ -29,7 +29,6 @@ from hubd.store.tx import Connection, Tx
 
 NAME_CHARS_MAX = 80
 SETUP_TRIES = 5
-EVERYWHERE = "*"
 _OWNER = Caller("", None, "", frozenset({OWNER_ONLY}), "en")
 _COUNTRY = re.compile(r"[A-Z]{2}")
 _LANGUAGE = re.compile(r"[a-z]{2}(-[A-Z]{2})?")
@@ -156,7 +155,7 @@ class StaffDesk:
 
     async def grant(self, staff_id: str, location: str, role: Role, caller: Caller) -> Person:
         """Give a role at a location, or everywhere with `*`."""
-        caller.need(Permission.STAFF_MANAGE)
+        caller.need_at(Permission.STAFF_MANAGE, location)
         self._may_grant(caller, location, role)
 
         def work(tx: Tx) -> None:
@@ -172,7 +171,7 @@ class StaffDesk:
 
     async def withdraw(self, staff_id: str, location: str, role: Role, caller: Caller) -> Person:
         """Take a role back; the last owner everywhere keeps his."""
-        caller.need(Permission.STAFF_MANAGE)
+        caller.need_at(Permission.STAFF_MANAGE, location)
         self._may_grant(caller, location, role)
 
         def work(tx: Tx) -> None:
@@ -279,7 +278,7 @@ class StaffDesk:
     def _may_grant(self, caller: Caller, location: str, role: Role) -> None:
         """Nobody gives or takes more than he has: a manager makes no owner."""
         for permission in role_permissions(role) - role_permissions(Role.TECHNICIAN):
-            caller.need(permission)
+            caller.need_at(permission, location)
         if location != EVERYWHERE:
             parse_id(location, "location id")
 

@@ -58,7 +58,7 @@ class TerminalView(Struct, frozen=True, gc=False):
     chosen: str | None
     """The terminal that would take the payment; None when there is none to choose."""
     refusal: str = ""
-    """Why it cannot take one now: `terminal_unreachable`, `terminal_busy`, `no_terminal`; empty when it can."""
+    """Why it cannot take one now, as a code that a till's sentences know; empty when it can."""
     device_class: str = "terminal"
 
 
@@ -133,13 +133,19 @@ def digest_matches(existing: Payment, request: TakePayment) -> None:
         )
 
 
-def _order_for(connection: Connection, request: TakePayment) -> Order | None:
+def _order_for(connection: Connection, request: TakePayment, location: str) -> Order | None:
     if request.order_id is None:
         return None
     order = orders.get(connection, request.order_id)
     if order is None:
         raise NotFoundError(
             "order_unknown", "The order is not known to this hub.", remedy="Place the order first, then pay it."
+        )
+    if order.location != location:
+        raise OrderError(
+            "order_elsewhere",
+            "The order was placed at another location.",
+            remedy="Take its payment there, or place the order here.",
         )
     if order.currency != request.amount.currency:
         raise InvalidValueError("currency_mismatch", "The order is in another currency.", remedy="Pay in its currency.")
@@ -194,7 +200,7 @@ def take(
     if existing is not None:
         digest_matches(existing, request)
         return Taken(existing, existing.accepted, created=False)
-    order = _order_for(tx.rows, request)
+    order = _order_for(tx.rows, request, caller.location)
     body = _body(tx, request, caller, terminal, outage)
     if must_announce:
         body |= {"reason": "attempt_before_restart", "digest": request.digest.hex()}

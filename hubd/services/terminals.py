@@ -85,7 +85,12 @@ class Terminals:
         """The terminal for a payment: the one asked for, else the till's own, else a free one of the location."""
         if wanted is not None:
             chosen = self._attached.get(wanted)
-            return self._view(chosen, payment_id) if chosen else TerminalView(wanted, "no_terminal")
+            if chosen is None:
+                return TerminalView(wanted, "no_terminal")
+            if chosen.location != location or chosen.role not in {"", f"till:{till}"}:
+                # Its contract is another shop's, or its customer stands at another till.
+                return TerminalView(wanted, "terminal_elsewhere", chosen.device_class)
+            return self._view(chosen, payment_id)
         here = [one for one in self.all() if one.location == location]
         own = [one for one in here if one.role == f"till:{till}"]
         shared = [one for one in here if not one.role]

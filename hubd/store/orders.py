@@ -44,10 +44,19 @@ def get(connection: sqlite3.Connection, order_id: str) -> Order | None:
     return _order(row) if row else None
 
 
-def page(connection: sqlite3.Connection, state: OrderState | None, before_seq: int | None, limit: int) -> list[Order]:
-    """Newest first, below `before_seq`, at most `limit`."""
+def page(
+    connection: sqlite3.Connection,
+    state: OrderState | None,
+    before_seq: int | None,
+    limit: int,
+    locations: frozenset[str] | None,
+) -> list[Order]:
+    """Newest first, below `before_seq`, at most `limit`; of these locations, or of all."""
     clauses = [c for c, v in (("state = ?", state), ("seq < ?", before_seq)) if v is not None]
-    values = [v for v in (state, before_seq) if v is not None]
+    values: list[str | int] = [v for v in (state, before_seq) if v is not None]
+    if locations is not None:
+        clauses.append(f"location IN ({', '.join('?' * len(locations))})")
+        values += sorted(locations)
     where = f" WHERE {' AND '.join(clauses)}" if clauses else ""
     rows = connection.execute(f"{_SELECT}{where} ORDER BY seq DESC LIMIT ?", (*values, min(limit, PAGE_MAX)))
     return [_order(row) for row in rows]

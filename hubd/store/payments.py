@@ -214,6 +214,7 @@ class PaymentFilter(Struct, frozen=True):
     until_us: int | None = None
     sold_on: str | None = None
     """Live sales of this business day, taken or not."""
+    locations: frozenset[str] | None = None
 
 
 def page(connection: sqlite3.Connection, narrow: PaymentFilter, before_seq: int | None, limit: int) -> list[Payment]:
@@ -239,6 +240,9 @@ def page(connection: sqlite3.Connection, narrow: PaymentFilter, before_seq: int 
         )
     if narrow.offline_only:
         clauses.append("custody IS NOT NULL")
+    if narrow.locations is not None:
+        clauses.append(f"location IN ({', '.join('?' * len(narrow.locations))})")
+        values += sorted(narrow.locations)
     where = f" WHERE {' AND '.join(clauses)}" if clauses else ""
     rows = connection.execute(f"{_SELECT}{where} ORDER BY seq DESC LIMIT ?", (*values, min(limit, PAGE_MAX)))
     return [_payment(row) for row in rows]

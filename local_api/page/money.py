@@ -51,7 +51,7 @@ async def payments(screen: Screen) -> Answer:
     shop = await screen.tools.overview.shop(screen.who.location)
     found: list[Payment] = []
     for narrow in (PaymentFilter(sold_on=shop.today),) if show == TODAY else _FILTERS[show]:
-        found += await screen.services.payments.page(narrow, before, LIST_MAX)
+        found += await screen.services.payments.page_for(narrow, before, LIST_MAX, screen.who)
     found = sorted(found, key=lambda payment: -payment.seq)[:LIST_MAX]
     older = found[-1].seq if len(found) == LIST_MAX else None
     if show in {"open", "unclear"}:
@@ -83,7 +83,7 @@ async def payments(screen: Screen) -> Answer:
 
 async def payment(screen: Screen) -> Answer:
     """One payment with its history."""
-    found = await screen.services.payments.get(screen.id())
+    found = await screen.services.payments.get_for(screen.id(), screen.who)
     shop = await screen.tools.overview.shop(screen.who.location)
     names = await names_of(screen)
     desk = screen.services.payments
@@ -131,12 +131,12 @@ async def outage(screen: Screen) -> Answer:
     view = await screen.services.outages.get(screen.id())
     shop = await screen.tools.overview.shop(screen.who.location)
     names = await names_of(screen)
-    may_list = screen.may(Permission.PAYMENTS_READ)
+    found = await screen.services.outages.payments(view.outage.id) if screen.may(Permission.PAYMENTS_READ) else []
     return screen.show(
         "outage.html",
         shop,
         view=view,
-        payments=await screen.services.outages.payments(view.outage.id) if may_list else [],
+        payments=[one for one in found if screen.who.may_at(Permission.PAYMENTS_READ, one.location)],
         name_of=lambda device: names.get(device, screen.words("the shop")),
     )
 

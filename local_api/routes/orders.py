@@ -65,7 +65,7 @@ async def put_order(call: Call) -> Reply:
 async def get_order(call: Call) -> Reply:
     """The order as it is now."""
     desk = call.context.services.orders
-    order = await desk.get(call.id())
+    order = await desk.get_for(call.id(), call.caller)
     return Reply(order_out(order, order.accepted))
 
 
@@ -73,7 +73,7 @@ async def list_orders(call: Call) -> Reply:
     """Orders, newest first."""
     query, desk = call.query, call.context.services.orders
     assert isinstance(query, OrderQuery), "the table names the type of the query"
-    found = await desk.page(query.state, query.before_seq, query.limit + 1)
+    found = await desk.page(query.state, query.before_seq, query.limit + 1, call.caller)
     shown = found[: query.limit]
     more = str(shown[-1].seq) if len(found) > query.limit else ""
     return Reply(OrderPage([order_out(order, order.accepted) for order in shown], more))

@@ -158,7 +158,7 @@ async def put_payment(call: Call) -> Reply:
 
 async def get_payment(call: Call) -> Reply:
     """The payment as it is now; with `Prefer: wait=N`, after its next change."""
-    payment = await call.context.services.payments.get(call.id())
+    payment = await call.context.services.payments.get_for(call.id(), call.caller)
     return await _shown(call, await _waited(call, payment))
 
 
@@ -177,7 +177,7 @@ async def list_payments(call: Call) -> Reply:
         until_us=time_us(query.until, "until"),
     )
     desk = call.context.services.payments
-    found = await desk.page(narrow, query.before_seq, query.limit + 1)
+    found = await desk.page_for(narrow, query.before_seq, query.limit + 1, call.caller)
     items = await shown_list(call.context, found[: query.limit], call.caller.language)
     more = str(found[query.limit - 1].seq) if len(found) > query.limit else ""
     return Reply(PaymentPage(items, more))
@@ -229,7 +229,7 @@ async def put_refund(call: Call) -> Reply:
 
 async def get_receipt(call: Call) -> Reply:
     """The receipt as data, with its fiscal fields."""
-    return Reply(await call.context.services.receipts.receipt(call.id(), call.caller.language))
+    return Reply(await call.context.services.receipts.receipt(call.id(), call.caller))
 
 
 _P = Permission

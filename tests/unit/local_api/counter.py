@@ -51,11 +51,13 @@ class Counter:
         """hubctl at the unix socket."""
         return self.client(Listener.SOCKET)
 
-    async def pair(self, name: str = "Till 1", **more: Any) -> dict[str, Any]:
+    async def pair(self, name: str = "Till 1", location: str = LOCATION, **more: Any) -> dict[str, Any]:
         """Pair a device as people do: open a code, send it, confirm, fetch the token."""
         administrator = self.administrator()
         device = self.client(origin=str(more["origin"])) if "origin" in more else self.client()
-        opened = await administrator.post("/v1/pairing-codes", json={"kind": more.get("kind", "till")})
+        opened = await administrator.post(
+            "/v1/pairing-codes", json={"kind": more.get("kind", "till"), "location": location}
+        )
         assert opened.status_code == 201, opened.text
         wanted = {"id": self.new_id(), "code": opened.json()["code"], "name": name, **more}
         waiting = await device.post("/v1/pairings", json=wanted)

@@ -24,7 +24,7 @@ from hubd.model.permissions import ADMINISTRATOR_PERMISSIONS, TILL_PERMISSIONS
 from hubd.model.problem import Problem
 from hubd.ports import ByteStream, EndpointSource, OpenTransport
 from hubd.runtime import Clock, Runtime, SystemClock, SystemIds, read_boot_id
-from hubd.services.access import Caller
+from hubd.services.access import EVERYWHERE, Caller
 from hubd.services.bundle import Services
 from hubd.services.devices import NewDevice
 from hubd.services.lines import LineReason
@@ -49,7 +49,15 @@ def till(device: str = TILL_1, *, attempt: int = 1, hub_line: str = "", language
     return Caller(device, None, LOCATION, TILL_PERMISSIONS, language, attempt, hub_line)
 
 
-MANAGER = Caller("", "01890000-0000-7000-8000-0000000000b1", LOCATION, ADMINISTRATOR_PERMISSIONS, "en")
+MANAGER = Caller(
+    "",
+    "01890000-0000-7000-8000-0000000000b1",
+    LOCATION,
+    ADMINISTRATOR_PERMISSIONS,
+    "en",
+    elsewhere=((EVERYWHERE, ADMINISTRATOR_PERMISSIONS),),
+)
+"""A person with every role, everywhere."""
 
 
 @dataclass

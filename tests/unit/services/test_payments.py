@@ -39,7 +39,7 @@ async def test_cash_is_recorded_at_once_with_a_receipt_number(tmp_path: Path) ->
         assert first.created
         assert (first.payment.counter, second.payment.counter) == (1, 2)
         assert first.payment.series == second.payment.series
-        receipt = await opened.services.receipts.receipt(first.payment.id, "fr")
+        receipt = await opened.services.receipts.receipt(first.payment.id, till(language="fr"))
         assert receipt["payment"]["total"] == {"amount": 1250, "currency": "EUR"}
         assert receipt["fiscal"]["hash"] == first.accepted.hash.hex()
 

@@ -12,6 +12,8 @@ import pytest
 
 from hubd.errors import NotFoundError, StoreError
 from hubd.model.entry import Document, Entry
+from hubd.model.permissions import Permission
+from hubd.services.access import Caller
 from hubd.services.receipts import WITHOUT_RECEIPT, ReceiptDesk
 from hubd.store import archive, archive_files, cursors, documents, journal, payments, replay, verify
 from hubd.store.cursors import Cursor
@@ -20,6 +22,7 @@ from tests.unit.store import journals
 from tests.unit.store.journals import fill
 
 DAYS_40 = 40 * archive.DAY_US
+READER = Caller("", None, "loc-1", frozenset({Permission.PAYMENTS_READ}), "fr")
 
 
 class LaterClock:
@@ -140,14 +143,14 @@ async def test_receipt_of_an_archived_payment_is_the_same_as_before(filled: Data
     desk = ReceiptDesk(filled, folder)
     asked = await filled.read("ids", lambda c: payments.page(c, payments.PaymentFilter(), None, 500))
     shown = [payment for payment in asked if payment.state not in WITHOUT_RECEIPT]
-    before = [await desk.receipt(payment.id, "fr") for payment in shown]
+    before = [await desk.receipt(payment.id, READER) for payment in shown]
     assert any(receipt["terminal_lines"] for receipt in before)
     head = filled.head.seq
     await confirm(filled, head)
     await archive.archive(filled, folder, LaterClock(DAYS_40))
     with pytest.raises(NotFoundError):
         await filled.read("gone", lambda c: journal.entry_at(c, shown[0].seq))
-    assert [await desk.receipt(payment.id, "fr") for payment in shown] == before
+    assert [await desk.receipt(payment.id, READER) for payment in shown] == before
 
 
 async def test_a_crash_between_cut_and_removal_is_finished_later(filled: Database, folder: Path) -> None:
