@@ -59,8 +59,8 @@ def all_grants(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:
 
 
 def locations(connection: sqlite3.Connection) -> list[Location]:
-    """All locations by id."""
-    rows = connection.execute("SELECT id, name, zone, currency, country FROM locations ORDER BY id")
+    """All locations in the order in which they were set up: the first is where the store began."""
+    rows = connection.execute("SELECT id, name, zone, currency, country FROM locations ORDER BY seq")
     return [Location(*row) for row in rows]
 
 
@@ -109,8 +109,10 @@ def _withdrawn(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
 def _location_set(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
     tx.forget()
     tx.execute(
-        "INSERT OR REPLACE INTO locations(id, name, zone, currency, country) VALUES (?, ?, ?, ?, ?)",
-        (entry.head.subject, body["name"], body["zone"], body["currency"], body["country"]),
+        "INSERT INTO locations(id, seq, name, zone, currency, country) VALUES (?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT(id) DO UPDATE SET name = excluded.name, zone = excluded.zone, currency = excluded.currency,"
+        " country = excluded.country",
+        (entry.head.subject, entry.seq, body["name"], body["zone"], body["currency"], body["country"]),
     )
 
 

@@ -191,6 +191,7 @@ CREATE TABLE grants(
 
 CREATE TABLE locations(
   id       TEXT PRIMARY KEY,
+  seq      INTEGER NOT NULL,
   name     TEXT NOT NULL,
   zone     TEXT NOT NULL,
   currency TEXT NOT NULL,

@@ -115,6 +115,7 @@ CREATE TABLE lines(
 
 CREATE TABLE locations(
   id       TEXT PRIMARY KEY,
+  seq      INTEGER NOT NULL,
   name     TEXT NOT NULL,
   zone     TEXT NOT NULL,
   currency TEXT NOT NULL,

@@ -192,7 +192,7 @@ async def test_start_finds_totals_that_do_not_follow_from_the_rows(open_db: Data
     [
         ("UPDATE payments SET amount = amount + 1 WHERE seq = (SELECT min(seq) FROM payments)", "payments"),
         ("DELETE FROM payments WHERE seq = (SELECT max(seq) FROM payments)", "payments"),
-        ("INSERT INTO locations VALUES ('x', 'X', 'UTC', 'EUR', 'FR')", "locations"),
+        ("INSERT INTO locations VALUES ('x', 1, 'X', 'UTC', 'EUR', 'FR')", "locations"),
         ("UPDATE counters SET count = count + 1 WHERE name = 'perpetual.sales'", "counters"),
         ("UPDATE lines SET reason = 'fork' WHERE opened_seq = 1", "lines"),
     ],
