@@ -9,13 +9,13 @@ from hubd.errors import NotFoundError, PaymentError, Retry
 from hubd.model.entry import Document, Entry, Json
 from hubd.model.money import Money, TaxRate
 from hubd.model.order import Order
-from hubd.model.payment import Payment, PaymentKind, PaymentState
+from hubd.model.payment import Payment, PaymentEvent, PaymentKind, PaymentState
 from hubd.model.permissions import Permission
 from hubd.services.access import Caller
 from hubd.services.calendar import local_time, rfc3339
 from hubd.services.settings import effective
 from hubd.store import devices, documents, journal, orders, payments, people
-from hubd.store.archive import document_from_archive, entries_from_archive
+from hubd.store.archive import archived_entries_of, document_from_archive
 from hubd.store.db import Database
 from hubd.store.tx import Connection
 
@@ -33,6 +33,8 @@ WITHOUT_RECEIPT = frozenset(
         PaymentState.CONFLICT,
     }
 )
+
+_WITHOUT_NUMBER = frozenset({f"payment.{PaymentEvent.DECLINED}", f"payment.{PaymentEvent.CANCELLED}"})
 
 
 class ReceiptDesk:
@@ -73,45 +75,61 @@ def _receipt(connection: Connection, payment_id: str, caller: Caller, archives: 
     order = orders.get(connection, payment.order_id) if payment.order_id else None
     location = people.location(connection, payment.location)
     till = devices.get(connection, payment.till) if payment.till else None
-    accepted, terminal_lines = _journalled(connection, payment, archives)
+    history, terminal_lines = _journalled(connection, payment, archives)
+    accepted, issued = history[0], _issued(history, payment)
     return {
         "number": f"{payment.series}-{payment.counter:06d}" if payment.counter is not None else None,
-        "copy": False,
         "training": payment.mode.value == "training",
         "test": payment.mode.value == "test",
-        "issued_at": rfc3339(payment.updated_at_us, payment.zone),
-        "local_time": local_time(payment.updated_at_us, payment.zone).strftime("%Y-%m-%d %H:%M:%S"),
-        "clock_trusted": accepted.head.clock == 1,
+        "issued_at": rfc3339(issued.head.at_us, payment.zone),
+        "local_time": local_time(issued.head.at_us, payment.zone).strftime("%Y-%m-%d %H:%M:%S"),
+        "clock_trusted": issued.head.clock == 1,
         "business_date": payment.business_date,
-        "store": _store_name(connection, payment),
+        "store": _store_name(connection, issued),
         "location": {"id": payment.location, "name": location.name if location else None},
         "till": {"id": payment.till, "name": till.name if till else None},
         "staff": payment.staff,
         "kind": payment.kind.value,
         "order": _order_part(order),
         "payment": _payment_part(payment),
+        "reversal": _reversal_part(history, payment),
+        "refunds": [_refund_part(refund) for refund in payments.refunds_of(connection, payment.id)],
         "offline_mark": OFFLINE_MARK.get(caller.language[:2], OFFLINE_MARK["en"]) if _offline_open(payment) else None,
         "terminal_lines": terminal_lines.content.decode("utf-8").split("\n") if terminal_lines else [],
         "fiscal": {"line": accepted.line.hex(), "seq": accepted.seq, "hash": accepted.hash.hex()},
     }
 
 
-def _store_name(connection: Connection, payment: Payment) -> Json:
+def _issued(history: list[Entry], payment: Payment) -> Entry:
+    """The entry that gave the receipt its number; without one, the verdict. What comes later changes no receipt."""
+    for entry in history:
+        if payment.counter is not None and entry.body().get("counter") == payment.counter:
+            return entry
+        if payment.counter is None and entry.kind in _WITHOUT_NUMBER:
+            return entry
+    return history[-1]
+
+
+def _store_name(connection: Connection, issued: Entry) -> Json:
     """What the shop was called then."""
-    return effective(connection, "store.name", payment.updated_at_us, upto_seq=payment.last_seq).value or None
+    return effective(connection, "store.name", issued.head.at_us, upto_seq=issued.seq).value or None
 
 
-def _journalled(connection: Connection, payment: Payment, archives: Path | None) -> tuple[Entry, Document | None]:
-    """The entry that created a payment, and the terminal's print lines: they leave the database with their entry."""
+def _journalled(connection: Connection, payment: Payment, archives: Path | None) -> tuple[list[Entry], Document | None]:
+    """The entries of a payment, and the terminal's print lines: they leave the database with their entry."""
     document_id = payment.receipt_document
     lines = documents.get(connection, document_id) if document_id else None
     if archives is None:
-        return journal.entry_at(connection, payment.seq), lines
+        journal.entry_at(connection, payment.seq)  # raises where the first entries are in the archive
+        return journal.entries_of(connection, payment.id), lines
     if document_id and lines is None:
         found = (document_from_archive(archives, document_id, seq) for seq in (payment.seq, payment.last_seq))
         lines = next((one for one in found if one is not None), None)
-    (accepted,) = entries_from_archive(archives, payment.seq - 1, 1)
-    return accepted, lines
+    archived = archived_entries_of(archives, payment.id, payment.seq, payment.last_seq)
+    if not archived or archived[0].seq != payment.seq:
+        raise NotFoundError("journal.no_entry", f"The archive has no entry {payment.seq}.", params={"seq": payment.seq})
+    kept = journal.entries_of(connection, payment.id)
+    return archived + [entry for entry in kept if entry.seq > archived[-1].seq], lines
 
 
 def _offline_open(payment: Payment) -> bool:
@@ -126,6 +144,8 @@ def _payment_part(payment: Payment) -> dict[str, Any]:
         "tender": payment.tender.value,
         "method": payment.method.value,
         "state": payment.state.value,
+        "custody": payment.custody,
+        "manual": payment.manual,
         "amount": Money(sign * payment.amount, payment.currency).as_json(),
         "tip": Money(sign * payment.tip, payment.currency).as_json(),
         "rounding": Money(sign * payment.rounding, payment.currency).as_json(),
@@ -145,6 +165,25 @@ def _payment_part(payment: Payment) -> dict[str, Any]:
             if evidence.get(name)
         },
         "original": payment.original_id,
+    }
+
+
+def _reversal_part(history: list[Entry], payment: Payment) -> dict[str, Any] | None:
+    """When the payment was undone, and by which number of the terminal; None while it stands."""
+    if payment.state is not PaymentState.REVERSED:
+        return None
+    undone = next(entry for entry in reversed(history) if entry.kind == f"payment.{PaymentEvent.REVERSED}")
+    return {
+        "reversed_at": rfc3339(undone.head.at_us, payment.zone),
+        "receipt_number": undone.body().get("reversal", {}).get("receipt_number"),
+    }
+
+
+def _refund_part(refund: Payment) -> dict[str, Any]:
+    return {
+        "id": refund.id,
+        "number": f"{refund.series}-{refund.counter:06d}" if refund.counter is not None else None,
+        "amount": Money(refund.amount, refund.currency).as_json(),
     }
 
 

@@ -222,6 +222,20 @@ def entries_from_archive(folder: Path, after_seq: int, limit: int) -> list[Entry
     return found
 
 
+def archived_entries_of(folder: Path, subject: str, from_seq: int, upto_seq: int) -> list[Entry]:
+    """The archived entries about one thing between two seqs, both included, oldest first."""
+    found: list[Entry] = []
+    for name in archive_files.names(folder):
+        if name.upto_seq < from_seq or name.from_seq > upto_seq:
+            continue
+        for archived in archive_files.read_entries(folder / name.journal):
+            if from_seq <= archived.seq <= upto_seq:
+                entry = load_entry(archived.head, archived.body, archived.hash)
+                if entry.head.subject == subject:
+                    found.append(entry)
+    return found
+
+
 def document_from_archive(folder: Path, document_id: bytes, seq: int) -> Document | None:
     """A document that moved with the entry `seq`; None if it is not there or was erased."""
     for name in archive_files.names(folder):
