@@ -9,7 +9,8 @@ from msgspec import Struct
 
 from hubd.errors import InvalidTransitionError, InvalidValueError
 from hubd.model.entry import Accepted
-from hubd.model.money import Money, TaxRate
+from hubd.model.money import Money, TaxRate, exponent_of
+from hubd.model.payment import Mode
 
 LINES_MAX = 200
 
@@ -125,6 +126,22 @@ class Order(Struct, frozen=True):
     def number(self) -> str:
         """What stands on the receipt: series and counter."""
         return f"{self.series}-{self.counter:06d}"
+
+    def entry_body(self, **more: Any) -> dict[str, Any]:
+        """What every entry about this order carries (docs/reference/journal.md), with `more` on top."""
+        return {
+            "amount": self.total,
+            "business_date": self.business_date,
+            "counter": self.counter,
+            "currency": self.currency,
+            "device": self.till,
+            "exponent": exponent_of(self.currency),
+            "location": self.location,
+            "mode": Mode.LIVE,
+            "series": self.series,
+            "staff": self.staff,
+            "zone": self.zone,
+        } | more
 
 
 def check_lines(lines: tuple[OrderLine, ...], total: Money) -> None:

@@ -111,7 +111,7 @@ class OrderDesk:
                     remedy="Reverse or resolve its payments first.",
                     retry=Retry.AFTER_ENQUIRY,
                 )
-            journal.append(tx, Draft("order.cancelled", order_id, caller.actor, _moved_body(order, caller)))
+            journal.append(tx, Draft("order.cancelled", order_id, caller.actor, _cancelled_body(order, caller)))
             after = orders.get(tx.connection, order_id)
             assert after is not None, "a row never disappears"
             return after
@@ -119,20 +119,8 @@ class OrderDesk:
         return await self._db.write("order.cancel", work)
 
 
-def _moved_body(order: Order, caller: Caller) -> dict[str, object]:
-    return {
-        "amount": order.total,
-        "business_date": order.business_date,
-        "counter": order.counter,
-        "currency": order.currency,
-        "device": caller.device,
-        "location": order.location,
-        "paid": 0,
-        "reason": "cancelled_by_till",
-        "series": order.series,
-        "staff": caller.staff,
-        "zone": order.zone,
-    }
+def _cancelled_body(order: Order, caller: Caller) -> dict[str, object]:
+    return order.entry_body(device=caller.device, paid=0, reason="cancelled_by_till", staff=caller.staff)
 
 
 def _placed_body(tx: Tx, request: PlaceOrder, caller: Caller) -> dict[str, object]:

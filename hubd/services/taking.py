@@ -336,17 +336,6 @@ def settle_order(tx: Tx, order_id: str, actor: str) -> None:
         return
     if order.state is OrderState.PAID and wanted is OrderState.PAID_OFFLINE_PENDING:
         wanted = OrderState.AWAITING_PAYMENT
-    body = {
-        "amount": order.total,
-        "business_date": order.business_date,
-        "counter": order.counter,
-        "currency": order.currency,
-        "device": order.till,
-        "location": order.location,
-        "paid": paid,
-        "reason": "payment_lost" if wanted is OrderState.AWAITING_PAYMENT else "",
-        "series": order.series,
-        "staff": order.staff,
-        "zone": order.zone,
-    }
+    reason = "payment_lost" if wanted is OrderState.AWAITING_PAYMENT else ""
+    body = order.entry_body(paid=paid, reason=reason)
     journal.append(tx, Draft(f"order.{OrderEvent(wanted.value)}", order_id, actor, body))
