@@ -32,8 +32,12 @@ class LineReason(StrEnum):
 
 
 def open_new_line(tx: Tx, signer: Signer, line: bytes, reason: LineReason) -> Entry:
-    """Begin the line `line` (16 fresh random bytes) whose parent is the journal's present head."""
-    head = tx.head
+    """Begin the line `line` (16 fresh random bytes) whose parent is the journal's present head.
+
+    The series of the line before give no numbers any more; an entry for each says from which one on they are unused,
+    as far as this hub knows.
+    """
+    head, ended = tx.head, lines.open_ones(tx)
     parent = {"line": head.line.hex(), "seq": head.seq, "hash": head.hash.hex()} if head.line else None
     body: dict[str, Json] = {
         "hub_id": signer.hub_id.hex(),
@@ -42,7 +46,16 @@ def open_new_line(tx: Tx, signer: Signer, line: bytes, reason: LineReason) -> En
         "parent": parent,
         "number_series": [],
     }
-    return journal.open_line(tx, line, Draft(kind="line.opened", subject="", actor="hub", body=body))
+    opened = journal.open_line(tx, line, Draft(kind="line.opened", subject="", actor="hub", body=body))
+    for series in ended:
+        rest = {
+            "series": series.series,
+            "owner": series.owner,
+            "purpose": series.purpose,
+            "from": series.last_used + 1,
+        }
+        journal.append(tx, Draft(kind="numbers.released", subject=series.series, actor="hub", body=rest))
+    return opened
 
 
 async def ensure_line(db: Database, signer: Signer, runtime: Runtime, reason: LineReason | None = None) -> Entry | None:

@@ -48,6 +48,23 @@ def open_series(tx: Tx, owner: str, purpose: str) -> tuple[str, int] | None:
     return series, tx.kept["last used", series]
 
 
+class Series(Struct, frozen=True):
+    """A number series that still gives numbers."""
+
+    series: str
+    owner: str
+    purpose: str
+    last_used: int
+
+
+def open_ones(tx: Tx) -> list[Series]:
+    """Every open series, by name."""
+    rows = tx.connection.execute(
+        "SELECT series, owner, purpose, last_used FROM number_series WHERE closed = 0 ORDER BY series"
+    )
+    return [Series(*row) for row in rows]
+
+
 def series_exists(connection: sqlite3.Connection, series: str) -> bool:
     """Whether any line of this hub has ever opened a series of this name."""
     return connection.execute("SELECT 1 FROM number_series WHERE series = ?", (series,)).fetchone() is not None
