@@ -126,7 +126,7 @@ class PaymentDesk:
                 self._tills.demand_may_sell(tx, caller)
                 if not room:
                     raise _no_room()
-            announce = known is None and self._tills.may_have_arrived_before(tx, caller, request.tender)
+            announce = known is None and self._tills.may_have_arrived_before(tx, caller)
             taken = take(tx, request, caller, terminal, outage, reason, existing=known, must_announce=announce)
             self._tills.remember(tx, caller)
             return taken

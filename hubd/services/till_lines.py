@@ -218,20 +218,15 @@ class TillLines:
                 retry=Retry.SAME_REQUEST,
             )
 
-    def may_have_arrived_before(self, tx: Tx, caller: Caller, tender: Tender) -> bool:
+    def may_have_arrived_before(self, tx: Tx, caller: Caller) -> bool:
         """Whether an unknown id with `Attempt` above 1 may have reached a hub that has forgotten it.
 
-        Only if the hub has started since the till's last answer; otherwise the first attempt never arrived. Cash only
-        if the hub has opened a line since, too: no terminal may have charged it, and what is recorded is on disk or
-        never was, so in the same line the till's word is enough, and the id keeps it from being counted twice.
+        Only if the hub has started since the till's last answer; otherwise the first attempt never arrived.
         """
         if caller.attempt <= 1 or not caller.device:
             return False
         seen = caller.seen_start or rows.last_start(tx.connection, caller.device)
-        if seen == self._start_id:
-            return False
-        same_line = bool(caller.hub_line) and HubLine.parse(caller.hub_line).line == tx.head.line
-        return not (tender is Tender.CASH and same_line)
+        return seen != self._start_id
 
     def remember(self, tx: Tx, caller: Caller) -> None:
         """Note the start in which this till was answered, in the transaction of the answer; written once a start."""

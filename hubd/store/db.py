@@ -40,7 +40,7 @@ GROUP_WAIT_SHARE = 0.25
 GROUP_WAIT_MIN_S = 0.0005
 """A timer of the event loop takes about a millisecond; a shorter wait would cost a fast disk more than it gains."""
 PAGE_BYTES = 2_048
-"""A sale alone dirties six pages wherever it falls: half the size of SQLite's own spares flash (docs/adr/0019)."""
+"""A sale alone dirties six pages wherever it falls: half the size of SQLite's own spares flash (docs/adr/0018)."""
 PAGES_OF_A_GROUP = 5
 """What a group dirties whatever its size: totals, numbers, and the ends of indices. Each work adds about one page."""
 CHECKPOINT_EVERY_PAGES = 4_000

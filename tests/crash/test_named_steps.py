@@ -49,14 +49,13 @@ def cash(step: str, ends: str) -> Case:
 
 
 CASH = (
-    # Nothing was recorded, and no terminal was asked: the repeat records it, once, without a person.
-    cash("before:payment.take", "approved"),
-    cash("inside:payment.take", "approved"),
+    # A first attempt that may or may not have arrived is unknown: the till alone cannot tell a hub that forgot it.
+    cash("before:payment.take", "unknown"),
+    cash("inside:payment.take", "unknown"),
     cash("committed:payment.take", "approved"),
     cash("after:payment.take", "approved"),
 )
 BEFORE_THE_TERMINAL = (
-    # A first attempt that may or may not have arrived is unknown: the till alone cannot tell a hub that forgot it.
     Case("before:payment.take", "unknown"),
     Case("inside:payment.take", "unknown"),
     # The intent is on disk and nothing was sent: cancelled, and the till may take another.
@@ -133,7 +132,6 @@ async def one_case(store: Store, nursery: Nursery, case: Case, amount: int) -> N
     await store.terminals_ready()
     more = {"terminal": store.terminals[case.terminal]} if case.tender == "card" else {}
     sale = till.plan(amount + case.amount, case.tender, **more)
-    await till.client.get("/v1/payments?device=self&open=true")  # what every till asks first: now it knows its place
     store.kill_at(case.step)
     async with asyncio.TaskGroup() as group:
         asking = group.create_task(till.pay(sale))

@@ -104,35 +104,6 @@ async def test_an_attempt_from_before_the_restart_is_unknown_not_charged(tmp_pat
         assert (await opened.until(new.payment.id, "approved")).state is PaymentState.APPROVED
 
 
-@pytest.mark.parametrize(
-    ("reason", "state"), [(None, PaymentState.APPROVED), (LineReason.RESTORED, PaymentState.UNKNOWN)]
-)
-async def test_cash_cut_off_by_a_stop_is_recorded_by_the_repeat_unless_the_hub_may_have_forgotten_it(
-    tmp_path: Path, reason: LineReason | None, state: PaymentState
-) -> None:
-    async with shop(tmp_path) as opened:
-        await opened.take(500, tender=Tender.CASH)
-        seen = opened.services.feed.hub_line
-        cut_off = opened.request(700, tender=Tender.CASH)
-    async with shop(tmp_path, runtime=shop_runtime(b"2-process"), reason=reason) as opened:
-        again = till(attempt=2, hub_line=seen)
-        taken = await opened.services.payments.take(cut_off, again)
-        assert (taken.created, taken.payment.state) == (True, state)
-        repeat = await opened.services.payments.take(cut_off, till(attempt=3, hub_line=seen))
-        assert (repeat.created, repeat.accepted) == (False, taken.accepted)
-        if state is PaymentState.APPROVED:
-            assert taken.payment.counter == 2, "the receipts go on without a gap"
-
-
-async def test_cash_of_a_till_that_remembers_no_place_stays_unknown(tmp_path: Path) -> None:
-    async with shop(tmp_path) as opened:
-        await opened.take(500, tender=Tender.CASH)
-        cut_off = opened.request(700, tender=Tender.CASH)
-    async with shop(tmp_path, runtime=shop_runtime(b"2-process")) as opened:
-        taken = await opened.services.payments.take(cut_off, till(attempt=2))
-        assert taken.payment.state is PaymentState.UNKNOWN
-
-
 @pytest.mark.blocking_allowed("the test copies the database as a backup would")
 async def test_forgotten_cash_is_cash_again_and_not_a_card_nobody_can_ask_about(tmp_path: Path) -> None:
     backup = tmp_path / "backup.db"
