@@ -108,6 +108,27 @@ async def test_a_stop_waits_for_a_dialogue_and_names_the_payment_that_did_not_en
         assert named == [taken.payment.id]
 
 
+async def test_a_cancel_stops_its_own_dialogue_and_never_the_next_customer_s(tmp_path: Path) -> None:
+    counter = Terminals(shop_runtime())
+    simulator = counter.add(URL, SimulatorOptions(think_s=20))
+    async with shop(tmp_path, counter) as opened:
+        terminal = await opened.add_terminal(URL)
+        desk = opened.services.payments
+        taken = await opened.take(1000)
+        await opened.until(taken.payment.id, "in_progress")
+        attached = opened.services.terminals.get(terminal)
+        assert attached is not None
+        attached.payment_id = opened.services.runtime.ids.new_id()
+        with pytest.raises(HubError) as refused:
+            await desk.cancel(taken.payment.id, till())
+        assert (refused.value.code, refused.value.retry) == ("cancel_not_possible", "after_enquiry")
+        assert (await desk.get(taken.payment.id)).state is PaymentState.IN_PROGRESS
+        attached.payment_id = taken.payment.id
+        await desk.cancel(taken.payment.id, till())
+        assert (await opened.until(taken.payment.id, "cancelled", "declined")).money.amount_minor == 1000
+        assert [one.state.value for one in simulator.ledger.transactions] == ["cancelled"]
+
+
 async def test_the_same_put_a_hundred_times_is_one_payment(tmp_path: Path) -> None:
     counter = Terminals(shop_runtime())
     simulator = counter.add(URL)

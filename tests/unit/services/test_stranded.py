@@ -180,6 +180,9 @@ async def test_what_was_forwarded_and_never_answered_for_is_decided_by_a_person(
     assert status is not None
     assert status.state is DeviceState.READY
     assert say(payment, "fr", stranded.opened.services.payments.decidable(payment)).allowed == ("wait", "manager")
+    with pytest.raises(HubError) as refused:
+        await stranded.opened.services.payments.reverse(stranded.id, MANAGER)
+    assert refused.value.code == "too_late_to_reverse"
     decided = await stranded.decide(SUCCESS)
     assert (decided.is_open, decided.is_taken, decided.custody) == (False, True, Custody.FORWARDED)
 
