@@ -125,6 +125,9 @@ OPEN_STATES = frozenset({_S.REQUESTED, _S.IN_PROGRESS, _S.UNKNOWN, _S.REVERSAL_P
 """States in which nobody may yet say what happened to the money."""
 CUSTODY_OPEN = frozenset({_C.HELD, _C.FORWARDING, _C.FORWARDED})
 """Stored payments whose verdict is still to come."""
+LATE_REFUSED = frozenset({_C.DECLINED_LATE, _C.EXPIRED, _C.REJECTED})
+"""Stored payments that the bank has not paid in the end."""
+TAKEN = frozenset({_S.APPROVED, _S.STORED, _S.REVERSAL_PENDING})
 
 
 MANUALLY_DECIDED = frozenset({_S.UNKNOWN, _S.CONFLICT, _S.REVERSAL_PENDING})
@@ -173,7 +176,7 @@ def decision(
     if manual is None or decided_on is not state:
         return None
     if state is PaymentState.STORED:
-        return manual if custody in CUSTODY_OPEN else None
+        return manual if custody in CUSTODY_OPEN or custody in LATE_REFUSED else None
     return manual if state in MANUALLY_DECIDED else None
 
 
@@ -181,11 +184,12 @@ def may_be_decided(state: PaymentState, custody: Custody | None, *, terminal_ans
     """Whether a person may say what happened to the money, because nothing that the hub can ask will say it.
 
     What a terminal holds, it can send itself, as long as it answers and the deadline has not passed. What was forwarded
-    may be settled without anybody telling the hub: then the bank's statement is the only source.
+    may be settled without anybody telling the hub: then the bank's statement is the only source. What the bank has
+    refused late is closed by a person: the customer has paid in another way, or the money is lost.
     """
     if state is PaymentState.STORED:
         held = custody is Custody.HELD and (overdue or not terminal_answers)
-        return held or custody is Custody.FORWARDED
+        return held or custody is Custody.FORWARDED or custody in LATE_REFUSED
     return state in MANUALLY_DECIDED
 
 
@@ -207,10 +211,6 @@ def contradicts_decision(decided: ManualStatus | None, event: CustodyEvent) -> b
     if decided is ManualStatus.FAILURE:
         return event in {_CE.FORWARDED, _CE.CAPTURED}
     return decided is ManualStatus.SUCCESS and event in {_CE.DECLINED_LATE, _CE.EXPIRED, _CE.REJECTED}
-
-
-TAKEN = frozenset({_S.APPROVED, _S.STORED, _S.REVERSAL_PENDING})
-LATE_REFUSED = frozenset({_C.DECLINED_LATE, _C.EXPIRED, _C.REJECTED})
 
 
 class PaymentKind(StrEnum):
@@ -347,8 +347,13 @@ class Payment(Struct, frozen=True, gc=False):
 
 
 def is_taken(state: PaymentState, custody: Custody | None, decision: ManualStatus | None) -> bool:
-    """Whether a payment of this state, custody and decision counts as paid for now."""
-    return state in TAKEN and custody not in LATE_REFUSED and decision is not ManualStatus.FAILURE
+    """Whether a payment of this state, custody and decision counts as paid for now.
+
+    Orders and takings ask here, and statements say the same: a person's word stands in for a verdict.
+    """
+    if decision is not None:
+        return decision is ManualStatus.SUCCESS
+    return state in TAKEN and custody not in LATE_REFUSED
 
 
 def counter_names(payment: Payment) -> tuple[str, ...]:

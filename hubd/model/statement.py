@@ -113,12 +113,9 @@ class Counted(Struct):
 
     @property
     def taken(self) -> bool:
-        """Whether the shop counts it as paid: everything but what was refused, undone, lost late or is not known.
-
-        A stored payment was taken at the till, so a person's word that the bank has paid leaves it among the takings.
-        """
-        if self.state is PaymentState.STORED and self.decision is ManualStatus.SUCCESS:
-            return True
+        """Whether the shop counts it as paid (`Payment.is_taken`): what a person says stands in for a verdict."""
+        if self.decision is not None:
+            return self.decision is ManualStatus.SUCCESS
         return self.bucket in {"cash", "card", "stored", "processing", "captured", "reversal_pending"}
 
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 from hubd.health import Problems
 from hubd.model.device import DeviceKind
 from hubd.model.mode import Hop, Mode
-from hubd.model.payment import LATE_REFUSED, Custody, Payment, PaymentState
+from hubd.model.payment import Custody, Payment
 from hubd.model.policy import OutagePolicy
 from hubd.runtime import Runtime
 from hubd.services.calendar import business_date
@@ -20,7 +20,6 @@ from hubd.services.terminals import Terminals
 from hubd.store import cursors, devices, enrolment, outages, payments, people, replacements
 from hubd.store.db import Database
 from hubd.store.devices import Device
-from hubd.store.payments import PaymentFilter
 from hubd.store.tx import Connection
 
 REFUSED_MAX = 200
@@ -227,7 +226,7 @@ def _read(connection: Connection, hub: bytes, wanted: str, now_us: int) -> _Rows
         sales_today=_by_prefix(connection, f"day.{today}.sales."),
         deadline_us=min(deadlines, default=None),
         unknown=tuple(payments.unknown(connection)),
-        refused=_undecided_refusals(connection),
+        refused=tuple(sorted(payments.refused_late(connection, REFUSED_MAX), key=lambda one: -one.money.amount_minor)),
         stored=tuple(stored),
         policies={name: policy_in_force(connection, name, location, now_us)[0] for name in classes},
         devices=tuple(found),
@@ -263,15 +262,3 @@ def _by_prefix(connection: Connection, prefix: str) -> Group:
         count += total.count
         sums = sums.plus(total.total)
     return Group(count, sums.totals)
-
-
-def _undecided_refusals(connection: Connection) -> tuple[Payment, ...]:
-    found = [
-        payment
-        for custody in sorted(LATE_REFUSED)
-        for payment in payments.page(
-            connection, PaymentFilter(state=PaymentState.STORED, custody=custody), None, REFUSED_MAX
-        )
-        if payment.manual is None
-    ]
-    return tuple(sorted(found, key=lambda payment: -payment.money.amount_minor))

@@ -14,7 +14,7 @@ from hubd.errors import InvalidValueError, NotFoundError, OrderError, PaymentErr
 from hubd.model.entry import Accepted, Document, Draft
 from hubd.model.money import Money, cash_rounding_max
 from hubd.model.order import Order, OrderEvent, OrderState
-from hubd.model.payment import ManualStatus, Method, Mode, Payment, PaymentKind, PaymentState, Tender
+from hubd.model.payment import Method, Mode, Payment, PaymentKind, PaymentState, Tender
 from hubd.model.permissions import Permission
 from hubd.model.policy import Elapsed, Refuse, Sale, deadline_us, decide
 from hubd.services.access import Caller
@@ -169,10 +169,7 @@ def _order_for(connection: Connection, request: TakePayment, location: str) -> O
 
 def counts_as_paid(payment: Payment) -> bool:
     """Whether an order counts this payment: taken, or decided as a success by a manager while nobody can say."""
-    if payment.kind is PaymentKind.REFUND or payment.mode is not Mode.LIVE:
-        return False
-    undecided = payment.state in {PaymentState.UNKNOWN, PaymentState.CONFLICT}
-    return payment.is_taken or (undecided and payment.decision is ManualStatus.SUCCESS)
+    return payment.is_taken and payment.kind is not PaymentKind.REFUND and payment.mode is Mode.LIVE
 
 
 def blocking_payment(connection: Connection, order_id: str) -> Payment | None:

@@ -17,6 +17,7 @@ from hubd.model.entry import Entry, Json
 from hubd.model.money import Money
 from hubd.model.payment import (
     CUSTODY_OPEN,
+    LATE_REFUSED,
     Custody,
     CustodyEvent,
     ManualStatus,
@@ -134,6 +135,18 @@ def in_custody(connection: sqlite3.Connection, *custodies: Custody) -> list[Paym
 def in_terminals(connection: sqlite3.Connection) -> list[Payment]:
     """Stored payments whose money still waits for a verdict, shortest deadline first; not what a person has decided."""
     return [payment for payment in in_custody(connection, *CUSTODY_OPEN) if payment.is_open]
+
+
+def refused_late(connection: sqlite3.Connection, limit: int) -> list[Payment]:
+    """What the bank refused afterwards, no person has decided and no other payment has made up for; newest first."""
+    marks = ", ".join("?" * len(LATE_REFUSED))
+    made_up_for = "SELECT 1 FROM orders WHERE orders.id = payments.order_id AND orders.state = 'paid'"
+    rows = connection.execute(
+        f"{_SELECT} WHERE custody IN ({marks}) AND state = 'stored'"
+        f" AND (manual IS NULL OR decided_on <> state) AND NOT EXISTS ({made_up_for}) ORDER BY seq DESC LIMIT ?",
+        (*sorted(LATE_REFUSED), limit),
+    )
+    return [_payment(row) for row in rows]
 
 
 def terminal_numbers(connection: sqlite3.Connection) -> dict[str, str]:

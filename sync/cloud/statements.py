@@ -29,13 +29,15 @@ def _decision(row: LedgerPayment) -> str:
     """What a person has said, while it stands in for a verdict: only in the state in which it was said."""
     if row.decided_on != row.state:
         return ""
-    waits = row.custody in _CUSTODY_BUCKETS if row.state == "stored" else row.state in _DECIDED_STATES
-    return row.manual if waits else ""
+    if row.state == "stored":
+        return row.manual if row.custody != "captured" else ""
+    return row.manual if row.state in _DECIDED_STATES else ""
 
 
 def is_taken(row: LedgerPayment) -> bool:
-    """Whether it belongs to the takings; what was stored and then decided as paid was taken at the till."""
-    return bucket_of(row) in TAKEN_BUCKETS or (row.state == "stored" and _decision(row) == "success")
+    """Whether it belongs to the takings; a person's word stands in for a verdict."""
+    said = _decision(row)
+    return said == "success" if said else bucket_of(row) in TAKEN_BUCKETS
 
 
 def bucket_of(row: LedgerPayment) -> str:

@@ -155,8 +155,8 @@ def test_open_is_what_still_waits_for_a_word(
 def test_a_persons_word_stands_only_for_the_state_in_which_it_was_said(
     state: PaymentState, custody: Custody | None, said_in: PaymentState | None
 ) -> None:
-    held = state.value == "stored" and custody is not None and custody.value in {"held", "forwarding", "forwarded"}
-    stands = said_in is state and (held or state.value in {"unknown", "conflict", "reversal_pending"})
+    unpaid = state.value == "stored" and custody is not None and custody.value != "captured"
+    stands = said_in is state and (unpaid or state.value in {"unknown", "conflict", "reversal_pending"})
     for manual in ManualStatus:
         assert decision(state, custody, manual, said_in) is (manual if stands else None)
     assert decision(state, custody, None, said_in) is None
@@ -172,7 +172,8 @@ def test_a_person_decides_only_what_nothing_that_can_be_asked_will_say(
     lost = state.value in {"unknown", "conflict", "reversal_pending"}
     stranded = custody is not None and custody.value == "held" and (overdue or not answers)
     awaited = custody is not None and custody.value == "forwarded"
-    expected = lost or (state.value == "stored" and (stranded or awaited))
+    refused = custody is not None and custody.value in {"declined_late", "expired", "rejected"}
+    expected = lost or (state.value == "stored" and (stranded or awaited or refused))
     assert may_be_decided(state, custody, terminal_answers=answers, overdue=overdue) is expected
 
 

@@ -19,7 +19,7 @@ from hubd.daemon import configured_options
 from hubd.identity import KeySigner
 from hubd.model.entry import Draft
 from hubd.model.money import Money
-from hubd.model.payment import CustodyEvent, Method, Payment, Tender
+from hubd.model.payment import CustodyEvent, Method, Payment, Tender, contradicts
 from hubd.model.permissions import ADMINISTRATOR_PERMISSIONS, TILL_PERMISSIONS
 from hubd.model.problem import Problem
 from hubd.ports import ByteStream, EndpointSource, OpenTransport
@@ -129,8 +129,9 @@ class Shop:
         def work(tx: Tx) -> Payment:
             payment = payments.get(tx.connection, payment_id)
             assert payment is not None
-            body = payment.entry_body(custody=event.value, reason="")
-            journal.append(tx, Draft(f"payment.{event}", payment_id, "hub", body))
+            against = payment.custody is not None and contradicts(payment.custody, event)
+            body = payment.entry_body(reason="") if against else payment.entry_body(custody=event.value, reason="")
+            journal.append(tx, Draft("payment.conflicted" if against else f"payment.{event}", payment_id, "hub", body))
             if payment.order_id is not None:
                 settle_order(tx, payment.order_id, "hub")
             after = payments.get(tx.connection, payment_id)

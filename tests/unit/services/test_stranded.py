@@ -12,9 +12,19 @@ from hubd.model.device import DeviceState
 from hubd.model.entry import Entry
 from hubd.model.money import Money
 from hubd.model.order import OrderLine, OrderState
-from hubd.model.payment import CONTRADICTS_DECISION, Custody, CustodyEvent, ManualStatus, Payment, PaymentState
+from hubd.model.payment import (
+    CONTRADICTS_DECISION,
+    Custody,
+    CustodyEvent,
+    ManualStatus,
+    Payment,
+    PaymentState,
+    Tender,
+)
+from hubd.model.statement import OutageCount
 from hubd.services.lists import PaymentFilter
 from hubd.services.orders import PlaceOrder
+from hubd.services.outages import Group
 from hubd.services.say import say
 from hubd.store import documents, journal, payments, verify
 from tests.unit.clocks import JumpingClock
@@ -227,3 +237,77 @@ async def test_a_card_that_is_tapped_in_an_outage_is_marked_although_the_till_na
         assert problem.money == (Money(3011, "EUR"),)
         await opened.verdict(tapped.payment.id, CustodyEvent.CAPTURED)
         assert await opened.noted("payments.outside_policy") is None, "the bank has paid"
+
+
+REFUSED = "payments.declined_late"
+
+
+async def refused_afterwards(stranded: Stranded) -> None:
+    """The terminal sends what it holds, and the bank says no."""
+    await service_back(stranded.opened)
+    await stranded.until_custody(Custody.FORWARDED)
+    await stranded.opened.verdict(stranded.id, CustodyEvent.DECLINED_LATE)
+    assert await stranded.order_state() is OrderState.AWAITING_PAYMENT
+    assert await stranded.opened.noted(REFUSED) is not None
+    assert (await stranded.opened.services.overview.overview()).action.kind == "refused_payment"
+
+
+@pytest.mark.parametrize(
+    ("manual", "order", "taken"),
+    [(SUCCESS, OrderState.PAID, {"perpetual.sales": (1, AMOUNT)}), (FAILURE, OrderState.AWAITING_PAYMENT, {})],
+)
+async def test_a_manager_closes_what_the_bank_refused_afterwards(
+    stranded: Stranded, manual: ManualStatus, order: OrderState, taken: dict[str, tuple[int, int]]
+) -> None:
+    await refused_afterwards(stranded)
+    desk = stranded.opened.services.payments
+    assert say(await stranded.now(), "en", desk.decidable(await stranded.now())).allowed == ("manager",)
+    decided = await stranded.decide(manual)
+    assert (decided.state, decided.custody, decided.decision) == (PaymentState.STORED, Custody.DECLINED_LATE, manual)
+    assert await stranded.order_state() is order
+    assert await stranded.totals("perpetual.") == taken
+    assert await stranded.opened.noted(REFUSED) is None
+    assert (await stranded.opened.services.overview.overview()).action.kind != "refused_payment"
+
+
+async def test_what_the_bank_refused_is_closed_when_its_order_is_paid_again(stranded: Stranded) -> None:
+    await refused_afterwards(stranded)
+    await stranded.opened.take(AMOUNT // 2, order=stranded.order, tender=Tender.CASH)
+    assert await stranded.opened.noted(REFUSED) is not None, "half of it is still missing"
+    await stranded.opened.take(AMOUNT // 2, order=stranded.order, tender=Tender.CASH)
+    assert await stranded.order_state() is OrderState.PAID
+    assert await stranded.opened.noted(REFUSED) is None
+    assert (await stranded.now()).manual is None, "nobody had to decide"
+
+
+async def test_the_banks_money_after_a_persons_word_on_its_refusal_is_a_conflict(stranded: Stranded) -> None:
+    await refused_afterwards(stranded)
+    await stranded.decide(FAILURE)
+    contradicted = await stranded.opened.verdict(stranded.id, CustodyEvent.CAPTURED)
+    assert (contradicted.state, contradicted.is_open) == (PaymentState.CONFLICT, True)
+
+
+async def test_a_managers_word_on_an_unknown_payment_is_one_truth(tmp_path: Path) -> None:
+    """Order, takings, outage, home and statement count the same (D09)."""
+    counter = counter_of(NEAR)
+    async with shop(tmp_path, counter, counter.runtime) as opened:
+        await opened.add_terminal(NEAR)
+        await allow_offline(opened)
+        outage = await in_outage(opened)
+        taken = await opened.take(1014)
+        await opened.until(taken.payment.id, "unknown")
+        before = (await opened.services.overview.shop()).sales_today
+        decided = await opened.services.payments.resolve(taken.payment.id, SUCCESS, REASON, MANAGER)
+        assert decided.is_taken
+        picture = await opened.services.overview.shop()
+        assert (before.count, picture.sales_today) == (0, Group(1, (Money(1014, "EUR"),)))
+        assert await opened.noted("payments.unknown") is None
+        view = await opened.services.outages.get(outage)
+        assert (view.taken.decided_paid.count, view.taken.unknown.count) == (1, 0)
+        entries = await opened.services.db.read("entries", lambda c: journal.entries_after(c, 0, 10_000))
+        count = OutageCount(outage)
+        for entry in entries:
+            count.add(entry.kind, entry.head.subject, entry.body())
+        (total,) = count.totals()
+        assert total["buckets"]["taken"] == total["buckets"]["resolved_success"] == {"count": 1, "total": 1014}
+        await replays_to_the_same(opened)
