@@ -48,15 +48,22 @@ ORDER_TRANSITIONS: dict[OrderState, dict[OrderEvent, OrderState]] = {
         _E.PAID_OFFLINE_PENDING: _S.PAID_OFFLINE_PENDING,
         _E.CANCELLED: _S.CANCELLED,
     },
+    # The same state once more tells that the order was paid twice, and later that it is not any more.
     _S.PAID_OFFLINE_PENDING: {
         _E.PAID: _S.PAID,
+        _E.PAID_OFFLINE_PENDING: _S.PAID_OFFLINE_PENDING,
         _E.AWAITING_PAYMENT: _S.AWAITING_PAYMENT,
         _E.CANCELLED: _S.CANCELLED,
     },
     # A reversal before the day is closed takes the money back, so the order waits for payment again.
-    _S.PAID: {_E.AWAITING_PAYMENT: _S.AWAITING_PAYMENT},
+    _S.PAID: {_E.PAID: _S.PAID, _E.AWAITING_PAYMENT: _S.AWAITING_PAYMENT},
     _S.CANCELLED: {},
 }
+
+
+UNPAID = frozenset({_S.PLACED_LOCAL, _S.AWAITING_PAYMENT})
+PAID_TWICE = "paid_twice"
+"""Reason of a paid order for which more was taken than it costs: a person has to give money back."""
 
 
 def next_order_state(state: OrderState, event: OrderEvent) -> OrderState:
@@ -158,6 +165,10 @@ def check_lines(lines: tuple[OrderLine, ...], total: Money) -> None:
                 "The net amount of a line does not follow from its gross amount and tax rate.",
                 remedy="Send net = gross / (1 + rate), rounded; one minor unit of difference is allowed.",
             )
+    if total.amount_minor < 0:
+        raise InvalidValueError(
+            "total_below_zero", "An order cannot be below zero.", remedy="Give money back as a refund of its payment."
+        )
     if sum(line.gross for line in lines) != total.amount_minor:
         raise InvalidValueError(
             "invalid_total",

@@ -54,6 +54,25 @@ _KINDS = (
         ),
     ),
     ProblemKind(
+        "order.paid_twice",
+        _C,
+        Text(
+            "{count} order(s) paid twice: {orders}",
+            "{count} commande(s) payée(s) deux fois : {orders}",
+            "{count} bestelling(en) dubbel betaald: {orders}",
+        ),
+        Text(
+            "Give the customer the money back: a manager reverses or refunds one payment.",
+            "Rendez l'argent au client : un responsable annule ou rembourse un des paiements.",
+            "Geef de klant het geld terug: een manager draait een betaling terug of betaalt ze terug.",
+        ),
+        money_title=Text(
+            "{money} taken twice for {count} order(s): {orders}",
+            "{money} encaissés deux fois pour {count} commande(s) : {orders}",
+            "{money} dubbel ontvangen voor {count} bestelling(en): {orders}",
+        ),
+    ),
+    ProblemKind(
         "payments.overdue",
         _C,
         Text(

@@ -13,7 +13,7 @@ from hubd.services.access import Caller
 from hubd.services.calendar import business_date
 from hubd.services.lines import next_number
 from hubd.services.settings import effective
-from hubd.services.taking import blocking_payment, counts_as_paid
+from hubd.services.taking import blocking_payment, counts_as_paid, settle_order
 from hubd.services.till_lines import TillLines
 from hubd.store import journal, orders, payments, people
 from hubd.store.db import Database
@@ -66,6 +66,8 @@ class OrderDesk:
             self._tills.demand_may_sell(tx, caller)
             body = _placed_body(tx, request, caller)
             journal.append(tx, Draft("order.placed", request.id, caller.actor, body))
+            if not request.total.amount_minor:
+                settle_order(tx, request.id, caller.actor)  # nothing is due, and no payment could say so
             self._tills.remember(tx, caller)
             order = orders.get(tx.connection, request.id)
             assert order is not None, "the projection has just written it"
@@ -103,6 +105,8 @@ class OrderDesk:
             caller.need_at(Permission.ORDERS_CANCEL, order.location)
             if order.state is OrderState.CANCELLED:
                 return order
+            if order.state is OrderState.PAID and not order.total:
+                raise OrderError("order_closed", "The order is paid already.", remedy="Read the order.")
             paid = any(counts_as_paid(payment) for payment in payments.of_order(tx.connection, order_id))
             if paid or blocking_payment(tx.connection, order_id) is not None:
                 raise OrderError(

@@ -53,6 +53,15 @@ class TerminalNow(Struct, frozen=True):
         return self.state in READY
 
 
+class PaidTwice(Struct, frozen=True):
+    """An order for which more was taken than it costs."""
+
+    number: str
+    excess: Money
+    payments: tuple[str, ...]
+    """Every payment that counts for it: its receipt number, else its id."""
+
+
 class Shop(Struct, frozen=True):
     """A picture of the shop at one moment."""
 
@@ -80,6 +89,7 @@ class Shop(Struct, frozen=True):
     unknown: tuple[Payment, ...] = ()
     refused: tuple[Payment, ...] = ()
     """Refused by the bank afterwards, and nobody has decided yet; largest first."""
+    paid_twice: tuple[PaidTwice, ...] = ()
     outside_policy: tuple[Payment, ...] = ()
     """Stored without a verdict although the shop's policy forbids it: the terminal has decided alone."""
     policies: Mapping[str, OutagePolicy] = field(default_factory=dict)

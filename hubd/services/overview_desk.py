@@ -9,21 +9,25 @@ from msgspec import Struct
 from hubd.health import Problems
 from hubd.model.device import DeviceKind
 from hubd.model.mode import Hop, Mode
+from hubd.model.money import Money
 from hubd.model.payment import Custody, Payment
 from hubd.model.policy import OutagePolicy
 from hubd.runtime import Runtime
 from hubd.services.calendar import business_date
 from hubd.services.outages import Group, OutageDesk, OutageView, view_of
-from hubd.services.overview import READY, Overview, Shop, TerminalNow, build
+from hubd.services.overview import READY, Overview, PaidTwice, Shop, TerminalNow, build
 from hubd.services.settings import effective, policy_in_force
+from hubd.services.taking import counts_as_paid, paid_too_much
 from hubd.services.terminals import Terminals
-from hubd.store import cursors, devices, enrolment, outages, payments, people, replacements
+from hubd.store import cursors, devices, enrolment, orders, outages, payments, people, replacements
 from hubd.store.db import Database
 from hubd.store.devices import Device
 from hubd.store.tx import Connection
 
 REFUSED_MAX = 200
 """Undecided late refusals that a screen looks at; the list shows the rest."""
+NAMED_MAX = 5
+"""Orders that a problem names with their payments."""
 REFRESH_S = 2.0
 
 
@@ -42,6 +46,7 @@ class _Rows(Struct, frozen=True):
     deadline_us: int | None
     unknown: tuple[Payment, ...]
     refused: tuple[Payment, ...]
+    paid_twice: tuple[PaidTwice, ...]
     stored: tuple[Payment, ...]
     policies: dict[str, OutagePolicy]
     devices: tuple[Device, ...]
@@ -109,6 +114,7 @@ class OverviewDesk:
             deadline_us=rows.deadline_us,
             unknown=rows.unknown,
             refused=rows.refused,
+            paid_twice=rows.paid_twice,
             outside_policy=tuple(one for one in rows.stored if one.evidence.get("outside_policy")),
             policies=rows.policies,
             terminals=self._terminals_now(rows, now_us, mono_ms),
@@ -146,12 +152,21 @@ class OverviewDesk:
         problems.set(outside.count > 0, "payments.outside_policy", money=outside.totals, count=outside.count)
         refused = len(shop.refused)
         problems.set(refused > 0, "payments.declined_late", count=refused)
+        self._note_paid_twice(shop)
         held = shop.totals.get("held", Group())
         overdue = shop.deadline_us is not None and shop.deadline_us <= shop.now_us
         problems.set(overdue, "payments.overdue", money=held.totals, count=held.count)
         statement = shop.outage.statement if shop.outage else None
         problems.set(statement is not None and not statement.agrees, "statement.disagrees")
         self._note_money_in_devices(shop)
+
+    def _note_paid_twice(self, shop: Shop) -> None:
+        excess = Group()
+        for order in shop.paid_twice:
+            excess = excess.plus(order.excess)
+        named = "; ".join(f"{one.number} ({' + '.join(one.payments)})" for one in shop.paid_twice[:NAMED_MAX])
+        present = excess.count > 0
+        self._problems.set(present, "order.paid_twice", money=excess.totals, count=excess.count, orders=named)
 
     def _note_money_in_devices(self, shop: Shop) -> None:
         """A problem of a device that holds money is titled by the money."""
@@ -227,6 +242,7 @@ def _read(connection: Connection, hub: bytes, wanted: str, now_us: int) -> _Rows
         deadline_us=min(deadlines, default=None),
         unknown=tuple(payments.unknown(connection)),
         refused=tuple(sorted(payments.refused_late(connection, REFUSED_MAX), key=lambda one: -one.money.amount_minor)),
+        paid_twice=_paid_twice(connection),
         stored=tuple(stored),
         policies={name: policy_in_force(connection, name, location, now_us)[0] for name in classes},
         devices=tuple(found),
@@ -262,3 +278,17 @@ def _by_prefix(connection: Connection, prefix: str) -> Group:
         count += total.count
         sums = sums.plus(total.total)
     return Group(count, sums.totals)
+
+
+def _paid_twice(connection: Connection) -> tuple[PaidTwice, ...]:
+    found = []
+    for order in orders.paid_twice(connection):
+        counted = [payment for payment in payments.of_order(connection, order.id) if counts_as_paid(payment)]
+        excess = Money(paid_too_much(connection, order, counted), order.currency)
+        found.append(PaidTwice(order.number, excess, tuple(map(_named, counted))))
+    return tuple(found)
+
+
+def _named(payment: Payment) -> str:
+    """The number on its receipt; what a person has decided may have none."""
+    return payment.id if payment.counter is None else f"{payment.series}-{payment.counter:06d}"

@@ -369,6 +369,8 @@ class PaymentDesk:
             journal.append(
                 tx, Draft("payment.recorded", request.id, caller.actor, body, flags=flags, documents=reasons)
             )
+            if original.order_id is not None:
+                settle_order(tx, original.order_id, caller.actor)
             payment = payments.get(tx.connection, request.id)
             assert payment is not None, "the projection has just written it"
             return Taken(payment, payment.accepted, created=True)

@@ -5,7 +5,7 @@ All functions here run inside `Database.write`: they touch only the transaction 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -13,7 +13,7 @@ from msgspec import Struct
 from hubd.errors import InvalidValueError, NotFoundError, OrderError, PaymentError, Retry
 from hubd.model.entry import Accepted, Document, Draft
 from hubd.model.money import Money, cash_rounding_max
-from hubd.model.order import Order, OrderEvent, OrderState
+from hubd.model.order import PAID_TWICE, UNPAID, Order, OrderEvent, OrderState
 from hubd.model.payment import Method, Mode, Payment, PaymentKind, PaymentState, Tender
 from hubd.model.permissions import Permission
 from hubd.model.policy import Elapsed, Refuse, Sale, deadline_us, decide
@@ -316,8 +316,20 @@ def _overridden(
     return True
 
 
+def paid_too_much(connection: Connection, order: Order, counted: Sequence[Payment]) -> int:
+    """Minor units that an order was paid beyond its total and that were not given back; 0 for nearly every order."""
+    paid = sum(payment.amount for payment in counted)
+    if paid <= order.total:
+        return 0
+    given = (refund for payment in counted for refund in payments.refunds_of(connection, payment.id))
+    return max(0, paid - order.total - sum(refund.amount for refund in given))
+
+
 def settle_order(tx: Tx, order_id: str, actor: str) -> None:
-    """Bring an order to the state that its payments justify; nothing happens if it is there already."""
+    """Bring an order to the state that its payments justify; nothing happens if it is there already.
+
+    An order that was paid twice says so in its reason until money was given back.
+    """
     order = orders.get(tx.connection, order_id)
     assert order is not None, "a payment names an order that has no row"
     if order.state is OrderState.CANCELLED:
@@ -329,10 +341,13 @@ def settle_order(tx: Tx, order_id: str, actor: str) -> None:
         wanted = OrderState.AWAITING_PAYMENT
     else:
         wanted = OrderState.PAID if certain >= order.total else OrderState.PAID_OFFLINE_PENDING
-    if wanted is order.state or (wanted is OrderState.AWAITING_PAYMENT and order.state is OrderState.PLACED_LOCAL):
+    reason = PAID_TWICE if paid_too_much(tx.connection, order, counted) else ""
+    same = wanted is order.state and reason == (order.reason if order.reason == PAID_TWICE else "")
+    if same or (wanted is OrderState.AWAITING_PAYMENT and order.state in UNPAID):
         return
     if order.state is OrderState.PAID and wanted is OrderState.PAID_OFFLINE_PENDING:
         wanted = OrderState.AWAITING_PAYMENT
-    reason = "payment_lost" if wanted is OrderState.AWAITING_PAYMENT else ""
+    if wanted is OrderState.AWAITING_PAYMENT:
+        reason = "payment_lost"
     body = order.entry_body(paid=paid, reason=reason)
     journal.append(tx, Draft(f"order.{OrderEvent(wanted.value)}", order_id, actor, body))

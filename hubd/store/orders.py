@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from hubd.model.entry import Entry, Json
-from hubd.model.order import Order, OrderEvent, OrderLine, OrderState, next_order_state
+from hubd.model.order import PAID_TWICE, Order, OrderEvent, OrderLine, OrderState, next_order_state
 from hubd.store.lines import use_number
 from hubd.store.tx import Tx
 
 _FIELDS = Order.__struct_fields__
 _SELECT = f"SELECT {', '.join(_FIELDS)} FROM orders"  # noqa: S608 (names of our own struct)
 PAGE_MAX = 500
+_PAID_TWICE_TOTAL = "orders.paid_twice"
+"""The running total that counts them, so that a look at a shop without any reads no orders."""
 
 
 def line_from_body(body: dict[str, Json]) -> OrderLine:
@@ -62,6 +64,15 @@ def page(
     return [_order(row) for row in rows]
 
 
+def paid_twice(connection: sqlite3.Connection) -> list[Order]:
+    """Orders for which more was taken than they cost, newest first. Reads back to the oldest of them."""
+    (count,) = connection.execute("SELECT sum(count) FROM counters WHERE name = ?", (_PAID_TWICE_TOTAL,)).fetchone()
+    if not count:
+        return []
+    rows = connection.execute(f"{_SELECT} WHERE reason = ? ORDER BY seq DESC LIMIT ?", (PAID_TWICE, count))
+    return [_order(row) for row in rows]
+
+
 def _placed(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
     values = {
         "id": entry.head.subject,
@@ -97,9 +108,12 @@ def _moved(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
     before = get(tx.connection, entry.head.subject)
     assert before is not None, f"{entry.kind} of an order that has no row"
     state = next_order_state(before.state, OrderEvent(entry.kind.partition(".")[2]))
+    reason = body.get("reason", "")
+    if PAID_TWICE in {before.reason, reason} and before.reason != reason:
+        tx.count(_PAID_TWICE_TOTAL, before.currency, +1 if reason == PAID_TWICE else -1, 0)
     tx.execute(
         "UPDATE orders SET state = ?, reason = ?, last_seq = ?, updated_at_us = ? WHERE id = ?",
-        (state, body.get("reason", ""), entry.seq, entry.head.at_us, before.id),
+        (state, reason, entry.seq, entry.head.at_us, before.id),
     )
 
 

@@ -311,10 +311,17 @@ class Checks:
     def _orders(self, hub: HubMachine, rows: dict[str, Row]) -> None:
         paid: dict[str, int] = defaultdict(int)
         for row in rows.values():
-            if row.order_id is not None and row.kind == "sale" and _counts(row):
-                paid[row.order_id] += row.amount
+            of = rows[row.original].order_id if row.kind == "refund" and row.original in rows else row.order_id
+            if of is not None and _pays(row):
+                paid[of] += row.amount if row.kind == "sale" else -row.amount
         with closing(sqlite3.connect(f"file:{hub.disk.path}?mode=ro", uri=True)) as db:
-            orders = dict(db.execute("SELECT id, total FROM orders"))
+            orders = {id_: (total, reason) for id_, total, reason in db.execute("SELECT id, total, reason FROM orders")}
+        for id_, (total, reason) in orders.items():
+            self.trace.need(
+                (paid[id_] > total) == (reason == "paid_twice"),
+                "an order paid twice is told",
+                f"{id_}: {paid[id_]} of {total}, {reason!r} in {hub.name}",
+            )
         for order in self.store.orders_of(hub):
             if order.accepted is None:
                 continue
@@ -384,3 +391,8 @@ def _counts(row: Row) -> bool:
     if row.state in {"unknown", "conflict", "reversal_pending"}:
         return row.manual == "success" or (row.manual is None and row.state == "reversal_pending")
     return row.state in TAKEN
+
+
+def _pays(row: Row) -> bool:
+    """Whether an order counts it; not what the bank has refused afterwards."""
+    return _counts(row) and (row.state != "stored" or row.custody in OPEN_CUSTODIES | {"captured"})

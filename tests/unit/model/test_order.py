@@ -30,6 +30,8 @@ TABLE = {
     ("paid_offline_pending", "paid"): "paid",
     ("paid_offline_pending", "awaiting_payment"): "awaiting_payment",
     ("paid_offline_pending", "cancelled"): "cancelled",
+    ("paid_offline_pending", "paid_offline_pending"): "paid_offline_pending",
+    ("paid", "paid"): "paid",
     ("paid", "awaiting_payment"): "awaiting_payment",
 }
 

@@ -17,7 +17,7 @@ from hubd.model.order import OrderLine, OrderState
 from hubd.model.payment import ManualStatus, Mode, PaymentState, Tender
 from hubd.services.orders import PlaceOrder
 from hubd.services.payments import Refund
-from hubd.store import journal, payments
+from hubd.store import journal, payments, replay
 from tests.unit.services.shop import MANAGER, TILL_2, Shop, Terminals, shop, shop_runtime, till
 
 URL = "tcp://terminal-1"
@@ -306,3 +306,67 @@ async def test_a_journal_with_a_training_payment_in_it_owes_the_whole_order(tmp_
         whole = await opened.take(1000, tender=Tender.CASH, order=order)
         assert whole.payment.state is PaymentState.APPROVED
         assert (await opened.services.orders.get(order)).state is OrderState.PAID
+
+
+TWICE = "order.paid_twice"
+
+
+async def test_an_order_paid_twice_is_told_until_money_was_given_back(tmp_path: Path) -> None:
+    """The card's answer was lost, a manager took cash all the same, and then the card is found to have been charged."""
+    counter = Terminals(shop_runtime())
+    simulator = counter.add(URL)
+    async with shop(tmp_path, counter) as opened:
+        await opened.add_terminal(URL)
+        order = await order_of(opened, 1014)
+        card = (await opened.take(1014, order=order)).payment.id
+        await opened.until(card, "unknown")
+        cash = (await opened.take(1014, MANAGER, order=order, tender=Tender.CASH, override="he must leave")).payment
+        assert cash.state is PaymentState.APPROVED
+        assert await opened.noted(TWICE) is None
+        await opened.services.payments.resolve(card, ManualStatus.SUCCESS, "on the terminal's list", MANAGER)
+        problem = await opened.noted(TWICE)
+        assert problem is not None
+        assert problem.money == (Money(1014, "EUR"),)
+        told = await opened.services.orders.get(order)
+        assert f"{told.number} ({card} + {cash.series}-{cash.counter:06d})" in problem.title("nl")
+        assert (told.state, told.reason) == (OrderState.PAID, "paid_twice")
+        half = Refund(opened.services.runtime.ids.new_id(), b"h" * 32, Money(507, "EUR"))
+        await opened.services.payments.refund(cash.id, half, MANAGER)
+        problem = await opened.noted(TWICE)
+        assert problem is not None
+        assert problem.money == (Money(507, "EUR"),)
+        rest = Refund(opened.services.runtime.ids.new_id(), b"r" * 32, Money(507, "EUR"))
+        await opened.services.payments.refund(cash.id, rest, MANAGER)
+        assert await opened.noted(TWICE) is None
+        told = await opened.services.orders.get(order)
+        assert (told.state, told.reason) == (OrderState.PAID, "")
+        assert (await opened.services.db.read_apart("replay", lambda c: replay.check(c))).ok
+        assert simulator.ledger.transactions
+
+
+async def test_reversing_one_of_two_payments_ends_it(tmp_path: Path) -> None:
+    counter = Terminals(shop_runtime())
+    counter.add(URL)
+    async with shop(tmp_path, counter) as opened:
+        await opened.add_terminal(URL)
+        order = await order_of(opened, 1014)
+        card = (await opened.take(1014, order=order)).payment.id
+        await opened.until(card, "unknown")
+        cash = (await opened.take(1014, MANAGER, order=order, tender=Tender.CASH, override="he must leave")).payment
+        await opened.services.payments.resolve(card, ManualStatus.SUCCESS, "on the terminal's list", MANAGER)
+        assert await opened.noted(TWICE) is not None
+        await opened.services.payments.reverse(cash.id, MANAGER)
+        assert await opened.noted(TWICE) is None
+        assert (await opened.services.orders.get(order)).state is OrderState.PAID
+
+
+async def test_an_order_that_costs_nothing_is_paid_at_once(tmp_path: Path) -> None:
+    async with shop(tmp_path) as opened:
+        order = await order_of(opened, 0)
+        assert (await opened.services.orders.get(order)).state is OrderState.PAID
+        with pytest.raises(HubError, match="order_closed"):
+            await opened.take(1, order=order, tender=Tender.CASH)
+        with pytest.raises(HubError, match="order_closed"):
+            await opened.services.orders.cancel(order, MANAGER)
+        with pytest.raises(HubError, match="total_below_zero"):
+            await order_of(opened, -100)
