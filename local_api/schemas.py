@@ -337,6 +337,15 @@ class SettingIn(Request, frozen=True):
 
     value: Any
     effective_from: Annotated[str, msgspec.Meta(max_length=40)] = ""
+    location: Annotated[IdText | None, msgspec.Meta(description="Only for this location; outage policies alone.")] = (
+        None
+    )
+
+
+class SettingQuery(Request, frozen=True):
+    """Where the value is asked for."""
+
+    location: str = ""
 
 
 class SettingOut(Answer, frozen=True):

@@ -6,15 +6,17 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from hubd.errors import HubError, InvalidValueError, Retry
+from hubd.errors import HubError, InvalidValueError, NotFoundError, Retry
 from hubd.model.entry import Draft, Json
 from hubd.model.policy import SHIPPED, SHIPPED_VERSION, OutagePolicy, parse_policy
-from hubd.store import journal, settings
+from hubd.store import journal, people, settings
 from hubd.store.db import Database
 from hubd.store.settings import Setting
 from hubd.store.tx import Connection, Tx
 
 POLICY_PREFIX = "outage_policy."
+_HERE = ("hub", "store")
+_EVERYWHERE = ("hub", "store", "fleet")
 LOCAL_SCOPES = ("hub", "location", "device")
 
 
@@ -75,7 +77,7 @@ def effective(
     connection: Connection,
     key: str,
     at_us: int,
-    scopes: tuple[str, ...] = ("hub", "store"),
+    scopes: tuple[str, ...] = _HERE,
     upto_seq: int | None = None,
 ) -> Effective:
     """The value of a known key that counts at `at_us`; the shipped default if nobody has set one.
@@ -96,8 +98,19 @@ def policy_in_force(connection: Connection, device_class: str, location: str, at
     key = f"{POLICY_PREFIX}{device_class}"
     if key not in KNOWN:
         key = f"{POLICY_PREFIX}terminal"
-    found = effective(connection, key, at_us, (f"location:{location}", "hub", "store", "fleet"))
+    found = effective(connection, key, at_us, _scopes(key, location))
     return parse_policy(found.value), found.version
+
+
+def _scopes(key: str, location: str) -> tuple[str, ...]:
+    """Where a value may come from. Only the outage policies are asked for by location."""
+    if key.startswith(POLICY_PREFIX):
+        return f"location:{location}", *_EVERYWHERE
+    if location:
+        raise InvalidValueError(
+            "setting_not_per_location", f"The setting {key} counts for the whole hub.", remedy="Name no location."
+        )
+    return _HERE
 
 
 def change(
@@ -142,10 +155,10 @@ class SettingsDesk:
         self._db = db
         self._now_us = now_us
 
-    async def get(self, key: str) -> Effective:
-        """The value in force now. Raises `unknown_setting`."""
-        now = self._now_us()
-        return await self._db.read("settings.get", lambda connection: effective(connection, key, now))
+    async def get(self, key: str, location: str = "") -> Effective:
+        """The value in force now, for the hub or for one location. Raises `unknown_setting`."""
+        now, scopes = self._now_us(), _scopes(key, location)
+        return await self._db.read("settings.get", lambda connection: effective(connection, key, now, scopes))
 
     async def all(self) -> list[Effective]:
         """Every known setting with its value in force and its origin."""
@@ -157,22 +170,33 @@ class SettingsDesk:
         return await self._db.read("settings.history", lambda connection: settings.history(connection, key))
 
     async def put(
-        self, actor: str, key: str, value: Json, *, if_version: int | None = None, effective_from_us: int | None = None
+        self,
+        actor: str,
+        key: str,
+        value: Json,
+        *,
+        if_version: int | None = None,
+        effective_from_us: int | None = None,
+        location: str = "",
     ) -> int:
-        """Set a value for this hub from now or from a later moment; returns the new version, durable.
+        """Set a value for this hub, or one location, from now or from a later moment; returns the new version, durable.
 
         With `if_version`, raises `changed_meanwhile` when somebody else was faster.
         """
         start = effective_from_us if effective_from_us is not None else self._now_us()
+        scopes = _scopes(key, location)
 
         def work(tx: Tx) -> int:
-            if if_version is not None and effective(tx.connection, key, tx.now_us()).version != if_version:
+            if location and people.location(tx.connection, location) is None:
+                raise NotFoundError("location_unknown", "There is no such location.", remedy="Read the locations.")
+            if if_version is not None and effective(tx.connection, key, tx.now_us(), scopes).version != if_version:
                 raise HubError(
                     "changed_meanwhile",
                     f"The setting {key} was changed by somebody else.",
                     remedy="Read it again and decide anew.",
                     retry=Retry.AFTER_ENQUIRY,
                 )
-            return change(tx, actor, key, value, scope="hub", effective_from_us=start, source="local")
+            scope = f"location:{location}" if location else "hub"
+            return change(tx, actor, key, value, scope=scope, effective_from_us=start, source="local")
 
         return await self._db.write("settings.put", work)

@@ -22,6 +22,7 @@ from local_api.schemas import (
     Items,
     SettingIn,
     SettingOut,
+    SettingQuery,
     money_out,
 )
 from local_api.table import RouteSpec
@@ -214,29 +215,34 @@ async def list_policies(call: Call) -> Reply:
     return Reply(Items([setting_out(one) for one in found if one.key.startswith(POLICY_PREFIX)]))
 
 
-async def _one(call: Call, key: str) -> Reply:
-    found = await call.context.services.settings.get(key)
+async def _one(call: Call, key: str, location: str) -> Reply:
+    found = await call.context.services.settings.get(key, location)
     return Reply(setting_out(found), headers={"etag": f'"{found.version}"'})
 
 
 async def get_setting(call: Call) -> Reply:
     """One setting, with its version as ETag."""
-    return await _one(call, _key(call))
+    return await _one(call, _key(call), "")
 
 
 async def get_policy(call: Call) -> Reply:
     """One outage policy, with its version as ETag."""
-    return await _one(call, _key(call, POLICY_PREFIX))
+    query = call.query
+    assert isinstance(query, SettingQuery), "the table names the type of the query"
+    return await _one(call, _key(call, POLICY_PREFIX), query.location)
 
 
 async def _put(call: Call, key: str) -> Reply:
     wanted = call.body
     assert isinstance(wanted, SettingIn), "the table names the type of the body"
     check_json(wanted.value)
-    since = time_us(wanted.effective_from, "effective_from")
+    since, location = time_us(wanted.effective_from, "effective_from"), wanted.location or ""
+    call.caller.need_at(Permission.SETTINGS_CHANGE, location or call.caller.location)
     desk = call.context.services.settings
-    await desk.put(call.caller.actor, key, wanted.value, if_version=call.if_match, effective_from_us=since)
-    return await _one(call, key)
+    await desk.put(
+        call.caller.actor, key, wanted.value, if_version=call.if_match, effective_from_us=since, location=location
+    )
+    return await _one(call, key, location)
 
 
 async def put_setting(call: Call) -> Reply:
@@ -342,7 +348,14 @@ ROUTES = (
     ),
     RouteSpec("GET", "/v1/policies", _P.SETTINGS_READ, list_policies, "List outage policies", reply=Items, tag=_S),
     RouteSpec(
-        "GET", "/v1/policies/{key}", _P.SETTINGS_READ, get_policy, "Read an outage policy", reply=SettingOut, tag=_S
+        "GET",
+        "/v1/policies/{key}",
+        _P.SETTINGS_READ,
+        get_policy,
+        "Read an outage policy",
+        query=SettingQuery,
+        reply=SettingOut,
+        tag=_S,
     ),
     RouteSpec(
         "PUT",

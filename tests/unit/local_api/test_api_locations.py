@@ -14,6 +14,7 @@ import pytest
 from hubd.errors import AccessError
 from hubd.model.permissions import ADMINISTRATOR_PERMISSIONS, Permission
 from hubd.services.access import Caller
+from hubd.services.settings import policy_in_force
 from local_api.events import may_see
 from tests.unit.local_api.counter import Counter, cash, counter
 from tests.unit.services.shop import LOCATION, MANAGER, Terminals, shop_runtime
@@ -156,6 +157,35 @@ async def test_a_terminal_of_another_location_or_till_is_not_used(tmp_path: Path
         own = two.at.new_id()
         assert (await two.tills[LOCATION].put(f"/v1/payments/{own}", json=wanted)).json()["state"] == "requested"
         assert (await shop.until(own, "approved")).terminal == terminal
+
+
+async def test_an_outage_policy_is_set_for_one_location_by_who_may_there(tmp_path: Path) -> None:
+    async with two_locations(tmp_path) as two:
+        manager, path = two.managers[SECOND], "/v1/policies/terminal"
+        read = await manager.get(path, params={"location": SECOND})
+        policy = read.json()["value"] | {"enabled": not read.json()["value"]["enabled"]}
+        match = {"if-match": read.headers["etag"]}
+        elsewhere = {"value": policy, "location": LOCATION}
+        assert code(await manager.put(path, json=elsewhere, headers=match)) == REFUSED
+        changed = await manager.put(path, json={"value": policy, "location": SECOND}, headers=match)
+        assert (changed.status_code, changed.json()["scope"]) == (200, f"location:{SECOND}")
+        assert (await manager.get(path, params={"location": SECOND})).json()["value"] == policy
+        assert (await manager.get(path, params={"location": LOCATION})).json()["value"] == read.json()["value"]
+        stale = await manager.put(path, json={"value": policy, "location": SECOND}, headers=match)
+        assert code(stale) == (412, "changed_meanwhile")
+        here, there = [
+            await two.at.shop.services.db.read("p", lambda c, at=at: policy_in_force(c, "terminal", at, 2**60)[0])  # type: ignore[misc]  # a default in a lambda
+            for at in (LOCATION, SECOND)
+        ]
+        assert here.enabled is not there.enabled is policy["enabled"]
+        name = await manager.get("/v1/settings/store.name")
+        wanted = {"value": "Lens", "location": SECOND}
+        answer = await manager.put("/v1/settings/store.name", json=wanted, headers={"if-match": name.headers["etag"]})
+        assert answer.json()["code"] == "setting_not_per_location"
+        administrator = two.at.administrator()
+        nowhere = {"value": policy, "location": two.at.new_id()}
+        unknown = await administrator.put(path, json=nowhere, headers={"if-match": read.headers["etag"]})
+        assert code(unknown) == (404, "location_unknown")
 
 
 async def test_the_store_keeps_the_name_of_where_it_began(tmp_path: Path) -> None:
