@@ -61,7 +61,7 @@ SHOWN: dict[str, tuple[Permission, tuple[str, ...]]] = {
         ("amount", "currency", "device", "staff", "location", "business_date", "series", "counter", "reason", "paid"),
     ),
     "device": (_P.DEVICES_READ, ("kind", "name", "location", "role", "reason")),
-    "end_of_day": (_P.TOTALS_READ, ("count", "total", "currency", "stored_count")),
+    "end_of_day": (_P.TOTALS_READ, ("count", "total", "currency", "stored_count", "location", "business_date")),
     "outage": (_P.OUTAGES_READ, ("cause", "started_at_us", "ended_at_us", "terminal")),
     "statement": (_P.TOTALS_READ, ("agrees",)),
     "location": (_P.LOCATIONS_READ, ("name", "zone", "currency", "country")),

@@ -62,6 +62,7 @@ KINDS: dict[str, int] = {
     "override.given": 1,
     "backup.made": 1,
     "backup.key_set": 1,
+    "end_of_day.started": 1,
     "end_of_day.closed": 1,
     "cloud.keys_rotated": 1,
     "sync.forgotten_listed": 1,

@@ -9,14 +9,16 @@ from msgspec import Struct
 
 from hubd.errors import DeviceError, HubError, InvalidValueError, NotFoundError, Retry
 from hubd.model.device import DeviceKind, DeviceState
-from hubd.model.entry import Draft
+from hubd.model.entry import Draft, Json
 from hubd.model.money import Money
-from hubd.model.payment import Payment
+from hubd.model.payment import Custody, Mode, Payment
 from hubd.model.permissions import Permission
 from hubd.model.statement import TERMINAL_CLOSED
 from hubd.ports import Diagnosis, Progress, Terminal, TerminalStatus, TerminalTotals
 from hubd.services.access import Caller
+from hubd.services.calendar import business_date
 from hubd.services.outcomes import MakeDocument
+from hubd.services.settings import effective
 from hubd.services.terminals import Attached, Terminals
 from hubd.store import devices, journal, outages, payments, people
 from hubd.store.db import Database
@@ -268,20 +270,38 @@ class DeviceDesk:
         await self._db.write("device.moved", work)
 
     async def end_of_day(self, device_id: str, caller: Caller) -> TerminalTotals:
-        """Close a terminal's batch; its totals are noted in the journal."""
+        """Close a terminal's batch; its totals are noted in the journal beside the hub's own of the business date.
+
+        Raises `pending_offline_payments` while money is in the terminal, or may be: its batch would close without it.
+        A `end_of_day.started` that no `end_of_day.closed` follows means that the answer was lost or was a refusal.
+        """
         attached = self._need_attached(device_id, caller)
+
+        def begin(tx: Tx) -> dict[str, Json]:
+            refuse_while_pending([one for one in pending_on(tx, device_id) if one.custody is not Custody.FORWARDED])
+            body = _end_of_day_body(tx, attached.location, caller)
+            journal.append(tx, Draft("end_of_day.started", device_id, caller.actor, body))
+            return body
+
+        def close(tx: Tx) -> None:
+            own = [
+                {"name": one.name, "count": one.count, "total": one.total.amount_minor, "currency": one.total.currency}
+                for one in payments.totals(tx.connection, f"day.{body['business_date']}.")
+            ]
+            told = {
+                "count": totals.count,
+                "total": totals.total.amount_minor if totals.total else None,
+                "currency": totals.total.currency if totals.total else None,
+                "exponent": totals.total.exponent if totals.total else None,
+                "stored_count": totals.stored_count,
+                "hub": own,
+            }
+            journal.append(tx, Draft("end_of_day.closed", device_id, caller.actor, body | told))
+
         async with attached.lock:
+            body = await self._db.write("device.end_of_day_begins", begin)
             totals = await attached.terminal.end_of_day()
-        body = {
-            "count": totals.count,
-            "total": totals.total.amount_minor if totals.total else None,
-            "currency": totals.total.currency if totals.total else None,
-            "stored_count": totals.stored_count,
-        }
-        await self._db.write(
-            "device.end_of_day",
-            lambda tx: journal.append(tx, Draft("end_of_day.closed", device_id, caller.actor, body)),
-        )
+            await self._db.write("device.end_of_day", close)
         return totals
 
     async def diagnose(self, device_id: str, caller: Caller) -> Diagnosis:
@@ -346,6 +366,20 @@ class DeviceDesk:
     def _why_it_does_not_run(self, device: Device) -> TerminalStatus | None:
         error = self._load_errors.get(device.id) if device.active else None
         return TerminalStatus(DeviceState.FAULTY, None, "", error.code, error.remedy) if error else None
+
+
+def _end_of_day_body(tx: Tx, location: str, caller: Caller) -> dict[str, Json]:
+    place = people.location(tx.connection, location)
+    zone = place.zone if place else "UTC"
+    starts = effective(tx.connection, "day.starts_at_minute", tx.now_us()).value
+    return {
+        "business_date": business_date(tx.now_us(), zone, starts),
+        "device": caller.device,
+        "location": location,
+        "mode": Mode.LIVE.value,
+        "staff": caller.staff,
+        "zone": zone,
+    }
 
 
 def _worker(device_id: str) -> str:

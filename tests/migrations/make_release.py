@@ -116,6 +116,7 @@ def drafts() -> list[Draft]:
     made[-1] = Draft(made[-1].kind, ids[13], "hub", made[-1].body, documents=(receipt,))
     add("receipt.printed", ids[5], {"copy": True})
     add("override.given", ids[8], {"what": "previous_unknown"}, f"staff:{MANAGER}")
+    add("end_of_day.started", TERMINAL, {"location": "loc-1", "mode": "live"}, f"staff:{MANAGER}")
     add("end_of_day.closed", TERMINAL, {"total": 1250, "currency": "EUR"})
     add("outage.closed", OUTAGE, {"cause": "network_outage", "ended_at_us": 9})
     add("outage.terminal_heard", OUTAGE, {"terminal": TERMINAL})
