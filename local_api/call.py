@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
+from datetime import datetime
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl
 
@@ -244,3 +245,21 @@ async def _answer(reply: Reply, scope: Scope, receive: Receive, send: Send) -> N
     raw.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": reply.status, "headers": raw})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+def time_us(text: str, name: str) -> int | None:
+    """An RFC 3339 time with its zone in microseconds; None for an empty one."""
+    if not text:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise InvalidValueError(
+            "invalid_time",
+            "The time is not RFC 3339 with a zone.",
+            remedy='Send such as "2026-11-21T18:00:00+01:00", with + encoded as %2B.',
+            params={"field": name},
+        )
+    return int(at.timestamp() * 1_000_000)

@@ -6,12 +6,13 @@ free text, and free text is searched for card numbers.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from hubd.errors import InvalidValueError
 from hubd.model.card_data import check_free_text, gtin_valid
+from hubd.model.device import DeviceKind, DeviceState
 from hubd.model.ids import NAME, parse_id
 from hubd.model.money import Money, TaxRate, exponent_of
 from hubd.model.order import OrderState
@@ -279,15 +280,40 @@ class PaymentQuery(PageQuery, frozen=True):
 
 
 class OrderQuery(PageQuery, frozen=True):
-    """What a list of orders may be narrowed by."""
+    """What a list of orders may be narrowed by. `device=self` is the till that asks."""
 
     state: OrderState | None = None
+    device: Annotated[str, msgspec.Meta(max_length=36)] = ""
+    since: Annotated[str, msgspec.Meta(max_length=40)] = ""
+    until: Annotated[str, msgspec.Meta(max_length=40)] = ""
+
+
+class OutageQuery(PageQuery, frozen=True):
+    """What a list of outages may be narrowed by; of the times, what went on between them."""
+
+    state: Literal["open", "over", ""] = ""
+    since: Annotated[str, msgspec.Meta(max_length=40)] = ""
+    until: Annotated[str, msgspec.Meta(max_length=40)] = ""
+
+
+class DeviceQuery(Request, frozen=True):
+    """What the list of devices may be narrowed by."""
+
+    kind: DeviceKind | None = None
+    state: DeviceState | None = None
 
 
 class PaymentPage(Answer, frozen=True):
     """Payments, newest first; `next` is empty on the last page."""
 
     items: list[PaymentOut]
+    next: str
+
+
+class OutagePage(Answer, frozen=True):
+    """Outages, newest first; `next` is empty on the last page."""
+
+    items: list[Any]
     next: str
 
 

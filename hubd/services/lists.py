@@ -8,6 +8,8 @@ from hubd.model.entry import Entry
 from hubd.store import cursors, journal, lines
 from hubd.store.db import Database
 from hubd.store.lines import Line
+from hubd.store.orders import OrderFilter as OrderFilter
+from hubd.store.outages import OutageFilter as OutageFilter
 from hubd.store.payments import PaymentFilter as PaymentFilter
 from hubd.store.payments import Total as Total
 from hubd.store.payments import totals

@@ -17,6 +17,7 @@ from hubd.services.taking import blocking_payment, counts_as_paid, settle_order
 from hubd.services.till_lines import TillLines
 from hubd.store import journal, orders, payments, people
 from hubd.store.db import Database
+from hubd.store.orders import OrderFilter
 from hubd.store.tx import Tx
 
 ORDER_NUMBERS = "order"
@@ -88,10 +89,10 @@ class OrderDesk:
         caller.need_at(Permission.ORDERS_READ, order.location)
         return order
 
-    async def page(self, state: OrderState | None, before_seq: int | None, limit: int, caller: Caller) -> list[Order]:
+    async def page(self, narrow: OrderFilter, before_seq: int | None, limit: int, caller: Caller) -> list[Order]:
         """Newest first, below `before_seq`; of the locations where the caller may read them."""
         places = caller.locations_of(Permission.ORDERS_READ)
-        return await self._db.read("order.page", lambda c: orders.page(c, state, before_seq, limit, places))
+        return await self._db.read("order.page", lambda c: orders.page(c, narrow, before_seq, limit, places))
 
     async def cancel(self, order_id: str, caller: Caller) -> Order:
         """Cancel an order on which no money rests. Raises `order_has_payments` otherwise."""

@@ -32,7 +32,7 @@ from hubd.model.policy import Elapsed
 from hubd.runtime import Runtime
 from hubd.store import devices, journal, outages, payments
 from hubd.store.db import Database
-from hubd.store.outages import Outage, StoredStatement
+from hubd.store.outages import Outage, OutageFilter, StoredStatement
 from hubd.store.tx import Connection, Tx
 
 log = logging.getLogger(__name__)
@@ -221,11 +221,13 @@ class OutageDesk:
                 listener(after)
         return after
 
-    async def page(self, before_seq: int | None = None, limit: int = 50) -> list[OutageView]:
+    async def page(
+        self, narrow: OutageFilter | None = None, before_seq: int | None = None, limit: int = 50
+    ) -> list[OutageView]:
         """Newest first, with what was taken in each."""
 
         def read(connection: Connection) -> list[OutageView]:
-            return [view_of(connection, found) for found in outages.page(connection, before_seq, limit)]
+            return [view_of(connection, found) for found in outages.page(connection, narrow, before_seq, limit)]
 
         return await self._database.read("outage.list", read)
 

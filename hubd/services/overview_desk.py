@@ -257,7 +257,7 @@ def _read(connection: Connection, hub: bytes, wanted: str, now_us: int) -> _Rows
 
 
 def _outage(connection: Connection) -> OutageView | None:
-    found = outages.current(connection) or next(iter(outages.page(connection, None, 1)), None)
+    found = outages.current(connection) or next(iter(outages.page(connection, limit=1)), None)
     return view_of(connection, found) if found else None
 
 

@@ -7,6 +7,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec import Struct
+
 from hubd.model.entry import Entry, Json
 from hubd.model.order import PAID_TWICE, Order, OrderEvent, OrderLine, OrderState, next_order_state
 from hubd.store.lines import use_number
@@ -46,16 +48,32 @@ def get(connection: sqlite3.Connection, order_id: str) -> Order | None:
     return _order(row) if row else None
 
 
+class OrderFilter(Struct, frozen=True):
+    """What a list may be narrowed by; every field that is None does not narrow."""
+
+    state: OrderState | None = None
+    till: str | None = None
+    since_us: int | None = None
+    until_us: int | None = None
+
+
 def page(
     connection: sqlite3.Connection,
-    state: OrderState | None,
+    narrow: OrderFilter,
     before_seq: int | None,
     limit: int,
     locations: frozenset[str] | None,
 ) -> list[Order]:
     """Newest first, below `before_seq`, at most `limit`; of these locations, or of all."""
-    clauses = [c for c, v in (("state = ?", state), ("seq < ?", before_seq)) if v is not None]
-    values: list[str | int] = [v for v in (state, before_seq) if v is not None]
+    conditions: dict[str, str | int | None] = {
+        "seq < ?": before_seq,
+        "state = ?": narrow.state,
+        "till = ?": narrow.till,
+        "placed_at_us >= ?": narrow.since_us,
+        "placed_at_us < ?": narrow.until_us,
+    }
+    clauses = [clause for clause, value in conditions.items() if value is not None]
+    values = [value for value in conditions.values() if value is not None]
     if locations is not None:
         clauses.append(f"location IN ({', '.join('?' * len(locations))})")
         values += sorted(locations)

@@ -70,11 +70,33 @@ def covering(connection: sqlite3.Connection, at_us: int) -> Outage | None:
     return Outage(*row) if row else None
 
 
-def page(connection: sqlite3.Connection, before_seq: int | None = None, limit: int = 50) -> list[Outage]:
+class OutageFilter(Struct, frozen=True):
+    """What a list may be narrowed by; every field that is None does not narrow."""
+
+    over: bool | None = None
+    since_us: int | None = None
+    until_us: int | None = None
+    """Those that were going on at some moment from `since_us` to before `until_us`."""
+
+
+def page(
+    connection: sqlite3.Connection,
+    narrow: OutageFilter | None = None,
+    before_seq: int | None = None,
+    limit: int = 50,
+) -> list[Outage]:
     """Newest first, opened below `before_seq`."""
-    rows = connection.execute(
-        f"{_SELECT} WHERE ? IS NULL OR opened_seq < ? ORDER BY opened_seq DESC LIMIT ?", (before_seq, before_seq, limit)
-    )
+    narrow = narrow or OutageFilter()
+    conditions = {
+        "opened_seq < ?": before_seq,
+        "(ended_at_us IS NOT NULL) = ?": narrow.over,
+        "(ended_at_us IS NULL OR ended_at_us >= ?)": narrow.since_us,
+        "started_at_us < ?": narrow.until_us,
+    }
+    clauses = [clause for clause, value in conditions.items() if value is not None]
+    values = [value for value in conditions.values() if value is not None]
+    where = f" WHERE {' AND '.join(clauses)}" if clauses else ""
+    rows = connection.execute(f"{_SELECT}{where} ORDER BY opened_seq DESC LIMIT ?", (*values, limit))
     return [Outage(*row) for row in rows]
 
 

@@ -120,7 +120,7 @@ async def resolve(screen: Screen) -> Answer:
 
 async def outages(screen: Screen) -> Answer:
     """Every outage, newest first."""
-    found = await screen.services.outages.page(_number(screen.query.get("before", "")), LIST_MAX)
+    found = await screen.services.outages.page(None, _number(screen.query.get("before", "")), LIST_MAX)
     shop = await screen.tools.overview.shop(screen.who.location)
     older = found[-1].outage.opened_seq if len(found) == LIST_MAX else None
     return screen.show("outages.html", shop, outages=found, next_before=older)

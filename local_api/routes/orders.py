@@ -7,8 +7,9 @@ from hubd.model.money import Money
 from hubd.model.order import Order, OrderLine
 from hubd.model.permissions import Permission
 from hubd.services.calendar import rfc3339
+from hubd.services.lists import OrderFilter
 from hubd.services.orders import PlaceOrder
-from local_api.call import Call, Reply
+from local_api.call import Call, Reply, time_us
 from local_api.routes.payments import accepted_out
 from local_api.schemas import LineOut, OrderIn, OrderOut, OrderPage, OrderQuery, money_out
 from local_api.table import RouteSpec
@@ -73,7 +74,13 @@ async def list_orders(call: Call) -> Reply:
     """Orders, newest first."""
     query, desk = call.query, call.context.services.orders
     assert isinstance(query, OrderQuery), "the table names the type of the query"
-    found = await desk.page(query.state, query.before_seq, query.limit + 1, call.caller)
+    narrow = OrderFilter(
+        state=query.state,
+        till=(call.caller.device if query.device == "self" else query.device) or None,
+        since_us=time_us(query.since, "since"),
+        until_us=time_us(query.until, "until"),
+    )
+    found = await desk.page(narrow, query.before_seq, query.limit + 1, call.caller)
     shown = found[: query.limit]
     more = str(shown[-1].seq) if len(found) > query.limit else ""
     return Reply(OrderPage([order_out(order, order.accepted) for order in shown], more))

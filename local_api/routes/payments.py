@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import msgspec
 
-from hubd.errors import InvalidValueError
 from hubd.model.entry import Accepted as Place
 from hubd.model.money import Money
 from hubd.model.payment import OPEN_STATES, Method, Payment, PaymentState, Tender
@@ -16,7 +13,7 @@ from hubd.services.lists import PaymentFilter
 from hubd.services.payments import Refund
 from hubd.services.say import say
 from hubd.services.taking import TakePayment
-from local_api.call import Call, Reply
+from local_api.call import Call, Reply, time_us
 from local_api.context import ApiContext
 from local_api.schemas import (
     Accepted,
@@ -93,24 +90,6 @@ def payment_out(context: ApiContext, payment: Payment, accepted: Place, language
         say=SayOut(spoken.cashier, spoken.customer),
         allowed=list(spoken.allowed),
     )
-
-
-def time_us(text: str, name: str) -> int | None:
-    """An RFC 3339 time with its zone in microseconds; None for an empty one."""
-    if not text:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
-        raise InvalidValueError(
-            "invalid_time",
-            "The time is not RFC 3339 with a zone.",
-            remedy='Send such as "2026-11-21T18:00:00+01:00", with + encoded as %2B.',
-            params={"field": name},
-        )
-    return int(at.timestamp() * 1_000_000)
 
 
 async def _shown(call: Call, payment: Payment, status: int = 200) -> Reply:

@@ -8,18 +8,21 @@ from hubd.model.ids import NAME, parse_id
 from hubd.model.permissions import Permission
 from hubd.services.calendar import rfc3339
 from hubd.services.devices import DeviceView
+from hubd.services.lists import OutageFilter
 from hubd.services.outages import Group, OutageView
 from hubd.services.settings import POLICY_PREFIX, Effective
 from hubd.services.till_lines import Held
-from local_api.call import Call, Reply
-from local_api.routes.payments import time_us
+from local_api.call import Call, Reply, time_us
 from local_api.schemas import (
     AnnouncementIn,
     AnnouncementOut,
     AssignIn,
     DeactivateIn,
     DeviceOut,
+    DeviceQuery,
     Items,
+    OutagePage,
+    OutageQuery,
     SettingIn,
     SettingOut,
     SettingQuery,
@@ -54,8 +57,16 @@ def device_out(view: DeviceView) -> DeviceOut:
 
 
 async def list_devices(call: Call) -> Reply:
-    """Every device of the store, tills included."""
-    return Reply(Items([device_out(view) for view in await call.context.services.devices.all()]))
+    """Every device of the store, tills included; narrowed by kind and by the state it has now."""
+    query = call.query
+    assert isinstance(query, DeviceQuery), "the table names the type of the query"
+    found = [
+        view
+        for view in await call.context.services.devices.all()
+        if query.kind in {None, view.device.kind}
+        and (query.state is None or (view.status is not None and view.status.state is query.state))
+    ]
+    return Reply(Items([device_out(view) for view in found]))
 
 
 async def get_device(call: Call) -> Reply:
@@ -131,8 +142,18 @@ def outage_out(view: OutageView, *, totals: bool) -> dict[str, object]:
 
 async def list_outages(call: Call) -> Reply:
     """Outages, newest first."""
+    query = call.query
+    assert isinstance(query, OutageQuery), "the table names the type of the query"
     totals = call.caller.may(Permission.TOTALS_READ)
-    return Reply(Items([outage_out(view, totals=totals) for view in await call.context.services.outages.page()]))
+    narrow = OutageFilter(
+        over=query.state == "over" if query.state else None,
+        since_us=time_us(query.since, "since"),
+        until_us=time_us(query.until, "until"),
+    )
+    found = await call.context.services.outages.page(narrow, query.before_seq, query.limit + 1)
+    shown = found[: query.limit]
+    more = str(shown[-1].outage.opened_seq) if len(found) > query.limit else ""
+    return Reply(OutagePage([outage_out(view, totals=totals) for view in shown], more))
 
 
 async def get_outage(call: Call) -> Reply:
@@ -280,7 +301,9 @@ async def list_problems(call: Call) -> Reply:
 _P = Permission
 _D, _O, _S = "devices", "outages", "settings"
 ROUTES = (
-    RouteSpec("GET", "/v1/devices", _P.DEVICES_READ, list_devices, "List devices", reply=Items, tag=_D),
+    RouteSpec(
+        "GET", "/v1/devices", _P.DEVICES_READ, list_devices, "List devices", query=DeviceQuery, reply=Items, tag=_D
+    ),
     RouteSpec("GET", "/v1/devices/{id}", _P.DEVICES_READ, get_device, "Read a device", reply=DeviceOut, tag=_D),
     RouteSpec(
         "POST", "/v1/devices/{id}/activate", _P.DEVICES_MANAGE, activate, "Activate a terminal", reply=DeviceOut, tag=_D
@@ -318,7 +341,16 @@ ROUTES = (
         reply=dict,
         tag=_D,
     ),
-    RouteSpec("GET", "/v1/outages", _P.OUTAGES_READ, list_outages, "List outages", reply=Items, tag=_O),
+    RouteSpec(
+        "GET",
+        "/v1/outages",
+        _P.OUTAGES_READ,
+        list_outages,
+        "List outages",
+        query=OutageQuery,
+        reply=OutagePage,
+        tag=_O,
+    ),
     RouteSpec("GET", "/v1/outages/{id}", _P.OUTAGES_READ, get_outage, "Read an outage", reply=dict, tag=_O),
     RouteSpec(
         "GET", "/v1/outages/{id}/statement", _P.TOTALS_READ, get_statement, "Read its statement", reply=dict, tag=_O

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import httpx2
+
+from hubd.model.entry import Draft
 from hubd.model.money import Money
+from hubd.store import journal
+from hubd.store.tx import Tx
 from tests.unit.local_api.counter import FINGERPRINT, HUB_ID, cash, counter
 
 
@@ -86,3 +93,52 @@ async def test_head_answers_like_get_without_a_body(tmp_path: Path) -> None:
         assert (answer.status_code, answer.content) == (200, b"")
         for name in ("content-security-policy", "x-content-type-options", "referrer-policy", "hub-line"):
             assert name in answer.headers
+
+
+def _outages(new_id: Callable[[], str], tx: Tx) -> None:
+    """One that lasted for the first minute of 1970, and one that goes on since one o'clock."""
+    over, now = new_id(), new_id()
+    for outage, second in ((over, 1), (now, 3600)):
+        began = {"cause": "network_outage", "started_at_us": second * 1_000_000, "started_mono_ms": 0}
+        journal.append(tx, Draft("outage.opened", outage, "hub", began))
+        if outage == over:
+            ended = {"cause": "network_outage", "ended_at_us": 60_000_000}
+            journal.append(tx, Draft("outage.closed", outage, "hub", ended))
+
+
+async def test_every_list_is_narrowed_by_state_device_and_time(tmp_path: Path) -> None:
+    async with counter(tmp_path) as shop:
+        till, administrator = await shop.till("Till 1"), shop.administrator()
+        other = await shop.till("Till 2")
+        line = {"name": "Café", "gross": 1200, "net": 1000, "tax_rate": "20"}
+        body = {"lines": [line], "total": {"amount": 1200, "currency": "EUR"}}
+        first, second = shop.new_id(), shop.new_id()
+        assert (await till.put(f"/v1/orders/{first}", json=body)).status_code == 201
+        assert (await other.put(f"/v1/orders/{second}", json=body)).status_code == 201
+        later = (await administrator.get(f"/v1/orders/{second}")).json()["placed_at"]
+
+        async def ids(client: httpx2.AsyncClient, path: str, **params: str) -> list[str]:
+            answer = await client.get(path, params=params)
+            assert answer.status_code == 200, answer.text
+            return [one["id"] for one in answer.json()["items"]]
+
+        assert await ids(till, "/v1/orders", device="self") == [first]
+        assert await ids(administrator, "/v1/orders", since=later) == [second]
+        assert await ids(administrator, "/v1/orders", until=later) == [first]
+        assert await ids(administrator, "/v1/orders", state="paid") == []
+        assert len(await ids(administrator, "/v1/devices", kind="till")) == 2
+        assert await ids(administrator, "/v1/devices", kind="printer") == []
+        assert await ids(administrator, "/v1/devices", state="ready") == []
+
+        await shop.shop.services.db.write("outages", partial(_outages, shop.new_id))
+        old, now = (await ids(administrator, "/v1/outages"))[::-1]
+        assert await ids(administrator, "/v1/outages", state="open") == [now]
+        assert await ids(administrator, "/v1/outages", state="over") == [old]
+        assert await ids(administrator, "/v1/outages", until="1970-01-01T00:10:00Z") == [old]
+        assert await ids(administrator, "/v1/outages", since="1970-01-01T00:10:00Z") == [now]
+        page = (await administrator.get("/v1/outages", params={"limit": "1"})).json()
+        assert ([one["id"] for one in page["items"]], bool(page["next"])) == ([now], True)
+        assert await ids(administrator, "/v1/outages", limit="1", cursor=page["next"]) == [old]
+        for path in ("/v1/orders", "/v1/outages"):
+            wrong = await administrator.get(path, params={"since": "yesterday"})
+            assert (wrong.status_code, wrong.json()["code"]) == (422, "invalid_time")
