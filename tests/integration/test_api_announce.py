@@ -16,6 +16,7 @@ from local_api.announce import SERVICE, Announcement, Announcer, heard_of
 from local_api.rivals import Heard
 from tests.rigs.process import wait_until
 
+pytestmark = pytest.mark.alone("a third hub on this machine's loopback can make a copy keep the first one's name")
 HERE = Announcement("ab" * 16, "cd" * 32, "11" * 16, 3, 8443, ("127.0.0.1",))
 
 

@@ -38,6 +38,7 @@ from tests.unit.sync.shop import new_id
 
 WAIT_S = 60.0
 pytestmark = [
+    pytest.mark.alone("it waits for the announcement of a copy, which a third hub can hide"),
     pytest.mark.timeout(240),
     pytest.mark.blocking_allowed("a daemon makes its sockets at its start, and zeroconf where it is called"),
 ]

@@ -117,7 +117,7 @@ class PowerCutDisk:
             yield mount
 
     def cut(self, keep: Keep = "none", *, seed: int = 0, at: At = "now", after: int = 0) -> Cut:
-        """Take the power away, at once or just before the `after`-th write or flush; return when it is gone."""
+        """Take the power away, at once or before the `after`-th write or flush of something; return when it is gone."""
         self.arm(keep, seed=seed, at=at, after=after)
         return self.wait_cut()
 

@@ -72,8 +72,9 @@ class VolatileCache:
         self.counts["writes"] += 1
 
     def flush(self) -> None:
-        """Make everything written so far durable."""
-        self.tick("flush")
+        """Make everything written so far durable. Two flushes in a row are one moment: the second changes nothing."""
+        if self.pending:
+            self.tick("flush")
         self._refuse_if_dead()
         for offset, data in self.pending:
             self.durable[offset : offset + len(data)] = data
