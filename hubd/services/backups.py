@@ -192,10 +192,10 @@ class BackupDesk:
     async def _content(self, made: Made, first: int, count: int) -> AsyncGenerator[bytes]:
         clock = self._runtime.clock
         self._downloads += 1
+        file = copies.ReadFrom(made.path)
         try:
-            file = await asyncio.to_thread(made.path.open, "rb")
             try:
-                await asyncio.to_thread(file.seek, first)
+                await asyncio.to_thread(file.open, first)
                 begun, sent = clock.monotonic(), 0
                 while sent < count:
                     step = await asyncio.to_thread(file.read, min(DOWNLOAD_STEP_BYTES, count - sent))

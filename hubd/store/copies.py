@@ -11,6 +11,7 @@ import os
 import shutil
 import sqlite3
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO
 
 from msgspec import Struct
@@ -130,3 +131,35 @@ def last_elsewhere(connection: sqlite3.Connection) -> Elsewhere | None:
     """The newest verified backup that left the disk, for the problem `no_backup_elsewhere`."""
     found = elsewhere(connection)
     return found[0] if found else None
+
+
+class ReadFrom:
+    """A file read in threads by somebody who may go away at any step, also while it is being opened.
+
+    Closed before it was opened, it stays closed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._turn = Lock()
+        self._closed = False
+        self._file: BinaryIO | None = None
+
+    def open(self, offset: int) -> None:
+        """Open it at this place. Raises OSError; does nothing once it was closed."""
+        with self._turn:
+            if not self._closed:
+                self._file = self._path.open("rb")
+                self._file.seek(offset)
+
+    def read(self, count: int) -> bytes:
+        """The next bytes; none at the end, and none once it was closed."""
+        with self._turn:
+            return self._file.read(count) if self._file and not self._closed else b""
+
+    def close(self) -> None:
+        """Give the file back; may be called at any time."""
+        with self._turn:
+            self._closed = True
+            if self._file:
+                self._file.close()
