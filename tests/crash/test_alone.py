@@ -28,7 +28,13 @@ def clock_says(moment: str) -> dict[str, str]:
     libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
     if not libraries:
         raise RigError("libfaketime is not installed; apt-get install faketime")
-    return {"LD_PRELOAD": str(libraries[0]), "FAKETIME": moment, "FAKETIME_DONT_FAKE_MONOTONIC": "1", "TZ": "UTC"}
+    return {
+        "LD_PRELOAD": str(libraries[0]),
+        "FAKETIME": moment,
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "NO_FAKE_STAT": "1",  # or every compiled module looks older than its source and is compiled anew
+        "TZ": "UTC",
+    }
 
 
 async def in_outage(store: Store) -> None:
@@ -54,7 +60,9 @@ async def sells_and_shows(store: Store, card_reason: str) -> None:
     receipt = await till.client.get(f"/v1/payments/{cash['id']}/receipt")
     assert (receipt["number"], receipt["fiscal"]["seq"]) == (cash["number"], cash["accepted"]["seq"])
     assert (await till.client.get("/v1/payments?limit=10"))["items"]
-    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{store.http_port}", follow_redirects=True) as browser:
+    async with httpx2.AsyncClient(
+        base_url=f"http://127.0.0.1:{store.http_port}", follow_redirects=True, timeout=STEP_TIMEOUT_S
+    ) as browser:
         page = await browser.get("/")
     assert page.status_code == 200
     assert "<html" in page.text
