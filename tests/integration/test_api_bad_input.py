@@ -16,7 +16,7 @@ import pytest
 from local_api import gate
 from local_api.client import Credential, new_id
 from local_api.client.trust import pinned_context
-from tests.rigs.api import ServedHub, served_hub
+from tests.rigs.api import ServedHub
 
 MARK = "Zyx9ConfidentialMark"
 """Stands in every bad body; it must be found nowhere afterwards."""
@@ -131,12 +131,6 @@ def logs() -> Any:
     yield handler
     root.removeHandler(handler)
     root.setLevel(before)
-
-
-@pytest.fixture
-async def hub(tmp_path: Path) -> AsyncIterator[ServedHub]:
-    async with served_hub(tmp_path) as served:
-        yield served
 
 
 @pytest.fixture

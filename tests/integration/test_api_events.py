@@ -221,11 +221,5 @@ async def test_a_stop_ends_streams_first_and_cut_requests_hear_it(tmp_path: Path
 
 
 @pytest.fixture
-async def hub(tmp_path: Path) -> AsyncIterator[ServedHub]:
-    async with served_hub(tmp_path) as served:
-        yield served
-
-
-@pytest.fixture
 async def till(hub: ServedHub) -> Credential:
     return await hub.pair()

@@ -255,11 +255,5 @@ async def streams(
 
 
 @pytest.fixture
-async def hub(tmp_path: Path) -> AsyncIterator[ServedHub]:
-    async with served_hub(tmp_path) as served:
-        yield served
-
-
-@pytest.fixture
 async def till(hub: ServedHub) -> Credential:
     return await hub.pair()

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import h11
@@ -18,7 +17,7 @@ from local_api.client import Credential, new_id
 from local_api.gate import App, Receive, Scope, Send
 from local_api.ordinary import ordinary
 from local_api.server import Door, DoorServer, tcp_sockets
-from tests.rigs.api import ServedHub, served_hub, serving
+from tests.rigs.api import ServedHub, serving
 
 WAIT_S = 10
 BODY = b'{"amount":{"amount":1250,"currency":"EUR"},"tender":"cash"}'
@@ -225,12 +224,6 @@ async def test_a_quiet_connection_is_closed_some_time_after_its_last_answer(
             assert (await one.answer())[0] == 200
         assert await one.reader.read() == b""
         assert clock.monotonic() - last >= 0.45
-
-
-@pytest.fixture
-async def hub(tmp_path: Path) -> AsyncIterator[ServedHub]:
-    async with served_hub(tmp_path) as served:
-        yield served
 
 
 @pytest.fixture

@@ -173,10 +173,9 @@ async def test_an_outage_policy_is_set_for_one_location_by_who_may_there(tmp_pat
         assert (await manager.get(path, params={"location": LOCATION})).json()["value"] == read.json()["value"]
         stale = await manager.put(path, json={"value": policy, "location": SECOND}, headers=match)
         assert code(stale) == (412, "changed_meanwhile")
-        here, there = [
-            await two.at.shop.services.db.read("p", lambda c, at=at: policy_in_force(c, "terminal", at, 2**60)[0])  # type: ignore[misc]  # a default in a lambda
-            for at in (LOCATION, SECOND)
-        ]
+        here, there = await two.at.shop.services.db.read(
+            "p", lambda c: [policy_in_force(c, "terminal", at, 2**60)[0] for at in (LOCATION, SECOND)]
+        )
         assert here.enabled is not there.enabled is policy["enabled"]
         name = await manager.get("/v1/settings/store.name")
         wanted = {"value": "Lens", "location": SECOND}
