@@ -423,12 +423,13 @@ def _check_refundable(tx: Tx, original: Payment, request: Refund) -> None:
     given = sum(refund.amount for refund in payments.refunds_of(tx.connection, original.id))
     if request.amount.amount_minor <= 0 or request.amount.currency != original.currency:
         raise InvalidValueError("amount_not_positive", "A refund is above zero, in the payment's currency.", remedy="")
-    if given + request.amount.amount_minor > original.amount:
+    paid = original.amount + original.rounding
+    if given + request.amount.amount_minor > paid:
         raise PaymentError(
             "over_refundable",
             "More would be given back than was paid.",
             remedy="Read the refunds of this payment.",
-            params={"left": original.amount - given},
+            params={"left": paid - given},
         )
 
 

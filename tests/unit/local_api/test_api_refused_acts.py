@@ -143,6 +143,10 @@ async def refund_too_much(d: Desk) -> httpx2.Response:
     return await d.refund(await d.paid(), 1251)
 
 
+async def refund_more_than_rounded_cash(d: Desk) -> httpx2.Response:
+    return await d.refund(await d.paid(amount=1002, rounding=-2), 1001)
+
+
 async def refund_the_rest_and_more(d: Desk) -> httpx2.Response:
     paid = await d.paid()
     assert (await d.refund(paid, 1000)).status_code == 201
@@ -200,6 +204,7 @@ async def unusable_policy(d: Desk) -> httpx2.Response:
         (refund_unknown, 409, "not_refundable"),
         (refund_refund, 409, "not_refundable"),
         (refund_too_much, 409, "over_refundable"),
+        (refund_more_than_rounded_cash, 409, "over_refundable"),
         (refund_the_rest_and_more, 409, "over_refundable"),
         (receipt_of_unknown, 409, "no_receipt_yet"),
         (pay_more_than_due, 409, "over_amount_due"),
