@@ -178,7 +178,7 @@ class ZvtTerminal(TerminalDriver):
 
     async def pump(self) -> str:
         """Read until the line is lost, and return why."""
-        return await self._open_link().pump()
+        return await self._attached_link().pump()
 
     async def close(self) -> None:
         """Give the line back."""
@@ -190,18 +190,17 @@ class ZvtTerminal(TerminalDriver):
         """Whether the line is there and every dialogue on it has ended as it should."""
         return self._clean and self._link is not None and not self._link.lost
 
-    def _open_link(self) -> ZvtLink:
+    def _attached_link(self) -> ZvtLink:
+        """The line, also when it is lost: a dialogue on it then ends as `_Lost`, and money may have moved before."""
         if self._link is None:
             raise _line_error("hung_up", "connection")
-        if self._link.lost:
-            raise _line_error(self._link.lost, "connection")
         return self._link
 
     # -- dialogues -----------------------------------------------------------------------------------------------------
 
     async def _run(self, command: Command, progress: ProgressSink, *, once: bool) -> Transcript | Refusal | _Lost:
         """One command from its first byte to its end. With `once` its block leaves at most one time."""
-        link = self._open_link()
+        link = self._attached_link()
         link.discard_received()
         self._clean, self._in_dialogue = False, True
         try:
@@ -262,7 +261,7 @@ class ZvtTerminal(TerminalDriver):
         return Identity(registered.terminal_id, "diagnosis_required" if registered.status & 2 else "")
 
     async def _settle(self) -> None:
-        link = self._open_link()
+        link = self._attached_link()
         try:
             async with self._clock.timeout(SERIAL_SETTLE_TIMEOUT_S):
                 seen = -1
@@ -340,7 +339,7 @@ class ZvtTerminal(TerminalDriver):
         self, command: Authorization | Reversal, progress: ProgressSink
     ) -> Transcript | NotStarted | Unknown:
         """Send a command that moves money, once. Cancellation asks the terminal to stop and is passed on."""
-        link = self._open_link()
+        link = self._attached_link()
         self._clean = False
         try:
             result = await self._run(command, progress, once=True)
