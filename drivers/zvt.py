@@ -61,6 +61,7 @@ from hubd.ports import (
     Diagnosis,
     Enquiry,
     EnquiryRequest,
+    Evidence,
     FlushResult,
     Inconclusive,
     NotStarted,
@@ -384,7 +385,7 @@ class ZvtTerminal(TerminalDriver):
         result = await self._repeat_receipt()
         match result:
             case Refusal(code):
-                return StillRunning() if code == _BUSY else Inconclusive(RESULT_TEXT.get(code, "refused"))
+                return StillRunning() if code == _BUSY else Inconclusive(RESULT_TEXT.get(code, "refused"), Evidence())
             case _Lost(reason):
                 return Inconclusive(reason)
         return judge_enquiry(result, request, self._traces.get(request.wanted, ""))

@@ -130,6 +130,7 @@ class Inconclusive(Struct, frozen=True):
 
     reason: str
     evidence: Evidence | None = None
+    """None when no answer came; an answer without content is an empty `Evidence`."""
 
 
 Enquiry = Found | NotTaken | StillRunning | Inconclusive

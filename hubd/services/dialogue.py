@@ -52,7 +52,9 @@ ENQUIRY_PAUSES_S = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0)
 NO_BASELINE = "no_baseline"
 RESULT_CODES_OF_SUCCESS = frozenset({"00", "0"})
 INCONCLUSIVE_MAX = 5
-"""After so many answers that prove nothing the hub stops asking by itself: a person decides, or asks again."""
+"""After so many answers that prove nothing the hub stops asking by itself: a person decides, or asks again.
+
+A terminal that does not answer has not been asked: that is no reason to stop."""
 SALT_BYTES = 32
 
 
@@ -265,7 +267,7 @@ class Dialogues:
                     answer = await self._ask(attached, payment)
                 if isinstance(answer, Found) or (isinstance(answer, NotTaken) and payment.terminal):
                     return
-                answered = answered or (isinstance(answer, Inconclusive) and answer.reason != "silent")
+                answered = answered or _proves_nothing(answer)
             inconclusive += answered
             pause = ENQUIRY_PAUSES_S[min(asked, len(ENQUIRY_PAUSES_S) - 1)]
             asked += 1
@@ -309,7 +311,7 @@ class Dialogues:
                         answer = await self._ask_about_reversal(attached, payment)
                     if answer is None or isinstance(answer, (Found, NotTaken)):
                         return
-                    inconclusive += isinstance(answer, Inconclusive) and answer.reason != "silent"
+                    inconclusive += _proves_nothing(answer)
                 pause = ENQUIRY_PAUSES_S[min(asked, len(ENQUIRY_PAUSES_S) - 1)]
                 asked += 1
                 await self._runtime.clock.sleep(pause)
@@ -331,6 +333,11 @@ class Dialogues:
             case StillRunning() | Inconclusive():
                 pass
         return answer
+
+
+def _proves_nothing(answer: Enquiry) -> bool:
+    """Whether the terminal has answered and left it open. One that is gone or silent is asked until it is back."""
+    return isinstance(answer, Inconclusive) and answer.evidence is not None
 
 
 def _receipt_of(payment: Payment) -> str:

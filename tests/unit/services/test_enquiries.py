@@ -1,0 +1,69 @@
+"""How long the hub goes on asking about an unknown payment, and what it asks before a terminal's memory is replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from random import Random as SeededRandom  # noqa: TID251 - the seed itself, made in one place
+
+import pytest
+
+from drivers.sim.zvt import SimulatorOptions, ZvtSimulator
+from hubd.model.payment import PaymentState
+from hubd.runtime import Runtime, SystemIds
+from hubd.services.dialogue import INCONCLUSIVE_MAX
+from tests.simulation.disk import Disk
+from tests.simulation.loop import VirtualClock, run
+from tests.simulation.seeded import stream
+from tests.unit.services.shop import BOOT, Shop, Terminals, shop
+
+pytestmark = pytest.mark.blocking_allowed("the database runs inline, on a loop whose time is virtual")
+URL = "tcp://terminal-1"
+LOST = 2000 + 13
+"""The simulated terminal approves this amount and loses its answer; an enquiry finds it."""
+ASKED_LONG_ENOUGH_S = 600.0
+
+
+def at_a_counter(folder: Path, story: Callable[[Shop, ZvtSimulator], Awaitable[None]]) -> None:
+    """Tell a story of a shop with one terminal, in virtual time."""
+
+    async def main() -> None:
+        clock = VirtualClock()
+        runtime = Runtime(clock, SystemIds(), SeededRandom(7), BOOT, b"1-process")
+        disk = Disk(folder, clock, stream(1, "disk"), lambda _head, _confirmed: None)
+        counter = Terminals(runtime)
+        simulator = counter.add(URL, SimulatorOptions())
+        async with shop(folder, counter, runtime, open_thread=disk.open_thread) as opened:
+            await opened.add_terminal(URL)
+            await story(opened, simulator)
+
+    run(main())
+
+
+@pytest.mark.parametrize("minutes", [1, 5, 120])
+def test_a_terminal_that_was_gone_for_long_is_asked_when_it_is_back(tmp_path: Path, minutes: int) -> None:
+    async def story(opened: Shop, simulator: ZvtSimulator) -> None:
+        opened.counter.unplugged.add(URL)
+        taken = await opened.take(LOST)
+        await opened.until(taken.payment.id, "unknown")
+        await simulator.unplug()
+        await opened.services.runtime.clock.sleep(minutes * 60)
+        assert (await opened.services.payments.get(taken.payment.id)).state is PaymentState.UNKNOWN
+        opened.counter.unplugged.discard(URL)
+        simulator.replug()
+        await opened.services.runtime.clock.sleep(2 * 60)
+        assert (await opened.services.payments.get(taken.payment.id)).state is PaymentState.APPROVED
+        assert simulator.authorizations_received == 1
+
+    at_a_counter(tmp_path, story)
+
+
+def test_a_terminal_that_answers_and_proves_nothing_is_left_to_a_person(tmp_path: Path) -> None:
+    async def story(opened: Shop, simulator: ZvtSimulator) -> None:
+        simulator.faults.no_receipt_content = True
+        taken = await opened.take(LOST)
+        unknown = await opened.until(taken.payment.id, "unknown")
+        await opened.services.runtime.clock.sleep(ASKED_LONG_ENOUGH_S)
+        assert not opened.services.payments.asking(unknown), f"asked {INCONCLUSIVE_MAX} times, then no more"
+
+    at_a_counter(tmp_path, story)
