@@ -13,6 +13,7 @@ from drivers.zvt_codec import Apdu
 from drivers.zvt_link import LineLostError, ZvtLink
 from drivers.zvt_messages import (
     ABORT_COMMAND,
+    APPROVED_TAKE_GOODS,
     CONFIG_BYTE,
     DIAGNOSIS,
     END_OF_DAY,
@@ -424,25 +425,30 @@ class ZvtTerminal(TerminalDriver):
         transcript = self._ended(result, "end-of-day")
         if not isinstance(transcript.end, Completion):
             raise _refused("end-of-day", transcript.end)
+        if transcript.failure:
+            raise _refused("end-of-day", Abort(transcript.failure))
         status = transcript.status or StatusInformation()
-        count, minor = status.totals or (0, status.amount_minor)
-        currency = status.currency or self._options.currency
-        total = None if minor is None else Money(minor, currency)
+        count, minor = status.totals or (None, status.amount_minor)
+        currency = self._options.currency if status.currency is None else status.currency
+        total = Money(minor, currency) if minor is not None and currency else None
         return TerminalTotals(count, total, lines=tuple(transcript.lines))
 
     async def send_offline(self) -> FlushResult:
-        """06 51. FA means that the upload failed as a whole, never that a payment was declined."""
+        """06 51. FA means that the upload failed as a whole, never that a payment was declined.
+
+        A failure in the status information counts also when the terminal ends the command as if all was well.
+        """
         if not self.usable:
             return FlushResult(complete=False, reason="terminal_unreachable")
-        result = await self._run(Plain(SEND_OFFLINE, self._options.password), _ignore, once=False)
+        result = await self._run(Plain(SEND_OFFLINE, self._options.password), _ignore, once=True)
         match result:
             case Refusal(code):
                 return FlushResult(complete=False, reason=RESULT_TEXT.get(code, f"refused_{code:02x}"))
             case _Lost(reason):
                 return FlushResult(complete=False, reason=reason)
-        if isinstance(result.end, Completion):
+        if isinstance(result.end, Completion) and not result.failure:
             return FlushResult(complete=True)
-        said = result.end.code if result.end else None
+        said = result.end.code if isinstance(result.end, Abort) else result.failure
         return FlushResult(complete=False, reason=RESULT_TEXT.get(said or 0xFF, "refused"))
 
     async def diagnose(self) -> Diagnosis:
@@ -468,9 +474,12 @@ class ZvtTerminal(TerminalDriver):
 def _note(transcript: Transcript, answer: Answer, progress: ProgressSink) -> None:
     match answer:
         case StatusInformation():
+            transcript.earlier_codes = transcript.codes
             transcript.status = answer
         case IntermediateStatus(code):
             transcript.offline_seen |= code == OFFLINE_TRANSACTION
+            if code == APPROVED_TAKE_GOODS:
+                transcript.earlier_codes.add(0)
             progress(Progress(PROGRESS_TEXT.get(code, f"step_{code:02x}")))
         case PrintText(lines):
             transcript.lines.extend(lines[: RECEIPT_LINES_MAX - len(transcript.lines)])

@@ -11,6 +11,7 @@ from typing import Final
 from msgspec import Struct
 
 from drivers.zvt_codec import (
+    AMOUNT_MAX,
     CURRENCY_NUMBERS,
     Apdu,
     Tlv,
@@ -63,7 +64,7 @@ PROGRESS_TEXT = {
     0x1D: "declined", 0xCB: "journal_full", 0xD2: "dialling", 0xF1: "offline", 0xF2: "online",
     0xF3: "offline_transaction",
 }  # fmt: skip
-OFFLINE_TRANSACTION = 0xF3
+APPROVED_TAKE_GOODS, OFFLINE_TRANSACTION = 0x1C, 0xF3
 _TECHNOLOGY = {b"\x00": "swipe", b"\x01": "chip", b"\x02": "contactless"}
 _VERIFICATION = {
     b"\x00": "none", b"\x01": "signature", b"\x02": "pin", b"\x03": "pin", b"\x04": "pin", b"\x05": "pin",
@@ -273,7 +274,10 @@ def decode_status_information(data: bytes) -> StatusInformation:
 
 
 def _decode_totals(value: bytes | None) -> tuple[int, int] | None:
-    """Field 60: first and last receipt number, then per card scheme one count byte and a six-byte amount."""
+    """Field 60: first and last receipt number, then per card scheme one count byte and a six-byte amount.
+
+    None for what is malformed, and for a sum beyond any amount.
+    """
     if value is None or len(value) < 4 or (len(value) - 4) % 7:
         return None
     count = total = 0
@@ -282,7 +286,7 @@ def _decode_totals(value: bytes | None) -> tuple[int, int] | None:
         if not amount:
             return None
         count, total = count + value[start], total + int(amount)
-    return count, total
+    return (count, total) if total <= AMOUNT_MAX else None
 
 
 def encode_totals(first: str, last: str, count: int, total_minor: int) -> bytes:

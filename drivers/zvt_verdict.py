@@ -47,6 +47,19 @@ class Transcript(Struct):
     offline_seen: bool = False
     """Intermediate status F3: the terminal is making an offline transaction."""
     end: Completion | Abort | None = None
+    earlier_codes: set[int] = field(default_factory=set)
+    """Result codes that a later status information has replaced, and 00 where a step said "approved"."""
+
+    @property
+    def codes(self) -> set[int]:
+        """Every result code that the terminal has named in this dialogue."""
+        last = self.status.result_code if self.status else None
+        return self.earlier_codes if last is None else {*self.earlier_codes, last}
+
+    @property
+    def failure(self) -> int:
+        """A result code that is none of success, or 0."""
+        return max(self.codes, default=0)
 
 
 def baseline_of(status: StatusInformation) -> str:
@@ -141,7 +154,7 @@ def _judge_abort(transcript: Transcript, evidence: Evidence, code: int | None, a
         return Unknown("malformed_answer")
     if code in _UNTRUSTED_ABORTS:
         return Unknown("terminal_error")
-    if status is not None and status.result_code == 0:
+    if 0 in transcript.codes:
         return Unknown("contradiction")
     if status is not None and status.amount_minor not in (None, amount.amount_minor):
         return Unknown("amount_mismatch")

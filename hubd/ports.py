@@ -162,9 +162,9 @@ class ReverseRequest(Struct, frozen=True):
 
 
 class TerminalTotals(Struct, frozen=True):
-    """What a terminal counted since its last end-of-day. Sums by currency in minor units."""
+    """What a terminal counted since its last end-of-day; what it did not say is None."""
 
-    count: int
+    count: int | None
     total: Money | None
     stored_count: int = 0
     lines: tuple[str, ...] = ()
