@@ -13,6 +13,7 @@ from hubd.cli import (
     bugreport,
     config,
     demo,
+    devices,
     doctor,
     documents,
     enrol,
@@ -56,7 +57,6 @@ def options(
 
 for command in (
     status.status,
-    lists.devices,
     lists.payments,
     lists.orders,
     enrol.enrol,
@@ -67,6 +67,7 @@ for command in (
 ):
     app.command()(command)
 for name, group in (
+    ("devices", devices.app),
     ("sync", lists.sync),
     ("outages", outages.app),
     ("journal", journal.app),

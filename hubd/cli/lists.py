@@ -1,4 +1,4 @@
-"""`hubctl devices payments orders sync`: what the hub knows, as lists."""
+"""`hubctl payments orders sync`: what the hub knows, as lists."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hubd.cli.common import JsonFlag, all_items, client_of, items_of
+from hubd.cli.common import JsonFlag, all_items, client_of
 from hubd.cli.output import moment_text, money_text, print_facts, print_json, print_line, print_table
 
 LIMIT_MAX = 10_000
@@ -14,39 +14,6 @@ sync = typer.Typer(
     help="What the cloud has confirmed, what waits, and how the line to it is.", invoke_without_command=True
 )
 Limit = Annotated[int, typer.Option(min=1, max=LIMIT_MAX, help="How many, newest first.")]
-
-
-def devices(context: typer.Context, as_json: JsonFlag = False) -> None:
-    """Devices, how they are, and what money they hold."""
-    client = client_of(context)
-    found, seen = items_of(client.get("/v1/devices")), items_of(client.get("/v1/endpoints"))
-    if as_json:
-        print_json(devices=found, endpoints=seen)
-        return
-    rows = [
-        (
-            item.get("name"),
-            item.get("kind"),
-            item.get("state") or ("" if item.get("active") else "not activated"),
-            ", ".join(money_text(held) for held in item.get("held") or []),
-            item.get("problem") or item.get("progress"),
-            item.get("address"),
-            item.get("id"),
-        )
-        for item in found
-    ]
-    print_table(("name", "kind", "state", "holds", "says", "address", "id"), rows, empty="No device is known yet.")
-    for item in found:
-        if item.get("remedy"):
-            print_line(f"{item.get('name')}: {item['remedy']}")
-    others = [item for item in seen if item.get("standing") != "known"]
-    if others:
-        print_line("\nFound, and no device of the store yet:")
-        print_table(
-            ("name", "standing", "why", "address", "known by", "id"),
-            [[item.get(key) for key in ("name", "standing", "why", "address", "identity", "id")] for item in others],
-            empty="",
-        )
 
 
 def payments(

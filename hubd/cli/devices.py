@@ -1,0 +1,85 @@
+"""`hubctl devices`: how they are and what money they hold, and what is done with a terminal at night."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from hubd.cli.client import Client
+from hubd.cli.common import JsonFlag, client_of, items_of
+from hubd.cli.output import money_text, print_json, print_line, print_table
+from hubd.errors import InvalidValueError
+
+app = typer.Typer(help="Devices, how they are, and what money they hold.", invoke_without_command=True)
+END_OF_DAY_TIMEOUT_S = 960.0
+"""Longer than the hub waits for a terminal: only the hub's answer says what became of the batch."""
+
+
+@app.callback()
+def list_(context: typer.Context, as_json: JsonFlag = False) -> None:
+    """Devices, how they are, and what money they hold."""
+    if context.invoked_subcommand is not None:
+        return
+    client = client_of(context)
+    found, seen = items_of(client.get("/v1/devices")), items_of(client.get("/v1/endpoints"))
+    if as_json:
+        print_json(devices=found, endpoints=seen)
+        return
+    rows = [
+        (
+            item.get("name"),
+            item.get("kind"),
+            item.get("state") or ("" if item.get("active") else "not activated"),
+            ", ".join(money_text(held) for held in item.get("held") or []),
+            item.get("problem") or item.get("progress"),
+            item.get("address"),
+            item.get("id"),
+        )
+        for item in found
+    ]
+    print_table(("name", "kind", "state", "holds", "says", "address", "id"), rows, empty="No device is known yet.")
+    for item in found:
+        if item.get("remedy"):
+            print_line(f"{item.get('name')}: {item['remedy']}")
+    others = [item for item in seen if item.get("standing") != "known"]
+    if others:
+        print_line("\nFound, and no device of the store yet:")
+        print_table(
+            ("name", "standing", "why", "address", "known by", "id"),
+            [[item.get(key) for key in ("name", "standing", "why", "address", "identity", "id")] for item in others],
+            empty="",
+        )
+
+
+@app.command("end-of-day")
+def end_of_day(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name or id of the terminal.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Close a terminal's batch and print its totals; refused while money is in it or a result is not known."""
+    client = client_of(context)
+    terminal = _terminal(client, name)
+    path = f"/v1/devices/{terminal['id']}/end-of-day"
+    answer = client.call("POST", path, timeout_s=END_OF_DAY_TIMEOUT_S)
+    if as_json:
+        print_json(device=terminal["id"], end_of_day=answer)
+        return
+    count, total = answer["count"], answer["total"]
+    counted = "not told" if count is None else str(count)
+    summed = "not told" if total is None else money_text(total)
+    print_line(f"{terminal['name']} has closed its batch. Payments: {counted}. Sum: {summed}.")
+    for line in answer["lines"]:
+        print_line(f"  {line}")
+
+
+def _terminal(client: Client, name: str) -> dict[str, Any]:
+    """The one terminal of this name or id; raises `device_unknown` for none and for several."""
+    found = [item for item in items_of(client.get("/v1/devices")) if item.get("kind") == "terminal"]
+    named = [item for item in found if item.get("id") == name] or [item for item in found if item.get("name") == name]
+    if len(named) != 1:
+        raise InvalidValueError(
+            "device_unknown", f"{len(named)} terminals are called {name}.", remedy="Use the id: `hubctl devices`."
+        )
+    return named[0]
