@@ -189,7 +189,7 @@ class Dialogues:
                 await self._runtime.clock.sleep(STORE_RETRY_S)
 
     async def _ask_about_earlier(self, attached: Attached) -> None:
-        """Before a new authorisation replaces the terminal's last transaction, ask about what is unknown on it."""
+        """Before a new command replaces the terminal's last transaction, ask about what is unknown on it."""
         unknown = await self._db.read("dialogue.unknown", payments.unknown)
         for payment in unknown:
             if payment.terminal == attached.id:
@@ -287,6 +287,7 @@ class Dialogues:
         async with attached.lock:
             attached.payment_id = payment.id
             try:
+                await self._ask_about_earlier(attached)
                 request = ReverseRequest(payment.id, payment.money, _receipt_of(payment))
                 outcome = await attached.terminal.reverse(request, lambda progress: self._show(attached, progress))
                 await self._record_reversal(payment.id, outcome)

@@ -15,7 +15,7 @@ from hubd.services.dialogue import INCONCLUSIVE_MAX
 from tests.simulation.disk import Disk
 from tests.simulation.loop import VirtualClock, run
 from tests.simulation.seeded import stream
-from tests.unit.services.shop import BOOT, Shop, Terminals, shop
+from tests.unit.services.shop import BOOT, MANAGER, Shop, Terminals, shop
 
 pytestmark = pytest.mark.blocking_allowed("the database runs inline, on a loop whose time is virtual")
 URL = "tcp://terminal-1"
@@ -65,5 +65,24 @@ def test_a_terminal_that_answers_and_proves_nothing_is_left_to_a_person(tmp_path
         unknown = await opened.until(taken.payment.id, "unknown")
         await opened.services.runtime.clock.sleep(ASKED_LONG_ENOUGH_S)
         assert not opened.services.payments.asking(unknown), f"asked {INCONCLUSIVE_MAX} times, then no more"
+
+    at_a_counter(tmp_path, story)
+
+
+def test_before_a_reversal_replaces_the_last_receipt_the_terminal_is_asked_about_what_is_unknown(
+    tmp_path: Path,
+) -> None:
+    """A terminal tells of its last transaction alone: after the reversal nobody could ask about the payment any more."""
+
+    async def story(opened: Shop, simulator: ZvtSimulator) -> None:
+        sold = await opened.until((await opened.take(1500)).payment.id, "approved")
+        await opened.services.runtime.clock.sleep(1)  # the terminal is free again just after the verdict is on disk
+        simulator.faults.no_receipt_content = True
+        lost = await opened.until((await opened.take(LOST)).payment.id, "unknown")
+        await opened.services.runtime.clock.sleep(ASKED_LONG_ENOUGH_S)
+        simulator.faults.no_receipt_content = False
+        await opened.services.payments.reverse(sold.id, MANAGER)
+        assert (await opened.until(sold.id, "reversed")).state is PaymentState.REVERSED
+        assert (await opened.services.payments.get(lost.id)).state is PaymentState.APPROVED
 
     at_a_counter(tmp_path, story)
