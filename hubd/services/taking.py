@@ -27,6 +27,8 @@ from hubd.store.tx import Connection, Tx
 _SALE = PaymentKind.SALE.value
 RECEIPTS = "receipt"
 """Purpose of the number series that receipts take their numbers from."""
+_NOBODY_KNOWS = frozenset({PaymentState.UNKNOWN, PaymentState.CONFLICT})
+"""States in which the customer may have been charged: until it is decided, nobody charges the order again."""
 
 
 class TakePayment(Struct, frozen=True, gc=False):
@@ -175,7 +177,7 @@ def counts_as_paid(payment: Payment) -> bool:
 def blocking_payment(connection: Connection, order_id: str) -> Payment | None:
     """The payment of this order that must be resolved before another may be taken (design 10)."""
     for payment in reversed(payments.of_order(connection, order_id)):
-        if payment.state is PaymentState.UNKNOWN and payment.manual is None:
+        if payment.state in _NOBODY_KNOWS and payment.decision is None:
             return payment
         if payment.state in {PaymentState.REQUESTED, PaymentState.IN_PROGRESS}:
             return payment
@@ -204,7 +206,7 @@ def take(
         return _append(tx, "payment.announced", request, caller, body)
     blocking = blocking_payment(tx.connection, request.order_id) if request.order_id is not None else None
     if blocking is not None and not _overridden(tx, request, caller, blocking, reason_document):
-        code = "previous_unknown" if blocking.state is PaymentState.UNKNOWN else "previous_in_progress"
+        code = "previous_unknown" if blocking.state in _NOBODY_KNOWS else "previous_in_progress"
         return _append(tx, "payment.refused", request, caller, body | {"reason": code})
     if request.tender is Tender.CASH:
         body["series"], body["counter"] = next_number(tx, caller.device or "hub", RECEIPTS)
@@ -308,7 +310,7 @@ def mode_flags(mode: Mode) -> int:
 def _overridden(
     tx: Tx, request: TakePayment, caller: Caller, blocking: Payment, reason_document: Document | None
 ) -> bool:
-    if reason_document is None or blocking.state is not PaymentState.UNKNOWN:
+    if reason_document is None or blocking.state not in _NOBODY_KNOWS:
         return False
     caller.need(Permission.PAYMENTS_OVERRIDE)
     body = {"rule": "previous_unknown", "payment": request.id, "overrides": blocking.id}

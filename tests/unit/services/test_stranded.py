@@ -183,6 +183,33 @@ async def test_a_terminal_that_comes_back_and_sends_what_was_decided_as_unpaid_c
     ], "both words stand in the journal"
 
 
+async def test_while_a_conflict_is_open_its_order_is_not_charged_again(stranded: Stranded) -> None:
+    """A person had said that it was not paid, the terminal sends it all the same: the customer may be charged."""
+    opened = stranded.opened
+    await gone(opened, NEAR, stranded.terminal)
+    await service_back(opened)
+    await stranded.decide(FAILURE)
+    await back(opened, NEAR, stranded.terminal)
+    await opened.until(stranded.id, "conflict")
+    for tender in (Tender.CARD, Tender.CASH):
+        again = (await opened.take(AMOUNT, order=stranded.order, tender=tender)).payment
+        assert (again.state, again.reason) == (PaymentState.REFUSED, "previous_unknown")
+    paid = await opened.take(AMOUNT, MANAGER, order=stranded.order, tender=Tender.CASH, override="he paid twice, I saw")
+    assert paid.payment.state is PaymentState.APPROVED
+    assert await stranded.order_state() is OrderState.PAID
+
+
+async def test_a_conflict_that_a_person_has_decided_lets_its_order_be_paid(stranded: Stranded) -> None:
+    opened = stranded.opened
+    await gone(opened, NEAR, stranded.terminal)
+    await service_back(opened)
+    await stranded.decide(FAILURE)
+    await back(opened, NEAR, stranded.terminal)
+    await opened.until(stranded.id, "conflict")
+    await stranded.decide(FAILURE)
+    assert (await opened.take(AMOUNT, order=stranded.order, tender=Tender.CASH)).payment.state is PaymentState.APPROVED
+
+
 async def test_what_was_forwarded_and_never_answered_for_is_decided_by_a_person(stranded: Stranded) -> None:
     await service_back(stranded.opened)
     payment = await stranded.until_custody(Custody.FORWARDED)
