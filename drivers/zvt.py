@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from msgspec import Struct
@@ -111,8 +110,6 @@ SERIAL_SETTLE_TIMEOUT_S = 3.0
 REFUSAL_ECHO_S = 0.3
 """After a refusal the line is left alone this long; what comes then is dropped."""
 RECEIPT_LINES_MAX = 1000
-TRACES_REMEMBERED_MAX = 512
-"""Receipt and trace numbers of payments, to check a reversal that is named by its trace number."""
 
 _FOREIGN = frozenset({"not_zvt", "babble", "length_beyond_limit"})
 """Reasons for which a line is lost because something else than a ZVT terminal talks there."""
@@ -168,7 +165,6 @@ class ZvtTerminal(TerminalDriver):
         self._clean = False
         self._in_dialogue = False
         self._last_receipt = ""
-        self._traces: OrderedDict[str, str] = OrderedDict()
 
     # -- the line ------------------------------------------------------------------------------------------------------
 
@@ -368,9 +364,6 @@ class ZvtTerminal(TerminalDriver):
             if again is None or again.receipt_number != number:
                 return Unknown("receipt_number_unconfirmed")
         self._last_receipt = number
-        self._traces[number] = outcome.evidence.trace_number
-        if len(self._traces) > TRACES_REMEMBERED_MAX:
-            self._traces.popitem(last=False)
         return outcome
 
     async def enquire(self, request: EnquiryRequest) -> Enquiry:
@@ -389,7 +382,7 @@ class ZvtTerminal(TerminalDriver):
                 return StillRunning() if code == _BUSY else Inconclusive(RESULT_TEXT.get(code, "refused"), Evidence())
             case _Lost(reason):
                 return Inconclusive(reason)
-        return judge_enquiry(result, request, self._traces.get(request.wanted, ""))
+        return judge_enquiry(result, request)
 
     async def reverse(self, request: ReverseRequest, progress: ProgressSink) -> Outcome:
         """Undo a payment by its receipt number; what the terminal says it undid is compared with what was asked."""
@@ -401,8 +394,7 @@ class ZvtTerminal(TerminalDriver):
         result = await self._move_money(Reversal(self._options.password, request.receipt_number), progress)
         if not isinstance(result, Transcript):
             return result
-        trace = self._traces.get(request.receipt_number, "")
-        return judge_reversal(result, request.amount, request.receipt_number, trace)
+        return judge_reversal(result, request)
 
     async def abort(self) -> bool:
         """Ask the running command to stop; its verdict comes from where it was started."""

@@ -24,6 +24,7 @@ from hubd.ports import (
     Inconclusive,
     NotTaken,
     Outcome,
+    ReverseRequest,
     Stored,
     Unknown,
 )
@@ -162,8 +163,9 @@ def _judge_abort(transcript: Transcript, evidence: Evidence, code: int | None, a
     return Cancelled(evidence, reason) if code == _CANCELLED else Declined(evidence, reason)
 
 
-def judge_reversal(transcript: Transcript, amount: Money, receipt_number: str, trace: str) -> Outcome:
-    """Verdict of 06 30. `trace` is the trace number of the payment to undo, if this hub has heard it."""
+def judge_reversal(transcript: Transcript, request: ReverseRequest) -> Outcome:
+    """Verdict of 06 30 from a dialogue that has ended."""
+    amount = request.amount
     evidence = evidence_of(transcript, amount.currency)
     match transcript.end:
         case None:
@@ -172,19 +174,20 @@ def judge_reversal(transcript: Transcript, amount: Money, receipt_number: str, t
             return _judge_abort(transcript, evidence, code, amount)
         case Completion():
             doubt = doubt_about(transcript, evidence, amount)
-            if not doubt and transcript.status and not _reverses(transcript.status, receipt_number, trace):
+            asked = request.receipt_number, request.trace_number
+            if not doubt and transcript.status and not _reverses(transcript.status, *asked):
                 doubt = "receipt_mismatch"
             return Unknown(doubt) if doubt else Approved(evidence)
 
 
 def _reverses(status: StatusInformation, receipt_number: str, trace: str) -> bool:
     """A terminal names what it has reversed by its receipt number, or by its trace number in field 37."""
-    if trace and status.original_trace:
+    if trace.isdecimal() and status.original_trace:
         return int(status.original_trace) == int(trace)
     return status.receipt_number == receipt_number
 
 
-def judge_enquiry(transcript: Transcript, request: EnquiryRequest, trace: str) -> Enquiry:
+def judge_enquiry(transcript: Transcript, request: EnquiryRequest) -> Enquiry:
     """What a repeated receipt proves about the payment (or, with `wanted`, the reversal) in question.
 
     The caller has made sure that the terminal is idle.
@@ -198,7 +201,7 @@ def judge_enquiry(transcript: Transcript, request: EnquiryRequest, trace: str) -
     if status is None or not status.receipt_number:
         return Inconclusive("no_content", evidence)
     if request.wanted:
-        return _judge_reversal_enquiry(transcript, request, evidence, status, trace)
+        return _judge_reversal_enquiry(transcript, request, evidence, status)
     return _judge_payment_enquiry(transcript, request, evidence, status)
 
 
@@ -232,10 +235,10 @@ def _is_next(receipt_number: str, before: str) -> bool:
 
 
 def _judge_reversal_enquiry(
-    transcript: Transcript, request: EnquiryRequest, evidence: Evidence, status: StatusInformation, trace: str
+    transcript: Transcript, request: EnquiryRequest, evidence: Evidence, status: StatusInformation
 ) -> Enquiry:
     if status.original_trace:
-        if _reverses(status, request.wanted, trace):
+        if _reverses(status, request.wanted, request.trace_number):
             return _found(transcript, evidence, request.amount)
         if baseline_of(status) == request.baseline:
             return NotTaken(evidence)

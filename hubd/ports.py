@@ -151,6 +151,8 @@ class EnquiryRequest(Struct, frozen=True):
     baseline: str
     wanted: str = ""
     """The receipt number of the transaction itself, when it is known (reversals); empty otherwise."""
+    trace_number: str = ""
+    """The trace number that belongs to `wanted`, as the terminal told it then."""
 
 
 class ReverseRequest(Struct, frozen=True):
@@ -159,6 +161,8 @@ class ReverseRequest(Struct, frozen=True):
     reference: str
     amount: Money
     receipt_number: str
+    trace_number: str = ""
+    """Of the same payment; a terminal that names the trace number of what it has undone is held to it."""
 
 
 class TerminalTotals(Struct, frozen=True):

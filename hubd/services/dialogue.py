@@ -288,7 +288,7 @@ class Dialogues:
             attached.payment_id = payment.id
             try:
                 await self._ask_about_earlier(attached)
-                request = ReverseRequest(payment.id, payment.money, _receipt_of(payment))
+                request = ReverseRequest(payment.id, payment.money, _receipt_of(payment), _trace_of(payment))
                 outcome = await attached.terminal.reverse(request, lambda progress: self._show(attached, progress))
                 await self._record_reversal(payment.id, outcome)
             finally:
@@ -324,7 +324,7 @@ class Dialogues:
         now = await self._db.read("dialogue.payment", lambda c: payments.get(c, payment.id))
         if now is None or now.state is not PaymentState.REVERSAL_PENDING or now.decision is not None:
             return None
-        request = EnquiryRequest(payment.id, payment.money, "", wanted=_receipt_of(payment))
+        request = EnquiryRequest(payment.id, payment.money, "", _receipt_of(payment), _trace_of(payment))
         answer = await attached.terminal.enquire(request)
         match answer:
             case Found(outcome):
@@ -343,6 +343,10 @@ def _proves_nothing(answer: Enquiry) -> bool:
 
 def _receipt_of(payment: Payment) -> str:
     return str(payment.evidence.get("receipt_number", ""))
+
+
+def _trace_of(payment: Payment) -> str:
+    return str(payment.evidence.get("trace_number", ""))
 
 
 def cash_reversed() -> Outcome:

@@ -24,6 +24,7 @@ from hubd.ports import (
     Found,
     Inconclusive,
     NotTaken,
+    ReverseRequest,
     Stored,
     Unknown,
 )
@@ -102,7 +103,7 @@ def test_an_abort_is_a_refusal_unless_anything_speaks_for_an_approval(
 def test_offline_is_the_online_tag_or_else_the_step_f3(online: bool | None, seen: bool, kind: type) -> None:
     told = Transcript(replace(GOOD, online=online), [], seen, Completion())
     assert type(judge_payment(told, AMOUNT, "")) is kind
-    enquiry = judge_enquiry(told, EnquiryRequest("p", AMOUNT, "0470"), "")
+    enquiry = judge_enquiry(told, EnquiryRequest("p", AMOUNT, "0470"))
     assert isinstance(enquiry, Found)
     assert type(enquiry.outcome) is kind
 
@@ -118,7 +119,7 @@ def test_offline_is_the_online_tag_or_else_the_step_f3(online: bool | None, seen
     ],
 )
 def test_a_reversal_is_believed_only_for_what_was_asked(status: StatusInformation, trace: str, reason: str) -> None:
-    outcome = judge_reversal(transcript(status, Completion()), AMOUNT, "0471", trace)
+    outcome = judge_reversal(transcript(status, Completion()), ReverseRequest("p", AMOUNT, "0471", trace))
     assert isinstance(outcome, Unknown if reason else Approved)
     assert not reason or reason_of(outcome) == reason
 
@@ -152,7 +153,7 @@ REVERSED = replace(GOOD, original_trace="000471")
 )
 def test_enquiry(status: StatusInformation | None, baseline: str, wanted: str, expected: type | str) -> None:
     request = EnquiryRequest("p", AMOUNT, baseline, wanted)
-    enquiry = judge_enquiry(transcript(status, Completion()), request, "")
+    enquiry = judge_enquiry(transcript(status, Completion()), request)
     if isinstance(expected, str):
         assert reason_of(enquiry) == expected
     else:
@@ -161,19 +162,19 @@ def test_enquiry(status: StatusInformation | None, baseline: str, wanted: str, e
 
 def test_enquiry_repeats_a_refusal_as_it_was() -> None:
     request = EnquiryRequest("p", AMOUNT, "0470")
-    declined = judge_enquiry(transcript(replace(GOOD, result_code=5), Completion()), request, "")
+    declined = judge_enquiry(transcript(replace(GOOD, result_code=5), Completion()), request)
     assert isinstance(declined, Found)
     assert isinstance(declined.outcome, Declined)
-    cancelled = judge_enquiry(transcript(replace(GOOD, result_code=0x6C), Completion()), request, "")
+    cancelled = judge_enquiry(transcript(replace(GOOD, result_code=0x6C), Completion()), request)
     assert isinstance(cancelled, Found)
     assert isinstance(cancelled.outcome, Cancelled)
 
 
 def test_a_terminal_without_any_receipt_has_taken_nothing_if_it_had_none_before() -> None:
     empty = transcript(None, Abort(0x83))
-    assert isinstance(judge_enquiry(empty, EnquiryRequest("p", AMOUNT, NO_RECEIPT), ""), NotTaken)
-    assert reason_of(judge_enquiry(empty, EnquiryRequest("p", AMOUNT, "0470"), "")) == "no_receipt"
-    assert reason_of(judge_enquiry(transcript(None, Abort(0xCC)), EnquiryRequest("p", AMOUNT, "0"), "")) == "no_answer"
+    assert isinstance(judge_enquiry(empty, EnquiryRequest("p", AMOUNT, NO_RECEIPT)), NotTaken)
+    assert reason_of(judge_enquiry(empty, EnquiryRequest("p", AMOUNT, "0470"))) == "no_receipt"
+    assert reason_of(judge_enquiry(transcript(None, Abort(0xCC)), EnquiryRequest("p", AMOUNT, "0"))) == "no_answer"
 
 
 def test_receipt_numbers_go_round() -> None:
@@ -202,7 +203,7 @@ def test_a_receipt_that_shows_an_id_speaks_of_that_payment_and_no_other(
     printed: str, baseline: str, expected: str
 ) -> None:
     lines = [f"Ref. {printed}"[start : start + 24] for start in (0, 24)]
-    enquiry = judge_enquiry(transcript(GOOD, Completion(), *lines), EnquiryRequest(OURS, AMOUNT, baseline), "")
+    enquiry = judge_enquiry(transcript(GOOD, Completion(), *lines), EnquiryRequest(OURS, AMOUNT, baseline))
     if expected:
         assert reason_of(enquiry) == expected
     else:
@@ -212,9 +213,9 @@ def test_a_receipt_that_shows_an_id_speaks_of_that_payment_and_no_other(
 
 def test_a_receipt_that_shows_our_id_does_not_make_another_amount_ours() -> None:
     told = transcript(replace(GOOD, amount_minor=1), Completion(), OURS)
-    assert reason_of(judge_enquiry(told, EnquiryRequest(OURS, AMOUNT, "0470"), "")) == "other_amount"
+    assert reason_of(judge_enquiry(told, EnquiryRequest(OURS, AMOUNT, "0470"))) == "other_amount"
 
 
 def test_a_known_id_of_the_last_receipt_before_says_that_nothing_was_taken() -> None:
     told = transcript(GOOD, Completion(), THEIRS)
-    assert isinstance(judge_enquiry(told, EnquiryRequest(OURS, AMOUNT, "0471"), ""), NotTaken)
+    assert isinstance(judge_enquiry(told, EnquiryRequest(OURS, AMOUNT, "0471")), NotTaken)

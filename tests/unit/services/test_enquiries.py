@@ -72,7 +72,7 @@ def test_a_terminal_that_answers_and_proves_nothing_is_left_to_a_person(tmp_path
 def test_before_a_reversal_replaces_the_last_receipt_the_terminal_is_asked_about_what_is_unknown(
     tmp_path: Path,
 ) -> None:
-    """A terminal tells of its last transaction alone: after the reversal nobody could ask about the payment any more."""
+    """A terminal tells of its last transaction alone: after the reversal nobody could ask about the payment."""
 
     async def story(opened: Shop, simulator: ZvtSimulator) -> None:
         sold = await opened.until((await opened.take(1500)).payment.id, "approved")
@@ -84,5 +84,28 @@ def test_before_a_reversal_replaces_the_last_receipt_the_terminal_is_asked_about
         await opened.services.payments.reverse(sold.id, MANAGER)
         assert (await opened.until(sold.id, "reversed")).state is PaymentState.REVERSED
         assert (await opened.services.payments.get(lost.id)).state is PaymentState.APPROVED
+
+    at_a_counter(tmp_path, story)
+
+
+def test_a_restarted_hub_does_not_believe_that_another_payment_was_reversed(tmp_path: Path) -> None:
+    """The terminal undoes its last payment, whichever was named; only the trace number tells, and the ledger has it."""
+
+    async def sell(opened: Shop) -> str:
+        sold = await opened.until((await opened.take(1500)).payment.id, "approved")
+        await opened.services.runtime.clock.sleep(1)
+        return sold.id
+
+    async def story(opened: Shop, simulator: ZvtSimulator) -> None:
+        first, _ = await sell(opened), await sell(opened)
+        (device,) = await opened.services.devices.all()
+        await opened.services.devices.deactivate(device.device.id, MANAGER)
+        await opened.services.devices.activate(device.device.id, MANAGER)  # a driver that remembers nothing
+        await opened.ready(device.device.id)
+        simulator.faults.reverse_last_hidden = True
+        await opened.services.payments.reverse(first, MANAGER)
+        await opened.services.runtime.clock.sleep(ASKED_LONG_ENOUGH_S)
+        payment = await opened.services.payments.get(first)
+        assert payment.state is PaymentState.REVERSAL_PENDING, "a person decides"
 
     at_a_counter(tmp_path, story)
