@@ -155,7 +155,6 @@ class StaffDesk:
 
     async def grant(self, staff_id: str, location: str, role: Role, caller: Caller) -> Person:
         """Give a role at a location, or everywhere with `*`."""
-        caller.need_at(Permission.STAFF_MANAGE, location)
         self._may_grant(caller, location, role)
 
         def work(tx: Tx) -> None:
@@ -171,7 +170,6 @@ class StaffDesk:
 
     async def withdraw(self, staff_id: str, location: str, role: Role, caller: Caller) -> Person:
         """Take a role back; the last owner everywhere keeps his."""
-        caller.need_at(Permission.STAFF_MANAGE, location)
         self._may_grant(caller, location, role)
 
         def work(tx: Tx) -> None:
@@ -191,8 +189,8 @@ class StaffDesk:
         return await self._db.read("locations", people.locations)
 
     async def set_location(self, location: Location, caller: Caller) -> Location:
-        """Add or change a location."""
-        caller.need(Permission.LOCATIONS_MANAGE)
+        """Add or change a location; to add one takes the right everywhere."""
+        caller.need_at(Permission.LOCATIONS_MANAGE, location.id)
         checked = await asyncio.to_thread(check_location, location)
         await self._db.write("set_location", lambda tx: _append_location(tx, checked, caller.actor))
         self._access.forget()
@@ -276,16 +274,20 @@ class StaffDesk:
         return Document(id_bytes(ids.new_id()), klass, ids.token_bytes(32), text.encode())
 
     def _may_grant(self, caller: Caller, location: str, role: Role) -> None:
-        """Nobody gives or takes more than he has: a manager makes no owner."""
+        """Nobody gives or takes more than he has: a manager makes no owner, and nobody at another location."""
+        caller.need_at(Permission.STAFF_MANAGE, location)
         for permission in role_permissions(role) - role_permissions(Role.TECHNICIAN):
             caller.need_at(permission, location)
         if location != EVERYWHERE:
             parse_id(location, "location id")
 
     def _may_touch(self, tx: Tx, person: StaffMember, caller: Caller) -> None:
-        roles = {role for who, _where, role in people.all_grants(tx.connection) if who == person.id}
-        if Role.OWNER in roles:
-            caller.need(Permission.LOCATIONS_MANAGE)
+        """Who sets a person's PIN can sign in as him: it takes the right to grant every role that he has."""
+        places = [place.id for place in people.locations(tx.connection)]
+        for who, where, role in people.all_grants(tx.connection):
+            if who == person.id:
+                for place in places if where == EVERYWHERE else [where]:
+                    self._may_grant(caller, place, parse_role(role))
 
     async def _get(self, staff_id: str) -> Person:
         found = [person for person in await self.everybody() if person.id == staff_id]

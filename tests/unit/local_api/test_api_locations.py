@@ -133,6 +133,43 @@ async def test_a_manager_grants_and_pairs_at_the_own_location_alone(tmp_path: Pa
         assert (await manager.post("/v1/pairing-codes", json={"location": SECOND})).status_code == 201
 
 
+async def test_nobody_takes_over_or_removes_a_person_of_another_location(tmp_path: Path) -> None:
+    """With a PIN of his own choice for a manager there, a manager here would be manager there as well."""
+    async with two_locations(tmp_path) as two:
+        administrator, manager = two.at.administrator(), two.managers[SECOND]
+
+        async def person(*wheres: str, role: str = "cashier") -> str:
+            staff = two.at.new_id()
+            body = {"name": "Cy", "pin": PIN, "roles": [{"location": where, "role": role} for where in wheres]}
+            assert (await administrator.put(f"/v1/staff/{staff}", json=body)).status_code < 300
+            return staff
+
+        other = {"name": "Cy", "pin": "739164", "roles": []}
+        technician = await person(LOCATION, role="technician")
+        for staff in (
+            technician,
+            await person(LOCATION, role="manager"),
+            await person(LOCATION, SECOND),
+            await person("*"),
+        ):
+            assert code(await manager.put(f"/v1/staff/{staff}", json=other)) == REFUSED
+            assert code(await manager.delete(f"/v1/staff/{staff}")) == REFUSED
+        new = {"name": "Di", "pin": PIN, "roles": [{"location": LOCATION, "role": "technician"}]}
+        assert code(await manager.put(f"/v1/staff/{two.at.new_id()}", json=new)) == REFUSED
+        own = await person(SECOND, role="manager")
+        assert (await manager.put(f"/v1/staff/{own}", json=other)).status_code < 300
+        assert (await manager.delete(f"/v1/staff/{own}")).status_code < 300
+
+
+async def test_an_owner_of_one_location_changes_that_one_alone(tmp_path: Path) -> None:
+    async with two_locations(tmp_path) as two:
+        owner = await two.manager(SECOND, roles=[{"location": SECOND, "role": "owner"}])
+        place = {"name": "Lens", "zone": "Europe/Paris", "currency": "CHF", "country": "CH"}
+        for elsewhere in (LOCATION, two.at.new_id()):
+            assert code(await owner.put(f"/v1/locations/{elsewhere}", json=place)) == REFUSED
+        assert (await owner.put(f"/v1/locations/{SECOND}", json=place)).status_code < 300
+
+
 async def test_a_terminal_of_another_location_or_till_is_not_used(tmp_path: Path) -> None:
     terminals = Terminals(shop_runtime())
     simulator = terminals.add("tcp://10.0.0.5:22000")
