@@ -120,8 +120,8 @@ def _in_custody(tx: Tx, payment: Payment, evidence: Evidence, told: dict[str, An
     device = devices.get(tx.connection, payment.terminal or "")
     device_class = (device.device_class if device else "") or "terminal"
     # A policy that has allowed the payment is the one that it is held against, also if it has changed meanwhile.
-    decided_us = tx.now_us() if payment.policy_version is None else payment.requested_at_us
-    policy, version = policy_in_force(tx.connection, device_class, payment.location, decided_us)
+    decided = (tx.now_us(), None) if payment.policy_version is None else (payment.requested_at_us, payment.seq)
+    policy, version = policy_in_force(tx.connection, device_class, payment.location, *decided)
     outage = outages.get(tx.connection, payment.outage) if payment.outage else outages.current(tx.connection)
     more: dict[str, Any] = {"custody": "held", "outage": outage.id if outage else payment.outage}
     more["deadline_us"] = payment.deadline_us

@@ -93,12 +93,14 @@ def effective(
     return Effective(key, found.value, found.version, found.source, found.scope, found.effective_from_us)
 
 
-def policy_in_force(connection: Connection, device_class: str, location: str, at_us: int) -> tuple[OutagePolicy, int]:
-    """The outage policy of a device class and its version."""
+def policy_in_force(
+    connection: Connection, device_class: str, location: str, at_us: int, upto_seq: int | None = None
+) -> tuple[OutagePolicy, int]:
+    """The outage policy of a device class and its version. Of the past: what counted at the entry `upto_seq`."""
     key = f"{POLICY_PREFIX}{device_class}"
     if key not in KNOWN:
         key = f"{POLICY_PREFIX}terminal"
-    found = effective(connection, key, at_us, _scopes(key, location))
+    found = effective(connection, key, at_us, _scopes(key, location), upto_seq)
     return parse_policy(found.value), found.version
 
 

@@ -79,3 +79,24 @@ async def test_an_outage_from_loss_to_flush(tmp_path: Path) -> None:
         assert [one.state for one in simulator.ledger.transactions] == [TransactionState.FORWARDED]
         closed = await opened.services.outages.get(outage)
         assert closed.outage.ended_at_us is not None
+
+
+async def test_a_payment_is_held_against_the_policy_that_allowed_it_and_no_later_one(tmp_path: Path) -> None:
+    """The manager ends offline payments while the customer types the PIN: this sale was within the rules."""
+    counter = Terminals(shop_runtime())
+    simulator = counter.add(URL)
+    async with shop(tmp_path, counter) as opened:
+        await opened.add_terminal(URL)
+        await until_mode(opened, up=True, mode=Mode.ONLINE)
+        simulator.host_up = False
+        await until_mode(opened, up=False, mode=Mode.NETWORK_OUTAGE)
+        await allow_offline(opened)
+        simulator.faults.answer_delay_s = 0.1
+        taken = await opened.take(2000, method=Method.CHIP)
+        key = f"{POLICY_PREFIX}terminal"
+        version = await opened.services.settings.put(MANAGER.actor, key, SHIPPED["terminal"].as_json())
+        stored = await opened.until(taken.payment.id, "stored")
+        assert stored.policy_version == version - 1
+        assert "outside_policy" not in stored.evidence
+        refused = await opened.take(2000, method=Method.CHIP)
+        assert (refused.payment.reason, refused.payment.policy_version) == ("offline_not_enabled", version)
