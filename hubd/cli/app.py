@@ -22,6 +22,7 @@ from hubd.cli import (
     logs,
     outages,
     people,
+    removable,
     status,
 )
 from hubd.cli.common import Target
@@ -64,6 +65,7 @@ for command in (
     doctor.doctor,
     bugreport.bugreport,
     backup.restore,
+    removable.removable,
 ):
     app.command()(command)
 for name, group in (

@@ -22,8 +22,8 @@ object with a `schema` number; a breaking change raises it.
 | 2 | usage or configuration |
 | 3 | the hub is not reachable; why, and the next command to type, are printed |
 
-`status`, `doctor`, `logs`, `journal`, `backup`, `restore`, `bugreport` and `outages verify` work with the hub down, and
-with its disk full or read-only: the store is opened read-only, as the service user when root asks.
+`status`, `doctor`, `logs`, `journal`, `backup`, `restore`, `removable`, `bugreport` and `outages verify` work with the
+hub down, and with its disk full or read-only: the store is opened read-only, as the service user when root asks.
 
 Before the command: `--config FILE` chooses the hub (so does the variable `HUBD_CONFIG`), `--version` prints which this
 is.

@@ -24,7 +24,7 @@ from msgspec import Struct
 from hubd.errors import NotFoundError, StoreError
 from hubd.model.entry import Draft, Json
 from hubd.runtime import IdSource
-from hubd.store import archive_files, cursors, documents, journal, meta, migrations, sealed, verify
+from hubd.store import archive_files, documents, journal, leaving, meta, migrations, sealed, verify
 from hubd.store.archive_files import COPY_BYTES, sync_folder
 from hubd.store.db import Database
 from hubd.store.sealed import Recipient, SealError
@@ -398,10 +398,9 @@ def _compare_with_present(data_folder: Path, restored: sqlite3.Connection) -> fr
     try:
         present = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
         try:
-            head, confirmed = read_head(present), cursors.get(present, cursors.CONFIRMED)
-            in_backup = journal.hash_at(restored, head.seq) == head.hash
-            if head.seq > confirmed.seq and not in_backup:
-                raise _unconfirmed(present, head.seq, confirmed.seq)
+            found = leaving.unconfirmed(present)
+            if found is not None and journal.hash_at(restored, found.head.seq) != found.head.hash:
+                raise _unconfirmed(found)
             return documents.erased_ids(present)
         finally:
             present.close()
@@ -409,13 +408,18 @@ def _compare_with_present(data_folder: Path, restored: sqlite3.Connection) -> fr
         return frozenset()  # it cannot be read; it is kept aside as it is, and nothing of it is thrown away
 
 
-def _unconfirmed(present: sqlite3.Connection, head: int, confirmed: int) -> StoreError:
-    (count,) = present.execute("SELECT count(*) FROM payments WHERE last_seq > ?", (confirmed,)).fetchone()
+def _unconfirmed(found: leaving.Unconfirmed) -> StoreError:
     return StoreError(
         "restore.unconfirmed",
-        f"This hub holds {head - confirmed} entries, {count} payments among them, that the cloud has not confirmed.",
+        f"This hub holds {found.entries} entries, {found.payments} payments among them,"
+        " that the cloud has not confirmed.",
         remedy="Let the hub reach the cloud first, or restore into another, empty directory and keep this one.",
-        params={"entries": head - confirmed, "payments": count, "head": head, "confirmed": confirmed},
+        params={
+            "entries": found.entries,
+            "payments": found.payments,
+            "head": found.head.seq,
+            "confirmed": found.confirmed.seq,
+        },
     )
 
 

@@ -166,6 +166,12 @@ def open_ones(connection: sqlite3.Connection) -> list[Payment]:
     return [payment for payment in found if payment.is_open]
 
 
+def undecided(connection: sqlite3.Connection) -> list[Payment]:
+    """The same, and those whose two ends contradict each other: all whose money still waits for a word."""
+    rows = connection.execute(f"{_SELECT} WHERE {_OPEN} ORDER BY seq")
+    return [one for one in [*map(_payment, rows), *in_terminals(connection)] if one.is_open]
+
+
 def of_outage(connection: sqlite3.Connection, outage_id: str) -> list[Payment]:
     """What was taken in an outage, oldest first."""
     return [_payment(row) for row in connection.execute(f"{_SELECT} WHERE outage = ? ORDER BY seq", (outage_id,))]
