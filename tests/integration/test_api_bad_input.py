@@ -13,6 +13,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from hubd.store import backup, sealed
+from hubd.store.backup import Contents
+from hubd.store.sealed import Recipient
 from local_api import gate
 from local_api.client import Credential, new_id
 from local_api.client.trust import pinned_context
@@ -149,8 +152,18 @@ def _no_trace(hub: ServedHub, folder: Path, logs: Logs, head: int) -> None:
     logged = "\n".join(logs.text)
     for secret in (MARK, CARD, "4111111111111111"):
         assert secret not in logged, f"{secret} stands in a log"
-        for path in folder.glob("hub.db*"):
+        for path in folder.rglob("hub.db*"):
             assert secret.encode() not in path.read_bytes(), f"{secret} stands in {path.name}"
+
+
+async def _backed_up(hub: ServedHub, folder: Path) -> Path:
+    """The database as a backup that is made now holds it, opened again."""
+    private, services = bytes(range(32)), hub.shop.services
+    keys = (Recipient("tenant", sealed.public_key_of(private)),)
+    parts = Contents(folder / "archive", {}, frozenset())
+    made = await backup.make(services.db, folder / "backups", parts, keys, 1, services.runtime.ids)
+    await asyncio.to_thread(backup.restore, made.path, private, folder / "restored")
+    return folder / "restored" / "hub.db"
 
 
 @pytest.mark.blocking_allowed("it greps the database's files")
@@ -173,10 +186,14 @@ async def test_every_bad_body_is_refused_without_a_trace(
             assert MARK not in answer.text
             assert "hub-line" in answer.headers
         assert wrong == []
-        good = await client.put(f"/v1/payments/{new_id()}", json=GOOD)
+        _no_trace(hub, tmp_path, logs, head)
+        sale = new_id()
+        good = await client.put(f"/v1/payments/{sale}", json=GOOD)
         assert good.status_code == 201, "the control: a good body is taken"
-    assert hub.shop.services.db.head.seq > head
-    _no_trace(hub, tmp_path, logs, hub.shop.services.db.head.seq)
+    head = hub.shop.services.db.head.seq
+    copy = await _backed_up(hub, tmp_path)
+    assert sale.encode() in copy.read_bytes(), "the control: what was taken is found"
+    _no_trace(hub, tmp_path, logs, head)
 
 
 BadCall = tuple[httpx2.AsyncClient, str, str, dict[str, Any], int, str]
