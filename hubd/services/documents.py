@@ -14,7 +14,7 @@ from msgspec import Struct
 from hubd.errors import InvalidValueError, StoreError
 from hubd.model.permissions import Permission
 from hubd.model.retention import DATE_UNKNOWN, receipt_keeping
-from hubd.runtime import Runtime
+from hubd.runtime import Clock, Runtime
 from hubd.services.access import Caller
 from hubd.store import archive, documents, journal, people
 from hubd.store.db import Database
@@ -42,6 +42,18 @@ class Forgotten(Struct, frozen=True):
     kept_until: str = ""
     """ISO date on which it will be erased; empty if it is gone, `9999-12-31` until the clock is trusted."""
     law: str = ""
+
+
+async def leave_no_byte(db: Database, clock: Clock, gone: list[bytes], archives: Path | None = None) -> None:
+    """After an erasure was committed: nothing of it stays in the write-ahead log, nor in the archives that are given.
+
+    A reader that holds the log is waited for a little; the daily look of `DocumentDesk` makes good what it kept.
+    """
+    for _ in range(LOG_BUSY_TRIES):
+        if await documents.forget_bytes(db, gone, archives):
+            return
+        await clock.sleep(LOG_BUSY_S)
+    log.warning("documents.log_is_busy", extra={"count": len(gone)})
 
 
 class DocumentDesk:
@@ -96,6 +108,8 @@ class DocumentDesk:
     async def run(self) -> None:
         """Every day: date what has no date yet, and erase what is due. Waits for a clock that is trusted."""
         clock = self._runtime.clock
+        if not self._db.stopped_cleanly:
+            await self._finish_after_a_crash()
         while True:
             if not clock.trusted():
                 await clock.sleep(CLOCK_LOOK_S)
@@ -147,13 +161,16 @@ class DocumentDesk:
             log.info("documents.erased", extra={"count": len(gone)})
         return len(gone)
 
+    async def _finish_after_a_crash(self) -> None:
+        """An erasure may have been committed and the archive's file not rewritten: what is erased goes there too."""
+        try:
+            await self._leave_no_byte(list(await self._db.read_apart("documents.erased", documents.erased_ids)))
+        except StoreError as exc:
+            log.warning("documents.wait_for_disk", extra={"code": exc.code})
+
     async def _leave_no_byte(self, gone: list[bytes]) -> None:
         folder = self._archives if gone and self._archives is not None and self._archives.is_dir() else None
-        for _ in range(LOG_BUSY_TRIES):
-            if await documents.forget_bytes(self._db, gone, folder):
-                return
-            await self._runtime.clock.sleep(LOG_BUSY_S)
-        log.warning("documents.log_is_busy", extra={"count": len(gone)})
+        await leave_no_byte(self._db, self._runtime.clock, gone, folder)
 
     def _today(self) -> str:
         """The ISO date that has come everywhere; empty, which is before every date, while the clock is not trusted."""

@@ -18,6 +18,7 @@ from hubd.model.permissions import Permission, Role, parse_role, role_permission
 from hubd.runtime import Runtime
 from hubd.services.access import EVERYWHERE, AccessDesk, Caller
 from hubd.services.calendar import zone_of
+from hubd.services.documents import leave_no_byte
 from hubd.services.pairing import make_code, normal_code
 from hubd.services.pins import PinHasher, check_pin
 from hubd.services.recovery import OWNER_ONLY, RecoveryDesk
@@ -122,15 +123,17 @@ class StaffDesk:
         for location, role in checked.roles:
             self._may_grant(caller, location, parse_role(role))
 
-        def work(tx: Tx) -> None:
+        def work(tx: Tx) -> list[bytes]:
             known = people.staff(tx.connection, checked.id)
             if known is not None:
                 self._may_touch(tx, known, caller)
             _append_person(tx, checked, caller.actor, known is not None)
-            if known is not None:
-                _erase(tx, (known.name_document, known.pin_document), caller.actor, "staff_changed")
+            if known is None:
+                return []
+            return _erase(tx, (known.name_document, known.pin_document), caller.actor, "staff_changed")
 
-        await self._db.write("add_staff", work)
+        if gone := await self._db.write("add_staff", work):
+            await leave_no_byte(self._db, self._runtime.clock, gone)
         await self._access.guard.forgive(checked.id)
         self._access.forget()
         return await self._get(checked.id)
@@ -139,18 +142,19 @@ class StaffDesk:
         """Take a person out and erase name and PIN; the entries keep the id alone."""
         caller.need(Permission.STAFF_MANAGE)
 
-        def work(tx: Tx) -> None:
+        def work(tx: Tx) -> list[bytes]:
             known = people.staff(tx.connection, staff_id)
             if known is None:
                 raise _no_person()
             if not known.active:
-                return
+                return []
             self._may_touch(tx, known, caller)
             _keep_an_owner(tx, staff_id)
             journal.append(tx, Draft("staff.removed", staff_id, caller.actor, {}))
-            _erase(tx, (known.name_document, known.pin_document), caller.actor, "staff_removed")
+            return _erase(tx, (known.name_document, known.pin_document), caller.actor, "staff_removed")
 
-        await self._db.write("remove_staff", work)
+        if gone := await self._db.write("remove_staff", work):
+            await leave_no_byte(self._db, self._runtime.clock, gone)
         self._access.forget()
 
     async def grant(self, staff_id: str, location: str, role: Role, caller: Caller) -> Person:
@@ -314,10 +318,11 @@ def _append_person(tx: Tx, person: _Checked, actor: str, known: bool) -> None:
             journal.append(tx, Draft("grant.given", person.id, actor, {"location": location, "role": role}))
 
 
-def _erase(tx: Tx, ids: tuple[bytes, ...], actor: str, reason: str) -> None:
-    for document in ids:
-        if documents.erase(tx, document):
-            journal.append(tx, documents.erasure(document, reason, actor))
+def _erase(tx: Tx, ids: tuple[bytes, ...], actor: str, reason: str) -> list[bytes]:
+    gone = [document for document in ids if documents.erase(tx, document)]
+    for document in gone:
+        journal.append(tx, documents.erasure(document, reason, actor))
+    return gone
 
 
 def _append_location(tx: Tx, location: Location, actor: str) -> None:

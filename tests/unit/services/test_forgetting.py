@@ -15,7 +15,7 @@ from hubd.model.payment import Tender
 from hubd.model.permissions import Role
 from hubd.model.retention import DATE_UNKNOWN
 from hubd.runtime import Runtime, SystemIds
-from hubd.services.documents import LOOK_EVERY_S, Forgotten
+from hubd.services.documents import LOOK_EVERY_S, DocumentDesk, Forgotten
 from hubd.services.payments import Refund
 from hubd.services.staff import NewPerson
 from hubd.store import archive, archive_files, documents, journal, people
@@ -185,6 +185,40 @@ def test_a_wish_reaches_the_archive(tmp_path: Path, asked: str) -> None:
         assert await desk.forget(receipt.id, MANAGER) == Forgotten(receipt.id, erased=True)
 
     virtually(tmp_path, story)
+
+
+def test_what_a_crash_left_in_the_archive_goes_at_the_next_start(tmp_path: Path) -> None:
+    """The erasure was committed, and the hub died before it had rewritten the archive's file."""
+    folder = tmp_path / "archive"
+    folder.mkdir()
+
+    async def story(opened: Shop, clock: VirtualClock) -> None:
+        db = opened.services.db
+        reason = await reason_of_a_refund(opened)
+        await archive_all(opened, clock, folder)
+        await db.write("erase", lambda tx: journal.append(tx, documents.erasure(reason, "asked", "hub")))
+        assert archive.find_document(folder, reason) is not None
+        db.stopped_cleanly = False
+        desk = DocumentDesk(db, opened.services.runtime, folder)
+        opened.hub.supervisor.start("documents after a crash", desk.run)
+        await clock.sleep(60)
+        assert archive.find_document(folder, reason) is None
+
+    virtually(tmp_path, story)
+
+
+async def test_name_of_who_left_or_is_called_otherwise_leaves_the_log_at_once(tmp_path: Path) -> None:
+    async with shop(tmp_path) as opened:
+        staff, ids = opened.services.staff, opened.services.runtime.ids
+        roles = (("*", Role.OWNER.value),)
+        await staff.add(NewPerson(ids.new_id(), "Owner", "7319", "en", roles), MANAGER)
+        ada = ids.new_id()
+        await staff.add(NewPerson(ada, "Ada Quillfeather", "5512", "en", roles), MANAGER)
+        assert b"Ada Quillfeather" in database(tmp_path)
+        await staff.add(NewPerson(ada, "Ada Ravenscroft", "5512", "en", roles), MANAGER)
+        assert b"Ada Quillfeather" not in database(tmp_path)
+        await staff.remove(ada, MANAGER)
+        assert b"Ada Ravenscroft" not in database(tmp_path)
 
 
 async def test_who_works_here_is_not_forgotten_by_his_documents(tmp_path: Path) -> None:
