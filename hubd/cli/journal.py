@@ -14,7 +14,7 @@ from hubd.cli.output import Exit, print_facts, print_json, print_line, print_tab
 from hubd.errors import HubError
 
 if TYPE_CHECKING:
-    from hubd.store.verify import Report
+    from hubd.store.verify import LineSeen, Report
 
 app = typer.Typer(help="The journal: entries, their chain, and the state that follows from them.", no_args_is_help=True)
 ArchivesOption = Annotated[Path | None, typer.Option(help="Folder with archived parts; default: the hub's own.")]
@@ -61,17 +61,27 @@ def _print_report(report: Report) -> None:
     print_facts(
         [
             ("entries", report.entries),
-            ("archived", report.archive_entries or ""),
+            ("archived", f"{report.archive_entries} in {len(report.archives)} files" if report.archives else ""),
             ("lines", len(report.lines)),
+            *((f"line {seen.line.hex()}", _line_text(seen)) for seen in report.lines),
             ("head", f"{report.head_seq} {report.head_hash.hex()}"),
             ("documents", documents),
             ("not understood", report.uninterpreted or ""),
-            ("cloud's proof", f"up to {report.proof.seq}, signature {report.proof_signature}" if report.proof else ""),
+            ("cloud's proof", _proof_text(report)),
         ]
     )
     for wrong in _wrongs(report):
         print_line(f"WRONG: {wrong}")
     print_line("The journal is whole." if report.ok else "The journal is NOT whole. Change nothing; keep the file.")
+
+
+def _line_text(seen: LineSeen) -> str:
+    return f"{seen.reason or 'goes on'}, {seen.first_seq} to {seen.head_seq} {seen.head_hash.hex()}"
+
+
+def _proof_text(report: Report) -> str:
+    proof = report.proof
+    return f"{proof.seq} {proof.hash.hex()}, key {proof.key_id}, signature {report.proof_signature}" if proof else ""
 
 
 def _wrongs(report: Report) -> list[str]:

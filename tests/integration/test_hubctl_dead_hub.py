@@ -19,13 +19,14 @@ import pytest
 
 from hubd.cli.lock import only_one
 from hubd.model.entry import Document, Draft
-from hubd.store import backup, cursors, journal, meta, sealed
-from hubd.store.cursors import Cursor
+from hubd.store import archive, backup, cursors, journal, meta, sealed
+from hubd.store.cursors import Cursor, Proof
 from hubd.store.db import open_database
 from hubd.store.tx import Tx
 from tests.rigs.process import run as run_tool
 from tests.tidy.tree import ROOT
 from tests.unit.store import journals
+from tests.unit.store.test_archive import DAYS_40, LaterClock
 
 NAME = "Margaux Vandenbroucke"
 VERIFIER = "$scrypt$ln=15$c2FsdHNhbHQ$aGFzaGhhc2g"
@@ -133,6 +134,31 @@ def test_journal_is_listed_verified_and_replayed(data: Path) -> None:
     assert "The journal is whole." in hubctl(data, "journal", "verify").stdout
     assert as_json(hubctl(data, "journal", "replay", "--check", "--json"))["replay"]["ok"] is True
     assert hubctl(data, "journal", "replay").returncode == 2
+
+
+async def test_verify_prints_every_line_the_archives_and_the_proof(data: Path) -> None:
+    """E17, for people as for scripts."""
+    cash = [journals.cash_sale(f"01900000-0000-7000-8000-00000000{number:04d}") for number in range(100, 103)]
+    journals.runtime().clock.trust()  # type: ignore[attr-defined]  # a clock of the tests
+    async with open_database(data / "hub.db", journals.runtime()) as db:
+        await db.write("one whose time is known", lambda tx: journal.append(tx, cash.pop()))
+        first = db.head
+        await db.write("line", lambda tx: journals.line_opened(tx, journals.LINE_2, "restored"))
+        await db.write("sales", lambda tx: [journal.append(tx, draft) for draft in cash])
+        await db.write("seen", lambda tx: cursors.put(tx, cursors.CONFIRMED, Cursor(first.line, first.seq, first.hash)))
+        assert await archive.archive(db, data / "archive", LaterClock(DAYS_40)) is not None
+        head = db.head
+        proof = Proof(head.line, head.seq, head.hash, "key-7", 5, bytes(64))
+        await db.write("proof", lambda tx: cursors.add_proof(tx, proof))
+    shown = " ".join(hubctl(data, "journal", "verify").stdout.split())
+    assert f"archived {first.seq} in 1 files" in shown
+    assert f"line {head.line.hex()} restored, {first.seq + 1} to {head.seq} {head.hash.hex()}" in shown
+    assert f"cloud's proof {proof.seq} {proof.hash.hex()}, key key-7, signature unknown_key" in shown
+    found = as_json(hubctl(data, "journal", "verify", "--json"))["verify"]
+    assert (len(found["archives"]), found["archive_entries"]) == (1, first.seq)
+    assert {key: found["proof"][key] for key in ("key_id", "seq", "hash")} == {
+        "key_id": "key-7", "seq": proof.seq, "hash": proof.hash.hex(),
+    }  # fmt: skip
 
 
 def damage(data: Path, *statements: str) -> None:
