@@ -54,7 +54,8 @@ class EntryFormatError(InvalidValueError):
     """Bytes that are not an entry of this format, or a body that its rules forbid."""
 
     def __init__(self, detail: str, *, newer: bool = False) -> None:
-        super().__init__("journal.newer_format" if newer else "journal.invalid_entry", detail)
+        remedy = "Install the newer hubd; nothing was changed." if newer else ""
+        super().__init__("journal.newer_format" if newer else "journal.invalid_entry", detail, remedy=remedy)
         self.newer = newer
 
 

@@ -240,8 +240,8 @@ class Database:
     async def _start(self) -> None:
         self._thread = await self._open_thread(self.path, False)
         await self._thread.run(_prepare_writer)
+        self.head = await self._thread.run(read_head)  # before anything is written: its format may be newer (E15)
         self.stopped_cleanly = await self._thread.run(_mark_running)
-        self.head = await self._thread.run(read_head)
         for _ in range(READERS):
             self._readers.append(await self._open_thread(self.path, True))
         self._behind = await self._open_thread(self.path, True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hubd.errors import StoreError
+from hubd.model.entry import EntryFormatError
 from hubd.model.kinds import KINDS
 from hubd.store import migrations, replay, verify
 from hubd.store.db import open_database
@@ -84,6 +85,22 @@ async def test_a_newer_file_stops_the_start_with_a_sentence_and_is_not_touched(t
     newer(path, migrations.SCHEMA + 1)
     before = path.read_bytes()
     with pytest.raises(StoreError, match=r"store\.too_new: The database was written by a newer hubd"):
+        async with open_database(path, journals.runtime()):
+            pass
+    assert path.read_bytes() == before
+
+
+async def test_a_newer_format_of_entries_stops_the_start_and_the_store_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "hub.db"
+    async with open_database(path, journals.runtime()) as db:
+        await db.write("open", journals.line_opened)
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TRIGGER journal_no_update")
+        (head,) = connection.execute("SELECT head FROM journal").fetchone()
+        connection.execute("UPDATE journal SET head = ?", (b"\x02" + head[1:],))
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(EntryFormatError, match=r"journal\.newer_format: .* Install the newer hubd"):
         async with open_database(path, journals.runtime()):
             pass
     assert path.read_bytes() == before
