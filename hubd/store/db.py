@@ -326,12 +326,15 @@ class Database:
         # Those who were answered ask again in a moment: apart from those who wait already, they would halve the groups.
         self._expected = len(group) + len(self._waiting)
         if moved:
-            self._moved.set()
-            self._moved = asyncio.Event()
+            self._tell_followers()
         self._pages_since_checkpoint += PAGES_OF_A_GROUP + len(group)
         if self._pages_since_checkpoint >= CHECKPOINT_EVERY_PAGES:
             self._pages_since_checkpoint = 0
             await self._thread.run(_checkpoint)
+
+    def _tell_followers(self) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()
 
     async def _reopen(self, group: list[_Work]) -> None:
         """Forget the connection, read the truth again and answer; raises if that fails too, and the hub restarts."""
@@ -343,6 +346,7 @@ class Database:
             self._thread = await self._open_thread(self.path, False)
             await self._thread.run(_prepare_writer)
             self.head = await self._thread.run(read_head)
+            self._tell_followers()  # it may be on disk all the same
         finally:
             _fail_group(group, "The commit failed; whether it is on disk is not known.")
 

@@ -204,6 +204,37 @@ async def test_a_failed_commit_is_said_to_all_and_the_connection_is_reopened(tmp
         assert await known(db) == [IDS[0]]
 
 
+class CommitSaysNo(AioSqliteThread):
+    """A real connection whose commits are on disk when the next `failures` of them are called failed."""
+
+    failures = 0
+
+    async def run(self, fn: Callable[[sqlite3.Connection], T]) -> T:
+        result = await super().run(fn)
+        if type(self).failures:
+            type(self).failures -= 1
+            raise sqlite3.OperationalError("disk I/O error")
+        return result
+
+
+async def test_what_is_on_disk_although_its_commit_was_called_failed_is_found_and_followed(tmp_path: Path) -> None:
+    """The other half of an unknown outcome: nobody waits for the next sale to hear of this one."""
+    CommitSaysNo.failures = 0
+    async with open_database(tmp_path / "hub.db", journals.runtime(), CommitSaysNo.open) as db:
+        await db.write("open", line_opened)
+        before = db.head
+        async with journals.runtime().clock.timeout(10), asyncio.TaskGroup() as group:
+            follower = group.create_task(db.moved_beyond(before.seq))
+            await turns()
+            CommitSaysNo.failures = 1
+            with pytest.raises(StoreError, match=r"store\.failed"):
+                await db.write("sale", sale(0))
+        assert follower.result() == db.head.seq == before.seq + 1
+        assert await known(db) == [IDS[0]]
+        assert (await db.write("sale", sale(1))).seq == before.seq + 2
+        assert (await verify.verify_database(db)).ok
+
+
 class Slow(AioSqliteThread):
     """A real connection whose writer waits at a gate before each function."""
 
