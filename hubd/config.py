@@ -33,6 +33,8 @@ SOCKET_PATH_BYTES_MAX = 107
 """sun_path of Linux without its closing zero."""
 CONFIG_BYTES_MAX = 256 * 1024
 TERMINALS_MAX = 64
+BACKUP_INTERVAL_H_MAX = 12
+"""So that a day never passes without one, and what was erased has left every backup that is kept within a week."""
 MASK = "********"
 DEFAULT = "default"
 
@@ -156,7 +158,7 @@ class BackupConfig(Struct, frozen=True):
     """Where backups go when they leave the hub's disk; they are encrypted before."""
 
     targets: Annotated[tuple[str, ...], Option("Directories, such as the mount point of a USB stick.")] = ()
-    interval_h: Annotated[int, Option("Hours between two backups.", 1, 24)] = 6
+    interval_h: Annotated[int, Option("Hours between two backups.", 1, BACKUP_INTERVAL_H_MAX)] = 6
 
 
 class LogConfig(Struct, frozen=True):

@@ -11,9 +11,18 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from hubd.errors import Retry, SyncError
+from hubd.config import BACKUP_INTERVAL_H_MAX, PathsConfig, parse_config
+from hubd.errors import ConfigError, Retry, SyncError
 from hubd.health import Problems
-from hubd.services.backups import CHECK_S, CLOUD, SEND_PAUSE_MAX_S, BackupDesk, Places
+from hubd.services.backups import (
+    CHECK_S,
+    CLOUD,
+    KEPT_ELSEWHERE,
+    KEPT_HERE,
+    SEND_PAUSE_MAX_S,
+    BackupDesk,
+    Places,
+)
 from hubd.store import backup, copies
 from hubd.store.backup import Contents, Made
 from hubd.store.db import Database, open_database
@@ -112,6 +121,13 @@ async def test_the_cloud_gets_one_about_once_a_day_and_the_newest(tmp_path: Path
 
         await wait_until(noted, WAIT_S, "the copy to be recorded")
         task.cancel()
+
+
+def test_what_was_erased_has_left_every_kept_backup_within_a_week() -> None:
+    """With the longest interval that can be configured; a plugged-in stick keeps more of them than the hub."""
+    assert max(KEPT_HERE, KEPT_ELSEWHERE) * BACKUP_INTERVAL_H_MAX * HOUR_S <= 7 * 24 * HOUR_S
+    with pytest.raises(ConfigError):
+        parse_config(f"[backup]\ninterval_h = {BACKUP_INTERVAL_H_MAX + 1}\n", "test", {}, PathsConfig(Path(), Path()))
 
 
 async def test_a_copy_is_too_old_after_a_day_and_one_from_the_future_is_of_no_known_age(tmp_path: Path) -> None:
