@@ -419,6 +419,19 @@ async def test_a_hub_that_runs_is_not_removable(data: Path) -> None:
     assert hubctl(data, "removable").returncode == 0
 
 
+def test_who_may_not_look_whether_a_hub_runs_is_not_told_that_none_does(data: Path) -> None:
+    code = (
+        "import os, pathlib, sys\n"
+        "from hubd.cli.lock import is_held\n"
+        "os.seteuid(65534)\n"
+        "print(is_held(pathlib.Path(sys.argv[1])))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(data)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout.strip(), done.stderr) == ("True", "")
+
+
 def test_where_no_store_is_nothing_may_be_removed(tmp_path: Path) -> None:
     """The path may be wrong."""
     done = hubctl(tmp_path / "elsewhere", "removable")
