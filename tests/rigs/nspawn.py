@@ -193,7 +193,7 @@ class Nspawn:
         """Run a shell command inside as root; with `check`, a failure raises `RigError` with what it printed."""
         enter = [require_tool("nsenter", "util-linux"), "-t", str(self._leader)]
         enter += ["-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", "--"]
-        clean = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "SYSTEMD_COLORS=0"]
+        clean = ["env", "-i", "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "SYSTEMD_COLORS=0"]
         return run(*enter, *clean, "/bin/sh", "-c", command, check=check, timeout_s=timeout_s)
 
     def path(self, inside: str) -> Path:
@@ -280,4 +280,5 @@ def add_service_files(machine: Nspawn) -> None:
 
 def set_up(machine: Nspawn) -> None:
     """What an administrator does once after copying the files: user, directories, libraries."""
+    machine.sh("mkdir -p /usr/local/bin && ln -sf /opt/hubd/bin/hubctl /usr/local/bin/hubctl")
     machine.sh("ldconfig && systemd-sysusers && systemd-tmpfiles --create hubd.conf && systemctl daemon-reload")

@@ -100,6 +100,18 @@ def test_hubctl_says_that_a_stopped_hub_is_not_reachable(hub: Nspawn) -> None:
     assert "systemctl" in done.stdout + done.stderr, "it does not say what to type next"
 
 
+def test_hubctl_refuses_the_removal_of_a_hub_that_runs_and_of_one_that_nobody_has_confirmed(hub: Nspawn) -> None:
+    """As root, who goes on as the service user to read the store."""
+    running = hub.sh("hubctl removable", check=False)
+    assert running.returncode == 1
+    assert "The hub runs" in running.stdout
+    hub.sh("systemctl stop hubd")
+    stopped = hub.sh("hubctl removable", check=False)
+    assert stopped.returncode == 1
+    assert "The hub runs" not in stopped.stdout
+    assert "The cloud has not confirmed" in stopped.stdout
+
+
 def test_it_runs_as_its_own_user_without_any_capability(hub: Nspawn) -> None:
     status = hub.sh(f"cat /proc/{main_pid(hub)}/status").stdout
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
