@@ -194,10 +194,14 @@ class Refused(msgspec.Struct, frozen=True, tag="refused", tag_field="t"):
     reason: str
 
 
-class Again(msgspec.Struct, frozen=True, tag="again", tag_field="t"):
-    """I do not know this conversation (any more): say hello again. `echo` is the nonce that was used."""
+class Again(msgspec.Struct, frozen=True, tag="again", tag_field="t", omit_defaults=True):
+    """I do not know this conversation (any more): say hello again. `echo` is the nonce that was used.
+
+    Travels to the zero nonce, because its sender knows none of the hub's; `keys` as in a hello, for the same reason.
+    """
 
     echo: bytes
+    keys: tuple[KeyCertificate, ...] = ()
 
 
 class Ping(msgspec.Struct, frozen=True, tag="ping", tag_field="t"):

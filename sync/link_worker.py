@@ -14,7 +14,7 @@ from msgspec import Struct
 
 import hubd
 from hubd.errors import HubError, StoreError, SyncError
-from hubd.identity import key_id_of, verify_signature
+from hubd.identity import key_id_of
 from hubd.ports import CloudLink, LinkAddress, LinkSession, Signer
 from hubd.runtime import Runtime
 from hubd.services import cloud_entries
@@ -36,7 +36,6 @@ from sync.codec import (
     ForgottenWanted,
     HashIs,
     Hello,
-    KeyCertificate,
     Limits,
     Message,
     Packed,
@@ -46,20 +45,21 @@ from sync.codec import (
     Proof,
     Range,
     Sealer,
-    key_bytes,
-    open_frame,
 )
 from sync.engine import HubEngine
 from sync.outgoing import Outgoing, Ready
 from sync.receiver import Receiver
 from sync.sender import Archive, Sender
+from sync.trust import Trust
 
 log = logging.getLogger(__name__)
 
 PING_EVERY_S = 10.0
 ANSWER_TIMEOUT_S = 25.0
 """A cloud that says nothing for so long, pings included, is gone: the connection is made anew."""
-HELLO_TIMEOUT_S = 15.0
+HELLO_WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""A first hello is said again after each of these but the last, which ends the connection: where broker, hub and cloud
+have all just come back, the first ones may find nobody who listens."""
 WITNESS_DIFFERS_MAX_US = 60_000_000
 """A cloud whose clock differs from ours by less than this confirms ours, the way of its message included."""
 
@@ -297,8 +297,7 @@ class Conversation:
         self._moved = asyncio.Event()
         self._outgoing = Outgoing(self._db, owner._sender, self._changed)
         self._newest: Confirm | None = None
-        self._keys: dict[str, bytes] = {}
-        self._root = b""
+        self._trust = Trust(address.topic("down"))
         self._heard_at = owner._clock.monotonic()
         self.engine = HubEngine(b"", 0, b"")
 
@@ -323,14 +322,11 @@ class Conversation:
         await self._say(hello)
 
     async def _hello(self, nonce: bytes) -> Hello:
-        def read(connection: Connection) -> tuple[Cursor, StoredProof | None, dict[str, bytes], bytes]:
-            bound = enrolment.get(connection)
-            root = bound.root_key if bound else b""
-            keys = enrolment.cloud_keys(connection) | ({key_id_of(root): root} if root else {})
-            return cursors.get(connection, cursors.APPLIED), cursors.latest_proof(connection), keys, root
+        def read(connection: Connection) -> tuple[Cursor, StoredProof | None]:
+            return cursors.get(connection, cursors.APPLIED), cursors.latest_proof(connection)
 
-        applied, proof, keys, self._root = await self._db.read("sync.hello", read)
-        self._keys.update(keys)
+        await self._know_keys()
+        applied, proof = await self._db.read("sync.hello", read)
         head, confirmed = self._db.head, await self._db.read("sync.cursor", _confirmed_cursor)
         return Hello(
             nonce=nonce,
@@ -352,6 +348,15 @@ class Conversation:
             reach={name: list(values) for name, values in self._owner._reach().items()},
         )
 
+    async def _know_keys(self) -> None:
+        """Believe what the journal knows by now."""
+
+        def read(connection: Connection) -> tuple[bytes, dict[str, bytes]]:
+            bound = enrolment.get(connection)
+            return bound.root_key if bound else b"", enrolment.cloud_keys(connection)
+
+        self._trust.know(*await self._db.read("sync.keys", read))
+
     # -- in ----------------------------------------------------------------------------------------------------------
 
     async def _hear(self) -> None:
@@ -372,38 +377,12 @@ class Conversation:
         raise ConnectionResetError("the connection to the broker ended")
 
     def _opened(self, raw: bytes) -> Message | None:
-        """The message, if it is for this connection and signed by a key that the root vouches for; else None."""
+        """The message, if it is the cloud's and for this connection."""
         try:
-            frame = open_frame(raw)
-            if frame.to != self.engine.nonce:
-                return None  # for another connection: an older one of ours, or a clone's
-            key = self._keys.get(frame.key_id)
-            if key is not None:
-                known = frame.check(self._address.topic("down"), key, verify_signature)
-                return frame.message() if known else self._forged("its signature is wrong")
-            message = frame.message()
+            return self._trust.open(raw, self.engine.nonce, self.engine.peer_nonce)
         except SyncError as exc:
             self._owner.report(exc.code, exc.detail)
             return None
-        if not isinstance(message, Hello) or not self._learn_keys(message.keys):
-            return self._forged(f"key {frame.key_id[:16]} is not known")
-        key = self._keys.get(frame.key_id, b"")
-        known = frame.check(self._address.topic("down"), key, verify_signature)
-        return message if known else self._forged("its signature is wrong")
-
-    def _forged(self, why: str) -> Message | None:
-        self._owner.report("sync.not_the_cloud", f"Something that is not the cloud answers: {why}.")
-        return None
-
-    def _learn_keys(self, certificates: tuple[KeyCertificate, ...]) -> bool:
-        """Believe keys that the pinned root has signed; the journal's entry makes them last."""
-        learned = False
-        for key_id, public_key, signature in ((c.key_id, c.public_key, c.root_signature) for c in certificates):
-            good = verify_signature(self._root, signature, key_bytes(key_id, public_key))
-            if good and key_id == key_id_of(public_key):
-                self._keys[key_id] = public_key
-                learned = True
-        return learned
 
     # -- actions -----------------------------------------------------------------------------------------------------
 
@@ -511,16 +490,27 @@ class Conversation:
 
     async def _beat(self) -> None:
         """Ask the cloud application now and then, notice its silence, and send again what it did not confirm."""
+        await self._greet()
         count = 0
         while True:
-            await self._clock.sleep(PING_EVERY_S if self.engine.talking else HELLO_TIMEOUT_S)
+            await self._clock.sleep(PING_EVERY_S)
             now = self._clock.monotonic()
-            if not self.engine.talking or now - self._heard_at > ANSWER_TIMEOUT_S:
+            if now - self._heard_at > ANSWER_TIMEOUT_S:
                 raise TimeoutError("the cloud application does not answer")
             count += 1
             await self._say(Ping(count))
             if self.engine.tick(now):
                 self._changed.set()
+
+    async def _greet(self) -> None:
+        """Wait until both hellos are exchanged, saying ours again meanwhile."""
+        for wait_s in HELLO_WAITS_S:
+            await self._clock.sleep(wait_s)
+            if self.engine.talking:
+                return
+            if wait_s < HELLO_WAITS_S[-1]:
+                await self._say(await self._hello(self.engine.nonce))
+        raise TimeoutError("the cloud application does not answer")
 
     # -- the confirmed cursor ----------------------------------------------------------------------------------------
 
@@ -554,7 +544,7 @@ class Conversation:
     async def _move_to(self, confirm: Confirm) -> None:
         """S6: nothing but a proof that holds moves the cursor."""
         tenant, hub = self._address.tenant, self._signer.hub_id
-        wrong = await self._db.read("sync.check", lambda c: proofs.flaw(c, confirm, tenant, hub, self._keys))
+        wrong = await self._db.read("sync.check", lambda c: proofs.flaw(c, confirm, tenant, hub, self._trust.keys))
         if wrong:
             self._owner.report("sync.proof_mismatch", wrong)
             proven = (await self._db.read("sync.cursor", _confirmed_cursor)).seq

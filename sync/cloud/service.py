@@ -246,7 +246,7 @@ class _Turn:
             self._talk(session, message)
 
     def _say_to_all_of(self, stranger: Session, echo: bytes) -> None:
-        self._say(stranger, Again(echo))
+        self._say(stranger, Again(echo, self._service.keys.certificates()))
 
     # -- hello -------------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ FOUND = {
     "cursor-on-puback": (1, "what is confirmed is in the cloud"),
     "retry-after-unknown": (2, "one payment, one charge"),
     "answer-before-commit": (1, "nothing acknowledged is lost"),
-    "charge-before-intent": (8, "no order is paid twice"),
+    "charge-before-intent": (16, "no order is paid twice"),
     "duplicates-by-seq": (17, "what is confirmed is in the cloud"),
     "confirm-what-was-lost": (1, "the cloud confirms what the hub has written"),
 }
