@@ -130,7 +130,7 @@ class ProbesConfig(Struct, frozen=True):
             "tcp://host:port only connects, and a captive portal can fake that."
         ),
     ] = ("https://www.debian.org", "https://www.wikipedia.org")
-    interval_s: Annotated[int, Option("Seconds between two rounds of measurement.", 1, 300)] = 5
+    interval_s: Annotated[int, Option("Seconds between two rounds of measurement.", 1, 30)] = 5
 
 
 class DiscoveryConfig(Struct, frozen=True):

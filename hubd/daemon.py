@@ -58,7 +58,7 @@ from local_api.tls import CertificateStore
 from sync import enrol_file
 from sync.archive import FileArchive
 from sync.cloud_backups import CloudBackups
-from sync.connectivity import Connectivity, NoCloud, Probe
+from sync.connectivity import Cadence, Connectivity, NoCloud, Probe
 from sync.enrol_file import TokenEnrolment
 from sync.enrolled_link import EnrolledLink, broker_place
 from sync.enrolment import Enrolment
@@ -275,6 +275,10 @@ async def running_hub(
             parts.doors.close()
 
 
+def _nobody() -> None:
+    """There is no cloud to be tried again."""
+
+
 def _round_trip(connection: Any) -> object:
     return connection.execute  # the hop to the database thread and back is the proof
 
@@ -305,7 +309,14 @@ class _Parts(Struct):
         enrolment = Enrolment(services.db, self.runtime, self.signer, config.cloud, config.paths.keys)
         sync, backups = self._sync(enrolment), self._backups()
         probes = self.outside.probes or network_probes(self.runtime, config.probes)
-        connectivity = self.connectivity = Connectivity(self.runtime, services.outages, probes, sync or NoCloud())
+        connectivity = self.connectivity = Connectivity(
+            self.runtime,
+            services.outages,
+            probes,
+            sync or NoCloud(),
+            Cadence(probe_s=config.probes.interval_s),
+            sync.wake if sync else _nobody,
+        )
         https_port, http_port = await self._open_doors(https, sync, enrolment, backups)
         if sync is not None:
             hub.supervisor.start("sync", sync.run, FOREVER)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from msgspec import Struct
@@ -95,12 +95,15 @@ class Connectivity:
         probes: Mapping[Hop, Probe],
         cloud: CloudState,
         cadence: Cadence | None = None,
+        came_back: Callable[[], None] = lambda: None,
     ) -> None:
+        """`came_back` is called when a hop that had failed answers again: what lies behind it may be there too."""
         self._clock = runtime.clock
         self._desk = desk
         self._probes = dict(probes)
         self._cloud = cloud
         self._cadence = cadence or Cadence()
+        self._came_back = came_back
         self._facts = Facts(cloud_expected=cloud.expected)
         self._started_ms = 0
         self._kicks: dict[Hop, asyncio.Event] = {hop: asyncio.Event() for hop in self._probes}
@@ -133,6 +136,9 @@ class Connectivity:
             self._facts = self._facts.with_hop(hop, fact)
             if fact.ok is not before.ok:
                 log.info("connectivity.hop", extra={"hop": hop.value, "ok": fact.ok, "detail": fact.detail})
+            if fact.ok and before.ok is False:
+                self.measure_now()
+                self._came_back()
             try:
                 async with self._clock.timeout(interval):
                     await kick.wait()

@@ -69,6 +69,8 @@ class World:
     probes: dict[Hop, Switch]
     cloud: Cloud
     modes: list[Mode]
+    returns: list[None]
+    """One for each time that the worker has told of a hop that answers again."""
 
     async def until(self, mode: Mode) -> None:
         await wait_until(lambda: self.desk.snapshot().mode is mode, WAIT_S, f"the mode {mode}")
@@ -94,13 +96,14 @@ async def world(folder: Path, *, cadence: Cadence = FAST, expected: bool = True)
         desk = OutageDesk(db, runtime, BRISK)
         await desk.load()
         cloud = Cloud(clock, expected=expected)
-        worker = Connectivity(runtime, desk, probes, cloud, cadence)
+        returns: list[None] = []
+        worker = Connectivity(runtime, desk, probes, cloud, cadence, lambda: returns.append(None))
         modes: list[Mode] = []
         desk.listen(lambda snapshot: modes.append(snapshot.mode))
         async with asyncio.TaskGroup() as group:
             task = group.create_task(worker.run())
             try:
-                yield World(desk, worker, switches, cloud, modes)
+                yield World(desk, worker, switches, cloud, modes, returns)
             finally:
                 task.cancel()
 
@@ -111,8 +114,8 @@ async def test_service_back_is_told_without_anybody_s_act(tmp_path: Path) -> Non
         store.cut()
         await store.until(Mode.NETWORK_OUTAGE)
         store.mend()
-        await store.until(Mode.ONLINE)
-        assert store.modes == [Mode.ONLINE, Mode.NETWORK_OUTAGE, Mode.ONLINE], "the hook of the flush, once each way"
+        told = [Mode.ONLINE, Mode.NETWORK_OUTAGE, Mode.ONLINE]
+        await wait_until(lambda: store.modes == told, WAIT_S, "the hook of the flush, once each way")
 
 
 async def test_vendor_down_and_cloud_up_is_a_disruption_and_its_return_is_told(tmp_path: Path) -> None:
@@ -162,3 +165,20 @@ async def test_lost_cloud_is_followed_by_a_measurement_at_once(tmp_path: Path) -
         store.cut()
         await store.until(Mode.NETWORK_OUTAGE)
         assert store.probes[Hop.INTERNET].measured > before
+
+
+async def test_hop_that_answers_again_is_told_and_those_behind_it_are_measured_at_once(tmp_path: Path) -> None:
+    """The cable is back: the Internet, which would be looked at in a minute, is looked at now."""
+    slow = Cadence(judge_s=0.01, link_s=0.01, probe_s=60, probe_timeout_s=0.2, cloud_silent_after_s=0.3)
+    async with world(tmp_path, cadence=slow) as store:
+        await store.until(Mode.ONLINE)
+        assert store.returns == [], "nothing had failed"
+        store.probes[Hop.LINK].reading = Reading(False, "no_carrier")
+        store.cut()
+        await wait_until(lambda: store.worker.facts.link.ok is False, WAIT_S, "the loss of the carrier")
+        await wait_until(lambda: store.worker.facts.internet.ok is False, WAIT_S, "the loss of the Internet")
+        assert store.returns == []
+        store.mend()
+        store.probes[Hop.LINK].reading = GOOD
+        await wait_until(lambda: len(store.returns) == 2, WAIT_S, "both returns to be told")
+        await store.until(Mode.ONLINE)

@@ -26,10 +26,11 @@ from hubd.model.entry import Draft
 from hubd.runtime import Runtime
 from hubd.store import journal, payments
 from local_api.tls import certificate_fingerprint
+from sync.backoff import Backoff
 from sync.cloud.cloud import ReferenceCloud
 from sync.cloud.link import InProcessCloud
 from sync.codec import Hello
-from tests.rigs.process import wait_until
+from tests.rigs.process import free_port, wait_until
 from tests.tidy.tree import ROOT
 from tests.unit.services.shop import LOCATION, MANAGER, shop_runtime
 from tests.unit.sync.shop import ScriptedWire, new_id, stored
@@ -182,3 +183,24 @@ async def test_a_terminal_that_nobody_has_activated_is_a_problem(
         (other,) = {view.device.id for view in await services.devices.all()} - {terminal}
         await running.until_raised("device.not_activated", other)
         assert ("device.not_activated", terminal) not in running.problems()
+
+
+async def test_the_cloud_is_tried_at_once_when_the_internet_is_back(tmp_path: Path) -> None:
+    """Only the probe tells: the pauses between attempts last an hour, and what it looks at opens in the middle."""
+    port = free_port()
+    probes = f'[probes]\ninterval_s = 1\ninternet = ["tcp://127.0.0.1:{port}"]'
+    text = ALONE.replace("[probes]", probes).replace('internet = ["tcp://127.0.0.1:1"]\n', "")
+    config = parse_config(text, "test", {}, PathsConfig(tmp_path / "data", tmp_path / "run"))
+    async with daemon(tmp_path, shop_runtime(), config) as running:
+        sync = running.daemon.sync
+        assert sync is not None
+        await wait_until(lambda: sync.status.connected, WAIT_S, "the cloud")
+        sync._backoff = Backoff(running.daemon.services.runtime.rng, 3600.0, 3600.0)
+        running.link.reachable = False
+        running.link.cut()
+        await wait_until(lambda: running.daemon.connectivity.facts.internet.ok is False, WAIT_S, "the loss to be seen")
+        await wait_until(lambda: not sync.status.connected, WAIT_S, "the link to be down")
+        running.link.reachable = True
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port)
+        async with server:
+            await wait_until(lambda: sync.status.connected, WAIT_S, "the cloud to be spoken to again")
