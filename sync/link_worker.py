@@ -60,8 +60,11 @@ ANSWER_TIMEOUT_S = 25.0
 HELLO_WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """A first hello is said again after each of these but the last, which ends the connection: where broker, hub and cloud
 have all just come back, the first ones may find nobody who listens."""
+KEYS_ROTATED = b"cloud.keys_rotated"
 WITNESS_DIFFERS_MAX_US = 60_000_000
 """A cloud whose clock differs from ours by less than this confirms ours, the way of its message included."""
+GONE_WITH_A_HELLO = ("sync.too_old", "sync.codec", "sync.too_large", "sync.not_the_cloud", "sync.rejected")
+"""Problems of a connection. If they have not gone with it they are seen again on the next."""
 
 CURSOR_RESTS = 9
 """After a move of the cursor the writer is left alone for so many times as long: it has a tenth of it in a drain."""
@@ -251,7 +254,7 @@ class CloudSync:
         if isinstance(message, Hello):
             self._last_error = ""
             self._uninterpreted = message.uninterpreted
-            for code in ("sync.link_down", "sync.too_old", "sync.codec"):
+            for code in GONE_WITH_A_HELLO:
                 self._problems.pop(code, None)
         if isinstance(message, Hello | Pong):
             self._providers = dict(message.providers)
@@ -424,6 +427,8 @@ class Conversation:
         except SyncError as exc:
             self._owner.report(exc.code, exc.detail)
         else:
+            if any(KEYS_ROTATED in entry.head for entry in batch.entries):
+                await self._know_keys()  # what follows is signed by them
             await self._say(answer)
 
     async def _open_line(self, reason: str) -> None:

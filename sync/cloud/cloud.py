@@ -284,18 +284,20 @@ class ReferenceCloud:
         return answers
 
     async def rotate_key(self, seed: bytes) -> list[tuple[bytes, bytes]]:
-        """Sign with a new key from now on and tell every hub in its journal."""
-        self.keys.rotate(seed)
+        """Sign with a new key from now on and tell every hub in its journal, still under the key that it knows."""
+        self.keys.vouch_for(seed)
 
         def work(storage: CloudStorage) -> list[tuple[bytes, bytes]]:
             frames: list[tuple[bytes, bytes]] = []
             for hub in storage.hubs():
                 if storage.down_head(hub) is not None:
-                    self.service.down.introduce_keys(storage, hub)
+                    self.service.down.introduce_new_keys(storage, hub)
                     frames += [(hub, frame) for frame in self.service.push(storage, hub)]
             return frames
 
-        return await self._runner.run(work)
+        frames = await self._runner.run(work)
+        self.keys.rotate()
+        return frames
 
     async def set_backup_key(self, tenant: str, public_key: bytes) -> list[tuple[bytes, bytes]]:
         """Let the hubs of a tenant seal their backups for this key (X25519) too, from now on; told in their journals.

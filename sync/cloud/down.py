@@ -7,8 +7,10 @@ from typing import Any
 
 from sync.cloud.hashing import GENESIS, CloudEntry, read_entry, write_body, write_head
 from sync.cloud.keys import CloudKeys
-from sync.cloud.storage import OWN, CloudStorage
-from sync.codec import Place
+from sync.cloud.storage import DONE, OWN, CloudStorage, EffectRow
+from sync.codec import KeyCertificate, Place
+
+INTRODUCE = "introduce_key"
 
 
 class DownJournal:
@@ -46,23 +48,29 @@ class DownJournal:
         }
         line = self._token_bytes(16)
         self._write(storage, hub, line, head, "line.opened", "", fields, critical=True)
-        self.introduce_keys(storage, hub)
+        for certificate in self._keys.certificates():
+            self._introduce(storage, hub, certificate)
         self.introduce_backup_key(storage, hub)
         opened = storage.down_head(hub)
         assert opened is not None, "a line that was just opened has a head"
         return opened
 
-    def introduce_keys(self, storage: CloudStorage, hub: bytes) -> None:
-        """Say in the journal which keys sign, so that the hub keeps them (rotation)."""
+    def introduce_new_keys(self, storage: CloudStorage, hub: bytes) -> None:
+        """Say in the journal which keys sign that it does not know yet, so that the hub keeps them (rotation)."""
         for certificate in self._keys.certificates():
-            fields = {
-                "key_id": certificate.key_id,
-                "public_key": certificate.public_key.hex(),
-                "root_signature": certificate.root_signature.hex(),
-            }
-            head = storage.down_head(hub)
-            assert head is not None, "keys are introduced in a line"
-            self._write(storage, hub, head.line, head, "cloud.keys_rotated", certificate.key_id, fields)
+            if storage.effect(hub, certificate.key_id, INTRODUCE, 1) is None:
+                self._introduce(storage, hub, certificate)
+
+    def _introduce(self, storage: CloudStorage, hub: bytes, certificate: KeyCertificate) -> None:
+        fields = {
+            "key_id": certificate.key_id,
+            "public_key": certificate.public_key.hex(),
+            "root_signature": certificate.root_signature.hex(),
+        }
+        head = storage.down_head(hub)
+        assert head is not None, "keys are introduced in a line"
+        self._write(storage, hub, head.line, head, "cloud.keys_rotated", certificate.key_id, fields)
+        storage.put_effect(EffectRow(hub, certificate.key_id, INTRODUCE, 1, DONE, ""))
 
     def introduce_backup_key(self, storage: CloudStorage, hub: bytes) -> None:
         """Say for which key of the tenant the hub seals its backups, if the tenant has given one."""

@@ -61,11 +61,8 @@ class CloudKeys:
     def __init__(self, root_seed: bytes, signing_seeds: tuple[bytes, ...]) -> None:
         self.root = SigningKey.of_seed(root_seed)
         self.signing = [SigningKey.of_seed(seed) for seed in signing_seeds] or [self.root]
-
-    @property
-    def current(self) -> SigningKey:
-        """The key that signs now: the newest."""
-        return self.signing[-1]
+        self.current = self.signing[-1]
+        """The key that signs now."""
 
     def certificates(self) -> tuple[KeyCertificate, ...]:
         """Every signing key with the root's word for it."""
@@ -83,9 +80,13 @@ class CloudKeys:
         """Every key by its id, the root among them."""
         return {key.key_id: key.public_key for key in (self.root, *self.signing)}
 
-    def rotate(self, seed: bytes) -> None:
-        """Sign with a new key from now on; old proofs stay valid."""
+    def vouch_for(self, seed: bytes) -> None:
+        """Vouch for a further key, which does not sign before `rotate`: hubs must have heard of it."""
         self.signing.append(SigningKey.of_seed(seed))
+
+    def rotate(self) -> None:
+        """Sign with the newest key from now on; old proofs stay valid."""
+        self.current = self.signing[-1]
 
 
 def load_or_create_keys(directory: Path, token_bytes: Callable[[int], bytes]) -> CloudKeys:

@@ -306,6 +306,7 @@ class _Turn:
         self._probe_rivals(session)
         self._notice_restore(session, hello)
         self._compare_heads(session, hello)
+        self._service.down.introduce_new_keys(self._storage, self._hub.hub)
         if hello.confirmed is not None and not self._storage.known(self._hub.hub, hello.confirmed.hash):
             # The hub would send only what follows; what we have lost before that we must ask for.
             self._ask_for(session, hello.confirmed.line, hello.confirmed.seq + 1)

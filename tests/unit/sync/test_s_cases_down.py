@@ -9,11 +9,27 @@ import pytest
 
 from hubd.errors import SyncError
 from hubd.model.entry import Entry
-from hubd.store import journal, mirror, payments
-from sync.codec import Confirm, Entries, Forgotten, Hello, Limits, Message, Refused, common_protocol
+from hubd.store import cursors, journal, mirror, outages, payments
+from sync.cloud.keys import CloudKeys
+from sync.codec import (
+    NO_NONCE,
+    Again,
+    Confirm,
+    Entries,
+    Forgotten,
+    Hello,
+    Limits,
+    Message,
+    Refused,
+    Sealer,
+    common_protocol,
+)
 from sync.engine import HubEngine, Report
-from tests.unit.sync.shop import LOST, TWICE, ScriptedWire, forwarded, new_id, stored
+from tests.rigs.process import wait_until
+from tests.unit.sync.shop import LOST, TWICE, ScriptedWire, forwarded, new_id, outage_closed, outage_opened, stored
 from tests.unit.sync.world import Hub, World, copy_of
+
+NEW_KEY = bytes(range(100, 132))
 
 
 async def verdict_entries(hub: Hub) -> list[Entry]:
@@ -175,17 +191,62 @@ async def test_cause_ends_the_answers(world: World, wire: ScriptedWire) -> None:
         assert await world.look(lambda s: s.down_head(hub.signer.hub_id)) == before
 
 
-async def test_rotated_key_is_believed_because_the_root_signed_it(world: World) -> None:
+async def test_rotated_key_is_believed_because_the_root_signed_it_and_nothing_is_interrupted(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     hub = await world.hub()
     async with hub.online() as sync:
         await hub.drained()
-        world.link.publish(await world.cloud.rotate_key(bytes(range(100, 132))))
-    async with hub.online() as sync:
+        world.link.publish(await world.cloud.rotate_key(NEW_KEY))
+        await world.until(lambda: knows_key(world, hub), "the new key")
         await hub.note()
         await hub.drained()
         assert sync.status.problems == ()
-    proof = await hub.read(lambda c: journal.entries_of(c, world.keys.current.key_id))
-    assert [entry.kind for entry in proof] == ["cloud.keys_rotated"]
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
+    proof = await hub.read(cursors.latest_proof)
+    assert proof is not None
+    assert proof.key_id == world.keys.current.key_id
+
+
+async def knows_key(world: World, hub: Hub) -> bool:
+    found = await hub.read(lambda c: journal.entries_of(c, world.keys.signing[-1].key_id))
+    return [entry.kind for entry in found] == ["cloud.keys_rotated"]
+
+
+async def test_key_that_a_cloud_has_from_its_start_is_introduced_once_and_its_statements_agree(world: World) -> None:
+    """Rotation as an operator does it: a further key file, and the cloud is started anew."""
+    hub = await world.hub()
+    async with hub.online() as sync:
+        await hub.drained()
+        await world.stop_cloud()
+        world.keys.vouch_for(NEW_KEY)
+        world.keys.rotate()
+        await world.start_cloud()
+        outage = new_id()
+        await hub.append(outage_opened(outage), outage_closed(outage))
+        await world.until(lambda: hub.kinds("statement.received"), "the statement")
+        assert await knows_key(world, hub)
+        assert sync.status.problems == ()
+    (statement,) = await hub.read(lambda c: outages.statements(c, outage))
+    assert statement.document["key_id"] == world.keys.current.key_id
+    assert statement.agrees
+    down = await world.look(lambda s: s.down_entries(hub.signer.hub_id, 1, 1000))
+    told = [entry.subject for entry in down if entry.kind == "cloud.keys_rotated"]
+    assert sorted(told) == sorted(key.key_id for key in world.keys.signing)
+
+
+async def test_key_that_only_a_stranger_vouches_for_is_not_believed(world: World) -> None:
+    hub = await world.hub()
+    async with hub.online() as sync:
+        await hub.drained()
+        stranger = CloudKeys(bytes(range(7, 39)), (NEW_KEY,))
+        (nonce,) = world.cloud.service._sessions[hub.signer.hub_id]
+        seal = Sealer(hub.address.topic("down"), stranger.current.key_id, stranger.current.sign).seal
+        world.link.publish([(hub.signer.hub_id, seal(Again(nonce, stranger.certificates()), NO_NONCE))])
+        await wait_until(lambda: dict(sync.status.problems).get("sync.not_the_cloud"), 10, "the problem")
+        await hub.note()
+        await hub.drained()
+        assert sync.status.connected
 
 
 # -- the engine alone --------------------------------------------------------------------------------------------------
