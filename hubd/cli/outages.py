@@ -81,6 +81,7 @@ def _print_statement(answer: dict[str, Any]) -> None:
                 ", ".join(str(one.get("name") or one.get("id")) for one in answer.get("unheard") or []),
             ),
             ("replaces", answer.get("replaces")),
+            ("not in the sums", _apart(said)),
         ]
     )
     for total in said.get("totals", []):
@@ -92,6 +93,13 @@ def _print_statement(answer: dict[str, Any]) -> None:
         print_line()
         print_table((f"{total['kind']}s in {total['currency']}", "count", "money"), rows, empty="")
     print_line("\nTo check it without trusting anybody: add --json > FILE, then `hubctl outages verify FILE`.")
+
+
+def _apart(said: dict[str, Any]) -> str:
+    """What the cloud holds and does not count: a copy's payments, and records that it cannot read yet."""
+    copies, newer = said.get("quarantined", {}).get("count", 0), said.get("uninterpreted", 0)
+    found = [f"{copies} payments of a copy"] if copies else []
+    return ", ".join([*found, f"{newer} records of a newer version"] if newer else found)
 
 
 @app.command()

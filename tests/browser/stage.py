@@ -173,17 +173,26 @@ class Stage:
         await self.shop.services.db.write("stage.confirm", work)
 
     async def state_outage(
-        self, outage: str, finality: str = "final", *, agrees: bool = True, unheard: Sequence[str] = ()
+        self,
+        outage: str,
+        finality: str = "final",
+        *,
+        agrees: bool = True,
+        unheard: Sequence[str] = (),
+        **more: object,
     ) -> str:
         """The cloud's statement about an outage arrives; returns its id. An early one names no terminals at all."""
         statement = self.shop.services.runtime.ids.new_id()
         head = self.shop.services.db.head
+        known = (await self.shop.services.outages.get(outage)).outage
         buckets = {name: {"count": 0, "total": 0} for name in ("cash", "declined_late", "processing", "unknown")}
         buckets |= {name: {"count": 2, "total": 2422} for name in ("taken", "captured")}
         document: dict[str, object] = {
             "id": statement,
             "outage": outage,
             "finality": finality,
+            "started_at_us": known.started_at_us,
+            "ended_at_us": known.ended_at_us,
             "replaces": None,
             "format": 1,
             "key_id": "k1",
@@ -196,6 +205,7 @@ class Stage:
         }
         if unheard:
             document["unheard"] = list(unheard)
+        document |= more
         body = {"agrees": agrees, "cause": {}, "reasons": [], "statement": document}
         await self.append("statement.received", statement, body)
         return statement

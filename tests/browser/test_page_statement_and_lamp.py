@@ -53,11 +53,16 @@ async def test_statement_that_disagrees_says_so(shop: Stage, browser: Browser) -
     outage = shop.shop.services.outages.snapshot().outage_id
     assert outage is not None
     await shop.online()
-    await shop.state_outage(outage, "provisional", agrees=False)
+    first = await shop.state_outage(outage, "provisional")
+    apart = {"count": 4, "totals": []}
+    await shop.state_outage(outage, "provisional", agrees=False, replaces=first, uninterpreted=5, quarantined=apart)
     await shop.note_problems()
     async with browser.page(PHONE, language="en-GB", trust_any_certificate=True) as page:
         text = await look(page, shop, f"/outages/{outage}/statement")
         assert "comes to another result" in text
+        assert f"replaces the statement {first}" in text
+        assert "not in these sums: 5" in text, "what a newer version has written is told apart"
+        assert "not in these sums: 4" in text, "and so is what waits for a person"
         assert "Hub and cloud count an outage differently" in await look(page, shop)
 
 

@@ -41,6 +41,8 @@ def signed() -> dict[str, Any]:
         "open": 0,
         "lost": 0,
         "doubled": 0,
+        "quarantined": {"count": 2, "totals": []},
+        "uninterpreted": 1,
     }
     return {**document, "signature": KEY.sign(canonical_bytes(document)).hex()}
 
@@ -77,7 +79,14 @@ async def test_verify_takes_what_statement_prints_and_the_signed_document_alone(
         document = json.loads(printed)["statement"]
         code, shown = await hubctl(hub, "outages", "statement")
         assert code == 0, shown
-        for part in ("FINAL: hub and cloud agree", "3: 0 lost, 0 doubled, 0 open", "network outage", "37.50 EUR"):
+        apart = "2 payments of a copy, 1 records of a newer version"
+        for part in (
+            "FINAL: hub and cloud agree",
+            "3: 0 lost, 0 doubled, 0 open",
+            "network outage",
+            "37.50 EUR",
+            apart,
+        ):
             assert part in shown, shown
         assert "card" not in shown, shown
         await asyncio.to_thread(kept.write_text, printed, "utf-8")
