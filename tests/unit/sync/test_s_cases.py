@@ -186,15 +186,18 @@ def _forget_confirmed(tx: Tx) -> None:
 
 async def test_s04_lost_confirm_is_given_again_for_a_repeat(world: World, wire: ScriptedWire) -> None:
     hub = await world.hub()
-    await hub.note(count=250)
-    wire.rule = lambda way, message: LOST if isinstance(message, Confirm) and way == "down" else None
     async with hub.online():
+        await world.until(lambda: hub.kinds("epoch.assigned"), "what the hub writes about the cloud's answer")
+        await hub.drained()
+        before = await hub.confirmed()
+        wire.rule = lambda way, message: LOST if isinstance(message, Confirm) and way == "down" else None
+        await hub.note(count=250)
         await world.until(lambda: world.holds(hub), "the cloud to hold everything")
-        assert await hub.confirmed() == 0
+        assert await hub.confirmed() == before
         wire.rule = lambda _way, _message: None
         await hub.drained()
     last = [message for way, message in wire.seen if way == "down" and isinstance(message, Confirm)][-1]
-    assert last.upto_seq == hub.db.head.seq
+    assert last.upto_seq == hub.db.head.seq == before + 250, "nothing new has brought the confirmation"
     assert await world.look(lambda s: s.entry_count(hub.signer.hub_id)) == hub.db.head.seq
 
 

@@ -20,15 +20,18 @@ from sync.codec import (
     Hello,
     Limits,
     Message,
+    Place,
     Refused,
     Sealer,
+    Stale,
     common_protocol,
 )
-from sync.engine import HubEngine, Report
+from sync.engine import HubEngine, MoveCursor, OpenLine, Report
 from tests.rigs.process import wait_until
 from tests.unit.sync.shop import LOST, TWICE, ScriptedWire, forwarded, new_id, outage_closed, outage_opened, stored
 from tests.unit.sync.world import Hub, World, copy_of
 
+LINE = b"l" * 16
 NEW_KEY = bytes(range(100, 132))
 
 
@@ -256,6 +259,28 @@ def talking_engine(confirmed: int = 0) -> HubEngine:
     engine = HubEngine(b"h" * 16, confirmed, b"l" * 16)
     engine.hear(Hello(b"c" * 16, 1, b"d" * 16, 0, bytes(32)), 0.0)
     return engine
+
+
+@pytest.mark.parametrize("reason", ["behind", "fork", "two_starts"])
+def test_s02_nothing_leaves_between_the_word_and_the_new_line(reason: str) -> None:
+    engine = talking_engine()
+    engine.line = LINE
+    assert engine.room > 0
+    opens = engine.hear(Stale(reason, Place(LINE, 7, bytes(32))), 1.0)[0]
+    assert opens == OpenLine(reason, Place(LINE, 7, bytes(32)))
+    assert engine.room == 0
+    engine.line_opened(b"m" * 16)
+    assert engine.room > 0
+    assert engine.hear(Stale(reason, Place(LINE, 7, bytes(32))), 2.0) == [], "said twice, opened once"
+
+
+def test_s04_lower_confirm_is_ignored() -> None:
+    engine = talking_engine()
+    engine.sent(1, 100, 0.0)
+    high, low = Confirm(LINE, 100, bytes(32)), Confirm(LINE, 60, bytes(32))
+    assert engine.hear(high, 1.0) == [MoveCursor(high)]
+    assert engine.hear(low, 1.0) == []
+    assert (engine.confirmed_seq, engine.sent_upto) == (100, 100)
 
 
 def test_s13_smaller_limits_of_either_side_count() -> None:
