@@ -13,6 +13,8 @@ from hubd.model.entry import Document, Draft
 from hubd.services.lines import LineReason, ensure_line, next_number
 from hubd.store import documents, journal, mirror
 from hubd.store.tx import Tx
+from sync.cloud.settlement import ForwardedPayment, SettlementVerdict, TestAmountAcquirer
+from sync.cloud.storage import CloudStorage
 from sync.codec import (
     BATCH_BYTES_MAX,
     MESSAGE_BYTES_MAX,
@@ -333,6 +335,38 @@ async def test_s07_restored_cloud_takes_again_what_it_had_proven_and_does_nothin
     down = await world.look(lambda s: s.down_entries(hub.signer.hub_id, 1, 1000))
     reasons = [entry.fields()["reason"] for entry in down if entry.kind == "line.opened"]
     assert reasons == ["new", "restored"]
+
+
+class Undecided(TestAmountAcquirer):
+    """Its files have not come yet."""
+
+    async def verdict(self, payment: ForwardedPayment) -> SettlementVerdict | None:
+        await super().verdict(payment)
+        return None
+
+
+async def test_s07_effect_that_the_lost_cloud_may_have_begun_is_unknown_and_a_new_one_is_not(world: World) -> None:
+    """Whoever acts on effects may look an unknown one up, as the acquirer is asked here, and never begins it."""
+    hub = await world.hub()
+    world.acquirer = Undecided()
+    await world.back_up_cloud()
+    proven, later = new_id(), new_id()
+    async with hub.online():
+        await hub.append(*stored(proven, 1000), *forwarded(proven, 1000))
+        await wait_until(lambda: world.acquirer.asked, 15, "the acquirer to be asked")
+        await hub.drained()
+    await world.restore_cloud()
+    world.acquirer.asked.clear()
+    async with hub.online():
+        await hub.append(*stored(later, 1000), *forwarded(later, 1000))
+        await wait_until(lambda: later in world.acquirer.asked, 15, "the acquirer to be asked about the new one")
+        await hub.drained()
+
+    def states(storage: CloudStorage) -> list[str]:
+        found = [storage.effect(hub.signer.hub_id, payment, "settle", 1) for payment in (proven, later)]
+        return [effect.state for effect in found if effect is not None]
+
+    assert await world.look(states) == ["unknown", "wanted"]
 
 
 async def test_s09_hub_restored_offline_trades_on_in_a_new_line_and_never_reuses_a_number(world: World) -> None:
