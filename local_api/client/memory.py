@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 KEPT_MAX = 5_000
+"""Payments, and what a hub takes in one announcement: with one more it would refuse them all, for ever."""
 
 
 @dataclass
@@ -62,8 +63,9 @@ class Memory:
         await asyncio.to_thread(self.save)
 
     def announcement(self) -> list[dict[str, Any]]:
-        """What a restored hub has to hear: what was accepted, and what may have been."""
-        return [*self.held.values(), *self.unanswered.values()]
+        """What a restored hub has to hear: what may have been accepted and what was, as much as it takes at once."""
+        told = [*self.held.values(), *self.unanswered.values()]
+        return told[-KEPT_MAX:]
 
     async def answered(self, payment: dict[str, Any]) -> None:
         """Keep what the hub accepted."""
