@@ -53,6 +53,8 @@ ISSUERS: tuple[tuple[int, int, tuple[int, ...]], ...] = (
     (9792, 9792, (16,)),
 )
 
+_TELEPHONE = re.compile(r"\+[1-9](?:[ .\-]?\d){6,12}(?![ .\-]?\d)")
+"""E.164 with its plus, as far as it is shorter than the cards of today: 13 digits."""
 _UUID = re.compile(r"(?<![0-9a-f])[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?![0-9a-f])", re.I)
 _HASH = re.compile(r"(?<![0-9a-f])(?=[0-9]*[a-f])[0-9a-f]{32,}(?![0-9a-f])", re.I)
 # One to three separators between groups of any length; a colon and a slash separate times and dates, not card numbers.
@@ -106,10 +108,12 @@ def is_card_number(digits: str) -> bool:
 
 
 def _windows(groups: list[str]) -> Iterator[str]:
-    """Every run of whole groups with 13 to 19 digits."""
+    """Every run of whole groups with 13 to 19 digits. What stands beside a valid EAN-13 is a count or a price."""
     for first in range(len(groups)):
         digits = ""
         for group in groups[first:]:
+            if len(group) == 13 and gtin_valid(group):
+                break
             digits += group
             if len(digits) > DIGITS_MAX:
                 break
@@ -126,7 +130,7 @@ def holds_card_data(text: str) -> bool:
         luhn_valid(re.split("[=D]", found.strip(";"), flags=re.I)[0]) for found in _TRACK_2.findall(text)
     ):
         return True
-    text = _HASH.sub(" | ", _UUID.sub(" | ", text))
+    text = _TELEPHONE.sub(" | ", _HASH.sub(" | ", _UUID.sub(" | ", text)))
     sequences = [*_SEQUENCE.findall(text), *(found[1] for found in _AS_PRINTED.finditer(text))]
     return any(
         is_card_number(digits)
