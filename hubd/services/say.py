@@ -294,6 +294,7 @@ _ALLOWED: dict[str, tuple[str, ...]] = {
     "cancelled": ("other_method",),
     "terminal_busy": ("wait", "other_method"),
     "terminal_unreachable": ("other_method", "manager"),
+    "terminal_elsewhere": ("other_method",),
     "no_terminal": ("other_method", "manager"),
     "offline_not_enabled": ("other_method", "manager"),
     "method_not_allowed_offline": ("other_method",),
