@@ -30,6 +30,7 @@ from drivers.registry import Registry
 from drivers.transport import open_transport
 from hubd.app import Hub, World, trading_hub
 from hubd.config import Config, TerminalConfig
+from hubd.errors import ConfigError
 from hubd.identity import KeySigner, load_or_create_key
 from hubd.loading import load
 from hubd.model.device import Endpoint, EndpointKind
@@ -49,7 +50,7 @@ from hubd.store.space import SpaceGuard
 from hubd.supervisor import FOREVER, ONCE, RestartPolicy, Supervisor, WorkerState
 from local_api.app import create_api
 from local_api.context import HubFacts
-from local_api.gate import Listener
+from local_api.gate import App, Listener
 from local_api.page.app import make_lamp, make_pages
 from local_api.page.render import templates
 from local_api.rivals import Rivals
@@ -297,6 +298,9 @@ class _Parts(Struct):
     room: _Room
     outside: Outside
     doors: _Doors = field(default_factory=_Doors)
+    lamp: App | None = None
+    lamps: set[str] = field(default_factory=set)
+    """Addresses at which the lamp is shown."""
     connectivity: Connectivity | None = None
     https_port: int = 0
     """Known before the first hello to the cloud, which names it."""
@@ -325,7 +329,7 @@ class _Parts(Struct):
             hub.supervisor.start("enrolment", token.run, FOREVER)
         hub.supervisor.start("connectivity", connectivity.run, FOREVER)
         hub.supervisor.start("space", self._watch_space, FOREVER)
-        hub.supervisor.start("addresses", partial(self._watch_addresses, https_port), FOREVER)
+        hub.supervisor.start("addresses", partial(self._watch_addresses, https_port, http_port), FOREVER)
         hub.supervisor.start("clock", self._watch_clock, FOREVER)
         hub.supervisor.start("health", partial(self._watch_health, sync), FOREVER)
         if config.discovery.mdns:
@@ -433,13 +437,23 @@ class _Parts(Struct):
         tls = await asyncio.to_thread(self.certificates.context, addresses)
         self.doors.add(supervisor, Door("https", api.app(Listener.TLS), https, tls))
         self.doors.add(supervisor, Door("loopback", api.app(Listener.LOOPBACK), loopback))
-        lan = [address for address in addresses if not address.startswith("127.")]
-        if lan:
-            lamp = make_lamp(services, facts)
-            self.doors.add(supervisor, Door("lamp", lamp, tcp_sockets(lan, http_port)))
+        self.lamp = make_lamp(services, facts)
+        self._open_lamps(addresses, http_port)
         operators = unix_socket(self.config.paths.socket)
         self.doors.add(supervisor, Door("socket", api.app(Listener.SOCKET), [operators]))
         return https_port, http_port
+
+    def _open_lamps(self, addresses: Sequence[str], port: int) -> None:
+        """Show the lamp where the LAN reaches this machine now; one that is open stays, also while its address is gone.
+
+        Raises ConfigError when an address is taken, or gone again.
+        """
+        assert self.lamp is not None, "made with the first doors"
+        for address in addresses:
+            if address != LOOPBACK and address not in self.lamps:
+                door = Door(f"lamp.{address}", self.lamp, tcp_sockets([address], port))
+                self.doors.add(self.hub.supervisor, door)
+                self.lamps.add(address)
 
     def _measure_now(self) -> None:
         if self.connectivity is not None:
@@ -486,7 +500,7 @@ class _Parts(Struct):
             self.hub.services.problems.set(not self.room.for_sales, "store.low_space")
             await self.runtime.clock.sleep(SPACE_CHECK_S)
 
-    async def _watch_addresses(self, port: int) -> None:
+    async def _watch_addresses(self, port: int, http_port: int) -> None:
         known = own_addresses(self.config.api.addresses)
         while True:
             await self.runtime.clock.sleep(ADDRESS_CHECK_S)
@@ -500,3 +514,7 @@ class _Parts(Struct):
             if now != known:
                 log.info("addresses.changed", extra={"count": len(now)})
                 known = now
+                try:
+                    self._open_lamps(now, http_port)
+                except ConfigError as exc:
+                    log.warning("lamp.not_opened", extra={"code": exc.code, "port": http_port})

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpcore2  # noqa: F401 - httpx2 imports it at its first connection, which would be in the event loop
+import httpx2
 import pytest
 
 import hubd.daemon
 import hubd.runtime
 from drivers.discovery.configured import configured as configured_endpoint
 from hubd.config import Config, PathsConfig, parse_config
-from hubd.daemon import HUB_KEY, Daemon, Outside, running_hub
+from hubd.daemon import HUB_KEY, LOOPBACK, Daemon, Outside, running_hub
 from hubd.demo.cloud import DemoAddress, demo_cloud, enrol
 from hubd.identity import load_or_create_key
 from hubd.model.entry import Draft
@@ -69,6 +71,10 @@ class Running:
     def problems(self) -> list[tuple[str, str]]:
         """What people see, with the device that it is about."""
         return [(problem.code, problem.subject) for problem in self.daemon.services.problems.present()]
+
+    def workers(self) -> list[str]:
+        """What runs in it."""
+        return [worker.name for worker in self.daemon.hub.supervisor]
 
     async def until_raised(self, code: str, subject: str = "") -> None:
         """Wait until a problem is there."""
@@ -130,6 +136,24 @@ async def test_every_hello_says_where_tills_in_browsers_find_the_hub(tmp_path: P
                 "addresses": [f"https://127.0.0.1:{running.daemon.https_port}"],
                 "fingerprints": [certificate_fingerprint(ssl.PEM_cert_to_DER_cert(ca))],
             }
+
+
+async def test_a_hub_that_was_up_before_its_network_shows_its_lamp_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut a hub boots faster than the shop's router gives addresses."""
+    later = "127.0.0.2"
+    addresses = [LOOPBACK]
+    monkeypatch.setattr(hubd.daemon, "own_addresses", lambda _configured: list(addresses))
+    monkeypatch.setattr(hubd.daemon, "ADDRESS_CHECK_S", 0.02)
+    async with daemon(tmp_path, shop_runtime()) as running, httpx2.AsyncClient(trust_env=False) as phone:
+        lamp = f"http://{later}:{running.daemon.http_port}"
+        with pytest.raises(httpx2.ConnectError):
+            await phone.get(lamp)
+        addresses.append(later)
+        await wait_until(lambda: "server.lamp.127.0.0.2" in running.workers(), WAIT_S, "the lamp at the new address")
+        assert (await phone.get(lamp)).status_code == 200
+        assert (await phone.get(f"{lamp}/v1/hub")).status_code == 404, "the lamp and nothing else"
 
 
 async def test_the_cloud_is_a_witness_of_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
