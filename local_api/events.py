@@ -26,6 +26,7 @@ from local_api.direct import DirectStream, framed
 _Sight = tuple[frozenset[Permission], str, tuple[tuple[str, frozenset[Permission]], ...], str]
 RENDERED_MAX = 4_000
 TEXTS_MAX = 64
+SEQ_DIGITS_MAX = 16
 
 _P = Permission
 SHOWN: dict[str, tuple[Permission, tuple[str, ...]]] = {
@@ -157,16 +158,13 @@ class Events:
         """Where all stand who are abreast."""
         feed.on_rouse(self._fan_out)
 
-    async def start(self, last_event_id: str, after: int | None) -> tuple[Place, bool]:
-        """Where a follower goes on, and whether he must read the lists again first."""
-        line, _, seq = last_event_id.rpartition(":")
-        if last_event_id:
-            known = len(line) == 32 and seq.isascii() and seq.isdigit() and len(seq) <= 16
-            place = await self._feed.resume(line, int(seq)) if known else None
-        elif after is not None:
-            place = await self._feed.resume("", after)
-        else:
+    async def start(self, after: str) -> tuple[Place, bool]:
+        """Where a follower goes on behind SEQ or LINE:SEQ, and whether he must read the lists again first."""
+        if not after:
             return self._feed.place, False
+        line, _, seq = after.rpartition(":")
+        known = len(line) in {0, 32} and seq.isascii() and seq.isdigit() and len(seq) <= SEQ_DIGITS_MAX
+        place = await self._feed.resume(line, int(seq)) if known else None
         return (place, False) if place is not None else (self._feed.place, True)
 
     async def sse(

@@ -512,6 +512,12 @@ class JournalPage(Answer, frozen=True):
 
 
 class EventQuery(Request, frozen=True):
-    """Where a stream begins: after an entry's seq; without it, at this moment."""
+    """Where a stream begins: after an entry, by its seq or by the id of its event; without it, at this moment."""
 
-    after: Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)] | None = None
+    after: Annotated[
+        str,
+        msgspec.Meta(
+            pattern="^$|^([0-9a-f]{32}:)?[0-9]{1,16}$",
+            description="SEQ or LINE:SEQ. With the line, a hub that was restored meanwhile says `resync`.",
+        ),
+    ] = ""

@@ -138,18 +138,18 @@ class Streams:
         """Server-sent events."""
         query = call.query
         assert isinstance(query, EventQuery), "the table names the type of the query"
-        place, lost = await self._events.start(call.header.get("last-event-id"), query.after)
+        place, lost = await self._events.start(call.header.get("last-event-id") or query.after)
         stream = self._events.sse(call.caller, place, lost, direct_stream(call.scope))
         headers = {"x-accel-buffering": "no"}
         return Reply(headers=headers, media_type="text/event-stream", stream=stream)
 
     async def websocket(self, call: Call) -> Reply:
-        """The same over a WebSocket; `?after=SEQ` resumes."""
+        """The same over a WebSocket; `?after=LINE:SEQ` resumes."""
         query, receive, send = call.query, call.scope["hubd.receive"], call.scope["hubd.send"]
         assert isinstance(query, EventQuery), "the table names the type of the query"
         await receive()
         await send({"type": "websocket.accept"})
-        place, lost = await self._events.start("", query.after)
+        place, lost = await self._events.start(query.after)
 
         async def until_closed() -> None:
             while (await receive())["type"] != "websocket.disconnect":

@@ -65,15 +65,11 @@ async def pay(hub: ServedHub, credential: Credential, amount: int = 100) -> str:
         return payment
 
 
-async def test_a_websocket_carries_the_same_and_takes_a_ticket(hub: ServedHub, till: Credential) -> None:
-    payment = await pay(hub, till)
-    async with HubClient(till) as client:
-        shown = await client.get(f"/v1/payments/{payment}")
-        ticket = (await client.post("/v1/events/ticket"))["ticket"]
-    after = shown["accepted"]["seq"] - 1
+async def first_of_websocket(hub: ServedHub, query: str) -> Any:
+    """The first message of a stream that is opened like this."""
     reader, writer = await asyncio.open_connection("127.0.0.1", hub.https_port, ssl=await context_of(hub))
     socket = WSConnection(ConnectionType.CLIENT)
-    writer.write(socket.send(Request(host="127.0.0.1", target=f"/v1/events/ws?ticket={ticket}&after={after}")))
+    writer.write(socket.send(Request(host="127.0.0.1", target=f"/v1/events/ws?{query}")))
     text = ""
     async with hub.shop.services.runtime.clock.timeout(WAIT_S):
         while not text.endswith("}"):
@@ -84,11 +80,36 @@ async def test_a_websocket_carries_the_same_and_takes_a_ticket(hub: ServedHub, t
                     assert b"hub-line" in dict(event.extra_headers)
                 if isinstance(event, TextMessage):
                     text += event.data
-    told = json.loads(text)
-    assert (told["kind"], told["subject"], told["data"]["amount"]) == ("payment.recorded", payment, 100)
-    assert told["id"] == f"{shown['accepted']['line']}:{shown['accepted']['seq']}"
     writer.close()
     await writer.wait_closed()
+    return json.loads(text)
+
+
+async def test_a_websocket_carries_the_same_and_takes_a_ticket(hub: ServedHub, till: Credential) -> None:
+    payment = await pay(hub, till)
+    async with HubClient(till) as client:
+        shown = await client.get(f"/v1/payments/{payment}")
+        ticket = (await client.post("/v1/events/ticket"))["ticket"]
+    after = shown["accepted"]["seq"] - 1
+    told = await first_of_websocket(hub, f"ticket={ticket}&after={after}")
+    assert (told["kind"], told["subject"], told["data"]["amount"]) == ("payment.recorded", payment, 100)
+    assert told["id"] == f"{shown['accepted']['line']}:{shown['accepted']['seq']}"
+
+
+async def test_a_browser_that_missed_a_restore_is_told_so(hub: ServedHub, till: Credential) -> None:
+    """It can send no Last-Event-ID with its next ticket; the number alone may be another entry by now."""
+    payment = await pay(hub, till)
+    async with HubClient(till) as client:
+        accepted = (await client.get(f"/v1/payments/{payment}"))["accepted"]
+        tickets = [(await client.post("/v1/events/ticket"))["ticket"] for _ in range(2)]
+    place = f"{accepted['line']}:{accepted['seq'] - 1}"
+    told = await first_of_websocket(hub, f"ticket={tickets[0]}&after={place}")
+    assert (told["kind"], told["subject"]) == ("payment.recorded", payment)
+    elsewhere = f"{'ff' * 16}:{accepted['seq'] - 1}"
+    told = await first_of_websocket(hub, f"ticket={tickets[1]}&after={elsewhere}")
+    assert (told["kind"], told["data"]["seq"]) == ("resync", accepted["seq"])
+    async with following(hub, till.token, f"?after={elsewhere}") as follower:
+        assert (await follower.next())[0] == "resync"
 
 
 async def test_a_websocket_without_proof_is_refused(hub: ServedHub) -> None:
