@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from tests.rigs.api import ServedHub, served_hub
 from tests.rigs.browser import DESKTOP, Browser
@@ -69,6 +69,41 @@ async def test_a_page_of_another_origin_pairs_pays_and_follows(tmp_path: Path) -
             assert payment["till"] == next(one["id"] for one in devices if one["name"] == "Browser till")
             exportable = await page.evaluate("() => typeof keys")
             assert exportable == "undefined", "the key lives in the module alone"
+
+
+async def test_a_lost_answer_and_a_restored_hub_make_no_second_payment(tmp_path: Path) -> None:
+    tries: list[Mapping[str, str]] = []
+
+    async def disturb(route: Route) -> None:
+        """The first try comes from a till that has seen another chain; the answer to the second is lost on its way."""
+        headers = route.request.headers
+        tries.append(headers)
+        if len(tries) == 1:
+            await route.continue_(headers={**headers, "hub-line": f"{'ff' * 16}:9:{'ee' * 8}"})
+        elif len(tries) == 2:
+            await route.fetch()
+            await route.abort()
+        else:
+            await route.continue_()
+
+    async with AsyncExitStack() as stack:
+        hub = await stack.enter_async_context(served_hub(tmp_path))
+        origin = await stack.enter_async_context(page_server())
+        browser = await stack.enter_async_context(Browser())
+        async with browser.page(DESKTOP) as page, hub.administrator() as administrator:
+            opened = await open_code(hub)
+            await begin(page, hub, origin, opened["code"])
+            await hub.waiting(administrator, opened["id"])
+            await administrator.post(f"/v1/pairing-codes/{opened['id']}/confirm")
+            await expect(page.locator("#say")).to_have_text("Paired.")
+            await page.route("**/v1/payments/*", disturb)
+            await page.click("#sale button")
+            await expect(page.locator("#say")).to_contain_text("do not take it anew")
+            await expect(page.locator("#say")).to_have_text("Paid.")
+            await expect(page.locator("#receipt")).to_contain_text('"fiscal"')
+            assert [one["attempt"] for one in tries] == ["1", "1", "2"], "a refusal is no try that may have arrived"
+            [payment] = (await administrator.get("/v1/payments")).json()["items"]
+            assert payment["state"] == "approved"
 
 
 async def test_a_page_that_was_not_paired_reads_nothing(tmp_path: Path) -> None:
