@@ -492,6 +492,7 @@ class EntryOut(Answer, frozen=True):
     actor: str
     flags: int
     body: Any
+    """Null for money of another location than those whose journal the caller may read."""
     documents: list[str]
     """Ids of the personal data that it refers to; `POST /v1/documents/{id}/erase` has one forgotten."""
 

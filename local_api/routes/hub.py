@@ -12,12 +12,13 @@ from hubd.model.ids import id_text
 from hubd.model.mode import Mode
 from hubd.model.permissions import Permission
 from hubd.services import lists
+from hubd.services.access import Caller
 from hubd.services.calendar import rfc3339
 from hubd.services.feed import Place
 from local_api.call import Call, Reply
 from local_api.context import API_VERSION, CAPABILITIES
 from local_api.direct import direct_stream
-from local_api.events import Events
+from local_api.events import LOCATED, Events
 from local_api.schemas import EntryOut, EventQuery, JournalPage, JournalQuery, TicketOut, money_out
 from local_api.table import Auth, RouteSpec
 from local_api.tickets import TICKET_LIFE_S
@@ -64,10 +65,13 @@ async def get_hub(call: Call) -> Reply:
     return Reply(shown)
 
 
-def entry_out(entry: Entry) -> EntryOut:
-    """A journal entry as it leaves the hub, without credentials."""
-    head = entry.head
-    body = {name: value for name, value in entry.body().items() if name not in BODY_HIDDEN}
+def entry_out(entry: Entry, caller: Caller) -> EntryOut:
+    """A journal entry as it leaves the hub, without credentials, and without the money that the caller may not see."""
+    head, told = entry.head, entry.body()
+    body = {name: value for name, value in told.items() if name not in BODY_HIDDEN}
+    may_read = entry.kind.partition(".")[0] not in LOCATED or caller.may_at(
+        Permission.JOURNAL_READ, told.get("location", caller.location)
+    )
     return EntryOut(
         entry.line.hex(),
         entry.seq,
@@ -78,20 +82,21 @@ def entry_out(entry: Entry) -> EntryOut:
         head.subject,
         head.actor,
         head.flags,
-        body,
+        body if may_read else None,
         [id_text(document.id) for document in head.documents],
     )
 
 
 async def list_journal(call: Call) -> Reply:
     """Entries in order, after a seq or of one thing."""
-    query, db = call.query, call.context.services.db
+    query, db, caller = call.query, call.context.services.db, call.caller
     assert isinstance(query, JournalQuery), "the table names the type of the query"
     if query.subject:
-        return Reply(JournalPage([entry_out(one) for one in await lists.entries_of(db, query.subject, query.limit)], 0))
+        found = await lists.entries_of(db, query.subject, query.limit)
+        return Reply(JournalPage([entry_out(one, caller) for one in found], 0))
     found = await lists.entries_after(db, query.after, query.limit)
     more = found[-1].seq if len(found) == query.limit else 0
-    return Reply(JournalPage([entry_out(one) for one in found], more))
+    return Reply(JournalPage([entry_out(one, caller) for one in found], more))
 
 
 async def get_sync(call: Call) -> Reply:

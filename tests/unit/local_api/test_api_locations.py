@@ -108,6 +108,27 @@ async def test_a_role_holds_where_it_was_granted(tmp_path: Path) -> None:
         assert (await here.post(f"/v1/orders/{order}/cancel")).json()["state"] == "cancelled"
 
 
+async def test_the_journal_tells_nobody_about_the_money_of_another_location(tmp_path: Path) -> None:
+    async with two_locations(tmp_path) as two:
+        payment = two.at.new_id()
+        await two.tills[LOCATION].put(f"/v1/payments/{payment}", json=cash())
+        await two.managers[LOCATION].post(f"/v1/payments/{payment}/reverse")
+        for path in (f"/v1/journal?subject={payment}", "/v1/journal?limit=200"):
+            told = {}
+            for name, who in (
+                ("here", two.managers[LOCATION]),
+                ("there", two.managers[SECOND]),
+                ("administrator", two.at.administrator()),
+            ):
+                items = (await who.get(path)).json()["items"]
+                told[name] = [one for one in items if one["subject"] == payment]
+            assert told["here"] == told["administrator"]
+            assert [one["body"]["amount"] for one in told["here"] if one["kind"] == "payment.recorded"] == [1250]
+            assert len(told["here"]) >= 2
+            assert [one["body"] for one in told["there"]] == [None] * len(told["here"])
+            assert [one["hash"] for one in told["there"]] == [one["hash"] for one in told["here"]], "the chain stays"
+
+
 async def test_a_person_with_a_role_at_both_reaches_both(tmp_path: Path) -> None:
     async with two_locations(tmp_path) as two:
         payment = two.at.new_id()
