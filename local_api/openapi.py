@@ -66,6 +66,8 @@ def _answers(row: RouteSpec) -> dict[str, Any]:
         content = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
     elif row.reply is dict:
         content = {"application/json": {"schema": {"type": "object"}}}
+    elif row.media:
+        content = {row.media: {"schema": {"type": "string"}}}
     elif row.stream:
         content = {"text/event-stream": {"schema": {"type": "string"}}}
     else:
@@ -73,6 +75,8 @@ def _answers(row: RouteSpec) -> dict[str, Any]:
     shown: dict[str, Any] = {}
     if row.created:
         shown["201"] = {"description": "Created, on disk", "content": content, "headers": line}
+    if row.waits:
+        shown["202"] = {"description": "Somebody has yet to act: the same again", "content": content, "headers": line}
     if not row.created or row.method == "PUT":
         if row.reply is None and not row.stream and row.method in {"DELETE", "POST"}:
             shown["204"] = {"description": "Done", "headers": line}

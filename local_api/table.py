@@ -64,8 +64,12 @@ class RouteSpec(Struct, frozen=True):
     """Whether the body may be left out; it is then as if all its fields were."""
     query: type[Any] | None = None
     reply: Any = None
+    media: str = ""
+    """The media type of an answer that is no JSON; `reply` has none of it then."""
     created: bool = False
     """Whether 201 is among the answers."""
+    waits: bool = False
+    """Whether 202 is among the answers: somebody has yet to act."""
     any_origin: bool = False
     same_host: bool = False
     """Whether a page of the same host name, such as the one on the HTTP port, may ask and read the answer."""

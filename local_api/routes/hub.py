@@ -23,6 +23,7 @@ from local_api.schemas import EntryOut, EventQuery, JournalPage, JournalQuery, T
 from local_api.table import Auth, RouteSpec
 from local_api.tickets import TICKET_LIFE_S
 
+PEM_TYPE = "application/x-pem-file"
 BODY_HIDDEN = frozenset({"token_sha256", "public_key"})
 
 
@@ -178,9 +179,7 @@ class Streams:
 async def get_ca(call: Call) -> Reply:
     """The CA's certificate; a pinning client compares its key, a browser's owner installs it."""
     pem = call.context.facts.ca_pem
-    return Reply(
-        pem, media_type="application/x-pem-file", headers={"content-disposition": "inline; filename=hub-ca.pem"}
-    )
+    return Reply(pem, media_type=PEM_TYPE, headers={"content-disposition": "inline; filename=hub-ca.pem"})
 
 
 async def healthz(call: Call) -> Reply:
@@ -257,8 +256,8 @@ def _description_rows(description: Description) -> tuple[RouteSpec, ...]:
         return Reply(page, media_type="text/html; charset=utf-8", headers={"content-security-policy": policy})
 
     return (
-        RouteSpec("GET", "/openapi.json", None, openapi, "This description", tag="health"),
-        RouteSpec("GET", "/docs", None, docs, "This description for people", tag="health"),
+        RouteSpec("GET", "/openapi.json", None, openapi, "This description", reply=dict, tag="health"),
+        RouteSpec("GET", "/docs", None, docs, "This description for people", media="text/html", tag="health"),
     )
 
 
@@ -315,7 +314,9 @@ def hub_routes(events: Events | None, description: Description) -> tuple[RouteSp
         ),
         RouteSpec("GET", "/healthz", None, healthz, "Whether process and store answer", reply=dict, tag="health"),
         RouteSpec("GET", "/readyz", None, readyz, "Whether the hub can sell", reply=dict, tag="health"),
-        RouteSpec("GET", "/metrics", p.METRICS_READ, metrics, "Numbers for Prometheus", tag="health"),
-        RouteSpec("GET", "/ca.pem", None, get_ca, "The certificate of the hub's own CA", tag="health"),
+        RouteSpec(
+            "GET", "/metrics", p.METRICS_READ, metrics, "Numbers for Prometheus", media="text/plain", tag="health"
+        ),
+        RouteSpec("GET", "/ca.pem", None, get_ca, "The certificate of the hub's own CA", media=PEM_TYPE, tag="health"),
         *_description_rows(description),
     )

@@ -272,6 +272,7 @@ ROUTES = (
         body=PairingIn,
         reply=PairingOut,
         created=True,
+        waits=True,
         any_origin=True,
         tag="pairing",
     ),

@@ -10,18 +10,44 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 
 from hubd.runtime import Runtime
 from hubd.services.lines import LineReason
-from local_api.app import Api, create_api
+from local_api import problems
+from local_api.app import Api, api_rows, create_api
 from local_api.context import HubFacts
 from local_api.gate import Listener
+from local_api.openapi import describe
+from local_api.table import RouteTable
 from tests.unit.services.shop import LOCATION, Shop, Terminals, shop
 
 HUB_ID = "ab" * 16
 FINGERPRINT = "00" * 32
 NAME = "hubd-abababab.local"
 OWNER_PIN = "739164"
+ROWS = RouteTable(api_rows(None))
+DESCRIBED = describe(ROWS.rows)["paths"]
+
+
+async def as_described(answer: httpx2.Response) -> None:
+    """Hold every answer that a test gets to the description: status, media type, shape; every refusal is a problem."""
+    asked, media = answer.request, answer.headers.get("content-type", "").partition(";")[0]
+    if media == "text/event-stream" or asked.method in {"HEAD", "OPTIONS"}:
+        return
+    await answer.aread()
+    if answer.status_code >= httpx2.codes.BAD_REQUEST:
+        assert media == problems.MEDIA_TYPE, (asked.method, asked.url.path, answer.status_code)
+        told = msgspec.json.decode(answer.content, type=problems.Problem)
+        assert (told.status, told.type) == (answer.status_code, problems.TYPE_PREFIX + told.code)
+        return
+    row = ROWS.find(asked.url.path)[0][asked.method]
+    described = DESCRIBED[row.path][row.method.lower()]["responses"]
+    assert str(answer.status_code) in described, (row.method, row.path, answer.status_code)
+    content = described[str(answer.status_code)].get("content", {})
+    assert set(content) == ({media} if answer.content else set()), (row.method, row.path, media)
+    if isinstance(row.reply, type) and issubclass(row.reply, msgspec.Struct):
+        msgspec.json.decode(answer.content, type=row.reply)
 
 
 @dataclass
@@ -39,7 +65,12 @@ class Counter:
         app = self.api.app(listener)
         transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False, client=(address, 40_000))
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        client = httpx2.AsyncClient(transport=transport, base_url=f"https://{NAME}", headers=named)
+        client = httpx2.AsyncClient(
+            transport=transport,
+            base_url=f"https://{NAME}",
+            headers=named,
+            event_hooks={"request": [], "response": [as_described]},
+        )
         self.clients.append(client)
         return client
 
