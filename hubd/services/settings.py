@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from hubd.errors import HubError, InvalidValueError, NotFoundError, Retry
 from hubd.model.entry import Draft, Json
@@ -71,6 +72,8 @@ class Effective(Struct, frozen=True):
     source: str
     scope: str
     effective_from_us: int
+    newest: int = SHIPPED_VERSION
+    """Version of the last change, planned ones too: what a new change is based on. Told by `get` alone."""
 
 
 def effective(
@@ -113,6 +116,11 @@ def _scopes(key: str, location: str) -> tuple[str, ...]:
             "setting_not_per_location", f"The setting {key} counts for the whole hub.", remedy="Name no location."
         )
     return _HERE
+
+
+def _newest(connection: Connection, key: str, scopes: tuple[str, ...]) -> int:
+    found = settings.newest_version(connection, key, scopes)
+    return SHIPPED_VERSION if found is None else found
 
 
 def change(
@@ -160,7 +168,12 @@ class SettingsDesk:
     async def get(self, key: str, location: str = "") -> Effective:
         """The value in force now, for the hub or for one location. Raises `unknown_setting`."""
         now, scopes = self._now_us(), _scopes(key, location)
-        return await self._db.read("settings.get", lambda connection: effective(connection, key, now, scopes))
+
+        def read(connection: Connection) -> Effective:
+            found = effective(connection, key, now, scopes)
+            return replace(found, newest=_newest(connection, key, scopes))
+
+        return await self._db.read("settings.get", read)
 
     async def all(self) -> list[Effective]:
         """Every known setting with its value in force and its origin."""
@@ -183,7 +196,7 @@ class SettingsDesk:
     ) -> int:
         """Set a value for this hub, or one location, from now or from a later moment; returns the new version, durable.
 
-        With `if_version`, raises `changed_meanwhile` when somebody else was faster.
+        With `if_version`, raises `changed_meanwhile` when somebody else was faster, also with a change for later.
         """
         start = effective_from_us if effective_from_us is not None else self._now_us()
         scopes = _scopes(key, location)
@@ -191,7 +204,7 @@ class SettingsDesk:
         def work(tx: Tx) -> int:
             if location and people.location(tx.connection, location) is None:
                 raise NotFoundError("location_unknown", "There is no such location.", remedy="Read the locations.")
-            if if_version is not None and effective(tx.connection, key, tx.now_us(), scopes).version != if_version:
+            if if_version is not None and _newest(tx.connection, key, scopes) != if_version:
                 raise HubError(
                     "changed_meanwhile",
                     f"The setting {key} was changed by somebody else.",

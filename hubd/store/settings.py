@@ -109,6 +109,16 @@ def history(connection: sqlite3.Connection, key: str) -> list[Setting]:
     return [_setting(row) for row in rows]
 
 
+def newest_version(connection: sqlite3.Connection, key: str, scopes: tuple[str, ...]) -> int | None:
+    """The version of the last change of a key in these scopes, whenever it counts; None if nobody has set it."""
+    marks = ", ".join("?" * len(scopes))
+    row = connection.execute(
+        f"SELECT max(version) FROM settings WHERE key = ? AND scope IN ({marks})",  # noqa: S608 (question marks)
+        (key, *scopes),
+    ).fetchone()
+    return None if row[0] is None else int(row[0])
+
+
 def next_version(connection: sqlite3.Connection, key: str) -> int:
     """The version number that the next change of a key gets."""
     row = connection.execute("SELECT max(version) FROM settings WHERE key = ?", (key,)).fetchone()

@@ -238,7 +238,7 @@ async def list_policies(call: Call) -> Reply:
 
 async def _one(call: Call, key: str, location: str) -> Reply:
     found = await call.context.services.settings.get(key, location)
-    return Reply(setting_out(found), headers={"etag": f'"{found.version}"'})
+    return Reply(setting_out(found), headers={"etag": f'"{found.newest}"'})
 
 
 async def get_setting(call: Call) -> Reply:

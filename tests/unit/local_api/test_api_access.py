@@ -421,5 +421,11 @@ async def test_settings_are_changed_on_the_version_that_was_read(tmp_path: Path)
         assert changed.headers["etag"] != read.headers["etag"]
         again = await administrator.put("/v1/settings/store.name", json=body, headers=match)
         assert code_of(again) == (412, "changed_meanwhile")
+        fresh = {"if-match": changed.headers["etag"]}
+        later = {"value": "Bouquiniste", "effective_from": "2040-01-01T00:00:00+00:00"}
+        planned = await administrator.put("/v1/settings/store.name", json=later, headers=fresh)
+        assert (planned.status_code, planned.json()["value"]) == (200, "Librairie"), "it counts later"
+        unseen = await administrator.put("/v1/settings/store.name", json=later | {"value": "x"}, headers=fresh)
+        assert code_of(unseen) == (412, "changed_meanwhile"), "a plan that the second has not seen is not passed over"
         assert code_of(await administrator.get("/v1/settings/no.such")) == (404, "unknown_setting")
         assert len((await administrator.get("/v1/policies")).json()["items"]) >= 1
