@@ -43,6 +43,8 @@ class Caller(Struct, frozen=True):
     """The `Hub-Line` that the till sent back (`line:seq:start`), its place in the chain checked; may be empty."""
     elsewhere: tuple[tuple[str, frozenset[Permission]], ...] = ()
     """What the person may do at other locations, or everywhere (`*`). A device may do nothing outside its own."""
+    session: bytes = b""
+    """Digest of the person's session, by which a stream notices that it is over; empty without one."""
 
     @property
     def actor(self) -> str:
@@ -250,15 +252,29 @@ class AccessDesk:
             attempt=attempt,
             hub_line=hub_line,
             elsewhere=elsewhere,
+            session=token_digest(session) if session and person is not None else b"",
         )
 
     async def is_current(self, caller: Caller) -> bool:
-        """Whether the device and the person of a caller are still let in; streams ask it as they go on."""
-        return _still_knows(await self._all(), caller)
+        """Whether a caller is still let in and may still do what he might: streams ask it as they go on."""
+        return self._still_lets_in(await self._all(), caller)
 
     def is_surely_current(self, caller: Caller) -> bool:
         """The same without waiting: False also while what is known has to be read anew."""
-        return self._known is not None and _still_knows(self._known, caller)
+        return self._known is not None and self._still_lets_in(self._known, caller)
+
+    def _still_lets_in(self, known: _Known, caller: Caller) -> bool:
+        device = known.by_id.get(caller.device)
+        if caller.device and device is None:
+            return False
+        if caller.staff is None:
+            return True  # what a device may do is fixed by its kind
+        if caller.session not in self._sessions:
+            return False
+        granted = self._granted(known, caller.staff, caller.location)
+        if device is not None:
+            granted |= device_permissions(device.kind)
+        return granted == caller.permissions and _elsewhere(known, caller.staff, caller.location) == caller.elsewhere
 
     async def administrator(self, language: str = "en") -> Caller:
         """The administrator of the machine, who reached the unix socket: the file's permissions let nobody else in."""
@@ -335,10 +351,6 @@ def _elsewhere(known: _Known, staff: str, own: str) -> tuple[tuple[str, frozense
         if who == staff and where != own:
             roles.setdefault(where, set()).add(role)
     return tuple((where, permissions_of(frozenset(names))) for where, names in sorted(roles.items()))
-
-
-def _still_knows(known: _Known, caller: Caller) -> bool:
-    return (not caller.device or caller.device in known.by_id) and (caller.staff is None or caller.staff in known.staff)
 
 
 def _secrets_of(connection: Connection, person: StaffMember | None) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from hubd.services import feed as feed_module
 from local_api.client import HubClient, new_id
 from local_api.client.trust import Credential, pinned_context
 from tests.rigs.api import ServedHub, served_hub
+from tests.unit.services.shop import LOCATION
 
 WAIT_S = 10
 
@@ -227,6 +228,33 @@ async def test_a_removed_till_hears_nothing_more(hub: ServedHub, till: Credentia
         await administrator.delete(f"/v1/pairings/{till.device}")
         await pay(hub, other)
         assert (await follower.next())[0] == "end"
+
+
+@pytest.mark.parametrize("end", ["signed out", "role withdrawn"])
+async def test_a_person_s_stream_ends_with_the_session_and_with_the_role(
+    hub: ServedHub, till: Credential, end: str
+) -> None:
+    marc, role = new_id(), {"role": "manager", "location": LOCATION}
+    async with hub.administrator() as administrator:
+        person = {"name": "Marc", "pin": "482915", "roles": [role, {"role": "cashier", "location": LOCATION}]}
+        assert (await administrator.put(f"/v1/staff/{marc}", json=person)).status_code == 200
+        async with httpx2.AsyncClient(verify=await context_of(hub), base_url=hub.https, timeout=WAIT_S) as client:
+            client.headers["authorization"] = f"Bearer {till.token}"
+            token = (await client.post("/v1/sessions", json={"staff": marc, "pin": "482915"})).json()["token"]
+            client.headers["hub-session"] = token
+            async with client.stream("GET", "/v1/events") as answer:
+                follower = Follower(answer)
+                await pay(hub, till)
+                assert (await follower.next())[0] == "payment.recorded", "the control"
+                if end == "signed out":
+                    await client.delete("/v1/sessions")
+                else:
+                    await administrator.post(f"/v1/staff/{marc}/grants/withdraw", json=role)
+                await pay(hub, till)
+                told = await follower.next()
+                while told[0] == "grant.withdrawn":
+                    told = await follower.next()
+                assert told[0] == "end"
 
 
 async def test_a_stop_ends_streams_first_and_cut_requests_hear_it(tmp_path: Path) -> None:
