@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from hubd.model.card_data import check_free_text
 from local_api.schemas import Answer, Currency, IdText, Request, ShortText
 
 
@@ -19,6 +20,10 @@ class PairingIn(Request, frozen=True):
     language: Annotated[str, msgspec.Meta(pattern="^[a-z]{2}(-[A-Z]{2})?$")] = "en"
     origin: Annotated[str, msgspec.Meta(max_length=200)] = ""
     public_key: Annotated[str, msgspec.Meta(max_length=400)] = ""
+
+    def __post_init__(self) -> None:
+        """Refuse card data; the name is checked by its own rules."""
+        check_free_text(self.origin, "origin")
 
 
 class PairingOut(Answer, frozen=True):
@@ -181,6 +186,10 @@ class EnrolIn(Request, frozen=True):
 
     cloud: Annotated[str, msgspec.Meta(max_length=200)]
     code: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+    def __post_init__(self) -> None:
+        """Refuse card data."""
+        check_free_text(self.cloud, "cloud")
 
 
 class EnrolledOut(Answer, frozen=True):

@@ -393,8 +393,10 @@ class AssignIn(Request, frozen=True):
     address: Annotated[str, msgspec.Meta(max_length=200, pattern="^(tcp|serial)://[!-~]{1,190}$")] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse card data."""
+        """Refuse card data. A serial line may be named by its adapter's number, which is typed by nobody."""
         check_free_text(self.name, "name")
+        if self.address and self.address.startswith("tcp:"):
+            check_free_text(self.address, "address")
 
 
 class DeactivateIn(Request, frozen=True):
