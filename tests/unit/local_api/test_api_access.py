@@ -202,6 +202,27 @@ async def test_the_page_has_a_cookie_of_its_own_origin_and_no_other_page_can_use
         )
 
 
+async def test_host_and_origin_are_checked_at_every_door_of_tcp(tmp_path: Path) -> None:
+    async with counter(tmp_path) as shop:
+        signed_in = await shop.client().post("/v1/sessions", json={"staff": await shop.owner(), "pin": OWNER_PIN})
+        cookie = signed_in.headers["set-cookie"].partition(";")[0]
+        for door, scheme, other in ((Listener.TLS, "https", "http"), (Listener.LOOPBACK, "http", "https")):
+            page = shop.client(door, cookie=cookie)
+            for own in ({}, {"origin": f"{scheme}://{NAME}"}, {"sec-fetch-site": "same-origin"}):
+                assert (await page.get("/v1/staff", headers=own)).status_code == 200, (door, own)
+            for host in ("evil.example", "evil.example:8080", "", f"{NAME}.evil.example", "127.0.0.1.evil.example"):
+                for path in ("/v1/staff", "/v1/hub", "/healthz", "/nowhere"):
+                    rebound = await page.get(path, headers={"host": host})
+                    assert code_of(rebound) == (403, "access.foreign_host"), (door, host, path)
+            for origin in (ORIGIN, f"{other}://{NAME}", f"{scheme}://{NAME}:9", "null"):
+                foreign = await page.get("/v1/staff", headers={"origin": origin})
+                assert code_of(foreign) == (403, "access.foreign_origin"), (door, origin)
+                assert "access-control-allow-origin" not in foreign.headers
+            for site in ("cross-site", "same-site"):
+                stranger = await page.get("/v1/staff", headers={"sec-fetch-site": site})
+                assert code_of(stranger) == (401, "access.not_signed_in"), (door, site)
+
+
 async def test_set_up_needs_the_machine_or_its_code_and_happens_once(tmp_path: Path) -> None:
     async with counter(tmp_path) as shop:
         body = {
