@@ -174,7 +174,8 @@ class Gate:
         try:
             await self._serve(scope, receive, answer, headers)
         except HubError as error:
-            await answer.refuse(error)
+            caller: Caller | None = scope.get("hubd.caller")
+            await answer.refuse(error, caller.language if caller is not None else "")
         except OSError:
             raise
         except asyncio.CancelledError:
@@ -440,11 +441,11 @@ class _Answer:
             message = {**message, "headers": [*given, *more, *self.headers, *line]}
         await self._send(message)
 
-    async def refuse(self, error: HubError) -> None:
+    async def refuse(self, error: HubError, language: str = "") -> None:
         """Answer with a problem document; once the answer has begun, nothing more can be said."""
         if self._started:
             return
-        status, body, headers = (self.as_page or problems.problem_of)(error)
+        status, body, headers = self.as_page(error) if self.as_page else problems.problem_of(error, language)
         raw = [(name.encode(), value.encode()) for name, value in headers.items()]
         raw.append((b"content-length", str(len(body)).encode()))
         if status in {408, 413}:

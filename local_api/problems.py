@@ -23,6 +23,8 @@ from hubd.errors import (
     StoreError,
     SyncError,
 )
+from hubd.services.say import say_refused
+from local_api.schemas import SayOut
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:hubd:problem:"
@@ -93,6 +95,9 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     retry: Retry
     remedy: str = ""
     params: dict[str, Any] = {}
+    say: SayOut | None = None
+    """For the cashier and the customer, where a right request for money was refused."""
+    allowed: list[str] = []
 
 
 def status_of(error: HubError) -> int:
@@ -107,9 +112,10 @@ def title_of(code: str) -> str:
     return code.replace(".", ": ").replace("_", " ").capitalize()
 
 
-def problem_of(error: HubError) -> tuple[int, bytes, dict[str, str]]:
-    """Status, body and headers of an error."""
+def problem_of(error: HubError, language: str = "") -> tuple[int, bytes, dict[str, str]]:
+    """Status, body and headers of an error; with sentences where the caller, and so the language, is known."""
     status = status_of(error)
+    spoken = say_refused(error.code, language) if language else None
     document = Problem(
         TYPE_PREFIX + error.code,
         title_of(error.code),
@@ -119,6 +125,8 @@ def problem_of(error: HubError) -> tuple[int, bytes, dict[str, str]]:
         error.retry,
         error.remedy,
         dict(error.params),
+        SayOut(spoken.cashier, spoken.customer) if spoken else None,
+        list(spoken.allowed) if spoken else [],
     )
     headers = {"content-type": MEDIA_TYPE, "cache-control": "no-store"}
     if error.retry_after_s is not None:

@@ -284,6 +284,74 @@ _SENTENCES: dict[str, dict[str, tuple[str, str]]] = {
     },
 }
 
+_REFUSED: dict[str, dict[str, tuple[str, str]]] = {
+    # What a till is told instead of a payment, by the code of the problem document.
+    "store.low_space": {
+        "en": (
+            "The hub's disk is nearly full: no new sales. Nothing was charged. Call the manager.",
+            "We cannot take payments at the moment.",
+        ),
+        "fr": (
+            "Le disque du boîtier est presque plein : plus de nouvelle vente. Rien n'a été débité. Appelez le "
+            "responsable.",
+            "Nous ne pouvons pas encaisser pour le moment.",
+        ),
+        "nl": (
+            "De schijf van de hub is bijna vol: geen nieuwe verkopen. Er is niets afgeschreven. Roep de manager.",
+            "We kunnen op dit moment geen betalingen aannemen.",
+        ),
+    },
+    "store.full": {
+        "en": ("The hub's disk is full: no new sales. Call the manager.", "We cannot take payments at the moment."),
+        "fr": (
+            "Le disque du boîtier est plein : plus de nouvelle vente. Appelez le responsable.",
+            "Nous ne pouvons pas encaisser pour le moment.",
+        ),
+        "nl": (
+            "De schijf van de hub is vol: geen nieuwe verkopen. Roep de manager.",
+            "We kunnen op dit moment geen betalingen aannemen.",
+        ),
+    },
+    "hub_replaced": {
+        "en": (
+            "Another hub has taken the place of this one. Call the manager: the till must be connected to the new one.",
+            "One moment, please.",
+        ),
+        "fr": (
+            "Un autre boîtier remplace celui-ci. Appelez le responsable : la caisse doit être reliée au nouveau.",
+            "Un instant, s'il vous plaît.",
+        ),
+        "nl": (
+            "Een andere hub heeft deze vervangen. Roep de manager: de kassa moet met de nieuwe verbonden worden.",
+            "Een ogenblik, alstublieft.",
+        ),
+    },
+    "hub_line_changed": {
+        "en": ("The hub was restored. The till first tells it what it holds; wait.", "One moment, please."),
+        "fr": (
+            "Le boîtier a été restauré. La caisse lui transmet d'abord ce qu'elle sait ; attendez.",
+            "Un instant, s'il vous plaît.",
+        ),
+        "nl": ("De hub is hersteld. De kassa vertelt eerst wat zij weet; wacht.", "Een ogenblik, alstublieft."),
+    },
+    "order_closed": {
+        "en": ("This order is paid or cancelled already. Look at it before you go on.", "One moment, please."),
+        "fr": (
+            "Cette commande est déjà payée ou annulée. Vérifiez-la avant de continuer.",
+            "Un instant, s'il vous plaît.",
+        ),
+        "nl": (
+            "Deze bestelling is al betaald of geannuleerd. Bekijk haar voordat u verdergaat.",
+            "Een ogenblik, alstublieft.",
+        ),
+    },
+    "over_amount_due": {
+        "en": ("That is more than what is still due. Take what is due.", "One moment, please."),
+        "fr": ("C'est plus que ce qui reste à payer. Encaissez le reste dû.", "Un instant, s'il vous plaît."),
+        "nl": ("Dat is meer dan er nog te betalen is. Neem het openstaande bedrag.", "Een ogenblik, alstublieft."),
+    },
+}
+
 _ALLOWED: dict[str, tuple[str, ...]] = {
     "working": ("wait",),
     "unknown": ("wait", "ask_terminal", "manager"),
@@ -308,6 +376,10 @@ _ALLOWED: dict[str, tuple[str, ...]] = {
     "stranded": ("wait", "manager"),
     "late_refused": ("manager",),
     "decided_failure": ("other_method",),
+    "store.low_space": ("manager",),
+    "store.full": ("manager",),
+    "hub_replaced": ("manager",),
+    "hub_line_changed": ("wait",),
 }
 
 _LATE = frozenset({Custody.DECLINED_LATE, Custody.EXPIRED, Custody.REJECTED})
@@ -343,6 +415,15 @@ def situation(payment: Payment, decidable: bool = False, asking: bool = True) ->
 def say(payment: Payment, language: str, decidable: bool = False, asking: bool = True) -> Say:
     """The sentences and acts for a payment as it is, in the till's language (English if it has none of ours)."""
     word = situation(payment, decidable, asking)
-    sentences = _SENTENCES[word]
+    return _spoken(word, _SENTENCES[word], language)
+
+
+def say_refused(code: str, language: str) -> Say | None:
+    """The same for a request that became no payment, by the refusal's code; None where a program has made a mistake."""
+    sentences = _REFUSED.get(code)
+    return _spoken(code, sentences, language) if sentences is not None else None
+
+
+def _spoken(word: str, sentences: dict[str, tuple[str, str]], language: str) -> Say:
     cashier, customer = sentences.get(language[:2].lower(), sentences[FALLBACK])
     return Say(cashier, customer, _ALLOWED.get(word, ()))

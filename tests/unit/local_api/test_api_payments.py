@@ -61,6 +61,19 @@ async def test_a_till_that_reads_first_is_held_all_the_same_by_a_hub_that_has_fo
         assert (await till.put(path, json=cash(), headers=headers)).status_code == 201
 
 
+async def test_a_request_for_money_that_became_no_payment_is_told_in_the_tills_language(tmp_path: Path) -> None:
+    async with counter(tmp_path) as shop:
+        paired = await shop.pair("Caisse 1", language="fr")
+        till = shop.client(authorization=f"Bearer {paired['token']}")
+        await till.get("/v1/payments", headers={"hub-line": FORGOTTEN})
+        held = (await till.put(f"/v1/payments/{shop.new_id()}", json=cash())).json()
+        assert held["code"] == "hub_line_changed"
+        assert held["say"]["cashier"].startswith("Le boîtier a été restauré.")
+        assert (held["say"]["customer"], held["allowed"]) == ("Un instant, s'il vous plaît.", ["wait"])
+        wrong = (await till.put(f"/v1/payments/{shop.new_id()}", json=cash(-1))).json()
+        assert "say" not in wrong, "a program's mistake is nothing for a cashier"
+
+
 async def test_an_answer_before_the_comparison_leaves_the_till_its_place(tmp_path: Path) -> None:
     async with counter(tmp_path) as shop:
         till = await shop.till()

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from hubd.model.payment import Custody, ManualStatus, PaymentState
-from hubd.services.say import LANGUAGES, say
+from hubd.services.say import LANGUAGES, say, say_refused
 from tests.unit.page.payments import a_payment
 
 REFUSALS = (
@@ -37,6 +37,24 @@ def test_a_refusal_says_why_and_what_would_be_possible(reason: str) -> None:
     assert spoken[0].cashier != declined.cashier, "a refusal is not told as the bank's word"
     assert spoken[0].allowed, "a cashier who was refused has a next act"
     assert set(spoken[0].allowed) <= ACTS
+
+
+REFUSED_REQUESTS = (
+    "store.low_space",
+    "store.full",
+    "hub_replaced",
+    "hub_line_changed",
+    "order_closed",
+    "over_amount_due",
+)
+
+
+@pytest.mark.parametrize("code", REFUSED_REQUESTS)
+def test_a_right_request_that_became_no_payment_has_its_sentences(code: str) -> None:
+    spoken = [say_refused(code, language) for language in (*LANGUAGES, "de")]
+    assert len({one.cashier for one in spoken if one}) == len(LANGUAGES)
+    assert all(one and one.cashier and one.customer and set(one.allowed) <= ACTS for one in spoken)
+    assert say_refused("unknown_field", "en") is None, "a program's mistake is nothing for a cashier"
 
 
 def test_every_state_has_its_sentences_and_no_money_taken_means_a_next_act() -> None:
