@@ -132,10 +132,17 @@ def _children(folder: Path) -> list[Path]:
         return []
 
 
+def _can_be_seen(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return False
+
+
 def disk(config: Config) -> Iterator[Finding]:
     """Free space, and whether the disk is writable and made to last."""
-    place = config.paths.data if config.paths.data.exists() else config.paths.data.parent
-    while not place.exists():
+    place = config.paths.data
+    while not _can_be_seen(place):
         place = place.parent
     free = shutil.disk_usage(place).free
     shown = f"{free // (1024 * 1024)} MiB are free at {place}."
@@ -151,7 +158,7 @@ def disk(config: Config) -> Iterator[Finding]:
             "disk",
             Level.BAD,
             f"The disk at {place} is read-only: the kernel has found an error on it.",
-            "Make a backup now (`hubctl backup --to DIRECTORY`), then replace the disk.",
+            "Make a backup now (`hubctl backup make --to DIRECTORY`), then replace the disk.",
         )
     kind = file_system_of(place)
     if kind in {"tmpfs", "ramfs", "nfs", "nfs4", "cifs", "vfat", "exfat", "fuseblk"}:

@@ -145,16 +145,14 @@ def exit_code_of(error: HubError) -> Exit:
 
 
 def _unreachable(socket: Path, data: Path) -> HubUnreachableError:
-    if socket.exists() and not os.access(socket, os.R_OK | os.W_OK):
-        return HubUnreachableError(
-            "hub.socket_closed",
-            f"You may not use the operators' socket {socket}.",
-            remedy="Run `sudo hubctl …`, or once `sudo usermod -aG hubd $USER` and sign in again.",
-        )
+    if _is_closed(socket):
+        return _closed(f"You may not use the operators' socket {socket}.")
     unit = service_state()
+    if unit.get("ActiveState") == "active":
+        return _closed(f"The service runs, and nobody answers you on {socket}.")
     if unit:
         return _by_service_state(unit)
-    if not data.exists():
+    if not _is_there(data):
         return HubUnreachableError(
             "hub.not_set_up",
             f"No hub runs here, and {data} does not exist.",
@@ -165,6 +163,26 @@ def _unreachable(socket: Path, data: Path) -> HubUnreachableError:
         f"No hub runs here: nobody answers on {socket}.",
         remedy="Start it with `hubd run`; `hubctl doctor` says what would keep it from starting.",
     )
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return True  # somebody's, in a directory that is closed to us
+
+
+def _is_closed(socket: Path) -> bool:
+    """Whether it is there and not for us; the directory of the service's socket is closed to everybody else."""
+    try:
+        return socket.exists() and not os.access(socket, os.R_OK | os.W_OK, effective_ids=True)
+    except PermissionError:
+        return True
+
+
+def _closed(detail: str) -> HubUnreachableError:
+    remedy = "Run `sudo hubctl …`, or once `sudo usermod -aG hubd $USER` and sign in again."
+    return HubUnreachableError("hub.socket_closed", detail, remedy=remedy)
 
 
 def service_state() -> dict[str, str]:

@@ -81,9 +81,11 @@ _KINDS = (
             "{count} bewaarde betaling(en) voorbij hun termijn",
         ),
         Text(
-            "Restore the Internet now; the hub keeps trying. Only the bank's word makes them lost.",
-            "Rétablissez Internet maintenant ; le boîtier continue d'essayer. Seule la banque peut les dire perdus.",
-            "Herstel nu het internet; de hub blijft proberen. Alleen de bank bepaalt of ze verloren zijn.",
+            "If the Internet is down, restore it now; the hub keeps trying. Only the bank's word makes them lost.",
+            "Si Internet est coupé, rétablissez-le maintenant ; le boîtier continue d'essayer. Seule la banque peut "
+            "les dire perdus.",
+            "Is het internet uitgevallen, herstel het dan nu; de hub blijft proberen. Alleen de bank bepaalt of ze "
+            "verloren zijn.",
         ),
         money_title=Text(
             "{money} past the deadline ({count})",
@@ -348,7 +350,7 @@ _KINDS = (
         Text(
             "Selling goes on and nothing is deleted. A technician compares the journals (hubctl journal verify).",
             "La vente continue et rien n'est effacé. Un technicien compare les journaux (hubctl journal verify).",
-            "De verkoop gaat door en niets wordt gewist. Een technicus vergelijkt de journalen (hubctl journal).",
+            "De verkoop gaat door, niets wordt gewist. Een technicus vergelijkt de journalen (hubctl journal verify).",
         ),
     ),
     ProblemKind(
@@ -417,10 +419,10 @@ _KINDS = (
             "De schijf van de hub is bijna vol",
         ),
         Text(
-            "A technician frees space (hubctl doctor names what is large). A full disk refuses new sales.",
-            "Un technicien libère de la place (hubctl doctor indique ce qui est gros). Un disque plein "
+            "A technician frees space (hubctl doctor names the disk). A full disk refuses new sales.",
+            "Un technicien libère de la place (hubctl doctor indique le disque). Un disque plein "
             "refuse les nouvelles ventes.",
-            "Een technicus maakt ruimte (hubctl doctor noemt wat groot is). Een volle schijf weigert nieuwe verkopen.",
+            "Een technicus maakt ruimte (hubctl doctor noemt de schijf). Een volle schijf weigert nieuwe verkopen.",
         ),
     ),
     ProblemKind(
@@ -432,9 +434,9 @@ _KINDS = (
             "De schijf van de hub is vol: geen nieuwe verkoop kan worden bewaard",
         ),
         Text(
-            "What was accepted is safe. A technician frees space now (hubctl doctor names what is large).",
+            "What was accepted is safe. A technician frees space now (hubctl doctor names the disk).",
             "Ce qui a été accepté est en sûreté. Un technicien libère de la place maintenant (hubctl doctor).",
-            "Wat is geaccepteerd, is veilig. Een technicus maakt nu ruimte (hubctl doctor noemt wat groot is).",
+            "Wat is geaccepteerd, is veilig. Een technicus maakt nu ruimte (hubctl doctor noemt de schijf).",
         ),
     ),
     ProblemKind(
@@ -446,11 +448,12 @@ _KINDS = (
             "Het journaal is beschadigd bij gegeven {seq}",
         ),
         Text(
-            "Do not switch the hub off. A technician makes a backup and verifies it (hubctl backup, hubctl journal).",
-            "N'éteignez pas le boîtier. Un technicien fait une sauvegarde et la vérifie (hubctl backup, hubctl journal "
-            "verify).",
-            "Zet de hub niet uit. Een technicus maakt een back-up en controleert die (hubctl backup, hubctl journal "
-            "verify).",
+            "Do not switch the hub off. A technician makes a backup and checks the journal (hubctl backup make, hubctl "
+            "journal verify).",
+            "N'éteignez pas le boîtier. Un technicien fait une sauvegarde et vérifie le journal (hubctl backup make, "
+            "hubctl journal verify).",
+            "Zet de hub niet uit. Een technicus maakt een back-up en controleert het journaal (hubctl backup make, "
+            "hubctl journal verify).",
         ),
     ),
     ProblemKind(

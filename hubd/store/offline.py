@@ -25,6 +25,7 @@ from hubd.store.tx import JournalHead, read_head
 BUSY_TIMEOUT_S = 5.0
 NO_ROOM_HERE = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL})
 """What SQLite says when it cannot make its shared memory beside the file: the disk is read-only or full."""
+AS_SERVICE_USER = "Run it as the service user: `sudo -u hubd hubctl …`."
 COPY_BYTES_MAX = 4 * 1024 * 1024 * 1024
 
 
@@ -233,9 +234,18 @@ def sqlite_version() -> str:
 
 
 def backups_in(folder: Path) -> list[tuple[Path, int, int, int]]:
-    """(file, entries, made at, size) of the backups in a folder, oldest first; what is not one is passed over."""
+    """(file, entries, made at, size) of the backups in a folder, oldest first; what is not one is passed over.
+
+    A folder that is not there has none. Raises `store.not_allowed` for one that the caller may not look into.
+    """
     found = []
-    for path in sorted(folder.glob(f"*{backup.SUFFIX}")) if folder.is_dir() else []:
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.name.endswith(backup.SUFFIX))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except PermissionError as exc:
+        raise StoreError("store.not_allowed", f"You may not read {folder}.", remedy=AS_SERVICE_USER) from exc
+    for path in paths:
         try:
             with path.open("rb") as source:
                 about = sealed.read_header(source).about

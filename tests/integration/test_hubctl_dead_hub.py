@@ -200,6 +200,67 @@ def test_a_file_that_is_no_database_is_said_so(data: Path) -> None:
     assert hubctl(data, "status").returncode == 3
 
 
+# -- somebody who may not look -----------------------------------------------------------------------------------------
+
+AS_A_STRANGER = """
+import contextlib, io, os, sys
+from hubd.cli import main
+
+def run(*words):
+    sys.argv = ["hubctl", *words]
+    try:
+        main()
+    except SystemExit as exc:
+        return exc.code
+    return 0
+
+words, folder = sys.argv[2:], sys.argv[1]
+with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    run(*words)  # what it imports may lie where a stranger cannot read
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+else:
+    os.chmod(folder, 0)  # to its owner, a directory without any right is as closed as another's
+code = run(*words)
+if os.geteuid() != 65534:
+    os.chmod(folder, 0o700)
+sys.exit(code)
+"""
+
+
+def stranger(data: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run hubctl as somebody for whom the directory that holds data and socket is closed, as the service's own are."""
+    return subprocess.run(
+        [sys.executable, "-c", AS_A_STRANGER, str(data.parent), *args],
+        capture_output=True,
+        text=True,
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith("HUBD_")},
+            "HUBD_PATHS_DATA": str(data),
+            "HUBD_PATHS_RUNTIME": str(data.parent / "run"),
+            "HUBD_CONFIG": "/nowhere/hubd.toml",
+        },
+        timeout=60,
+        check=False,
+    )
+
+
+def test_who_may_not_look_hears_what_to_type(data: Path) -> None:
+    for command in ("status", "payments"):
+        done = stranger(data, command)
+        assert done.returncode == 3, (command, done.stderr)
+        assert "Run `sudo hubctl" in done.stderr, command
+    looked = stranger(data, "doctor")
+    assert looked.returncode == 1
+    assert "Run `sudo hubctl doctor`" in looked.stdout
+    for command in ("make", "list"):
+        done = stranger(data, "backup", command)
+        assert (done.returncode, done.stdout) == (1, ""), "a folder that is closed is not an empty one"
+        assert "sudo -u hubd hubctl" in done.stderr
+
+
 # -- a disk that is read-only or full ----------------------------------------------------------------------------------
 
 WORKING = (
@@ -252,7 +313,9 @@ def check_working(data: Path, temporary: Path) -> None:
 def test_everything_works_on_a_read_only_disk(small_disk: Path, tmp_path: Path) -> None:
     run_tool("mount", "-o", "remount,ro", small_disk.parent)
     check_working(small_disk, tmp_path)
-    assert "read-only" in hubctl(small_disk, "doctor").stdout
+    looked = hubctl(small_disk, "doctor").stdout
+    assert "read-only" in looked
+    assert "`hubctl backup make --to DIRECTORY`" in looked, "the words to type are those of a command"
 
 
 def test_everything_works_on_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
