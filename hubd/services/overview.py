@@ -112,6 +112,16 @@ class Shop(Struct, frozen=True):
         return self.mode.mode in OUTAGES
 
     @property
+    def line_is_down(self) -> bool:
+        """Whether it is the shop's own line: only then has anybody here something to plug or to restart."""
+        return self.mode.mode is Mode.NETWORK_OUTAGE
+
+    @property
+    def service_was_down(self) -> bool:
+        """Whether the present or last outage was the provider's: then the Internet was never gone."""
+        return self.outage is not None and self.outage.outage.cause == Mode.SERVICE_DISRUPTION
+
+    @property
     def started_us(self) -> int | None:
         """Wall time of the first loss of the present outage."""
         return self.mode.started_at_us
@@ -388,12 +398,11 @@ def _action(shop: Shop, risk: Risk) -> Action:
         return Action(ActionKind.UNHEARD_MONEY, terminal=max(unheard, key=lambda one: _largest(one.held)))
     if shop.unknown:
         return Action(ActionKind.UNKNOWN_PAYMENT, payment=shop.unknown[0])
-    line_is_down = shop.mode.mode is Mode.NETWORK_OUTAGE
     if risk.deadline_us is not None and risk.deadline_us - shop.now_us < DEADLINE_NEAR_US:
         return Action(ActionKind.DEADLINE)
     if shop.refused:
         return Action(ActionKind.REFUSED_PAYMENT, payment=shop.refused[0])
-    if line_is_down:
+    if shop.line_is_down:
         return Action(ActionKind.RESTORE_LINE)
     if not shop.set_up:
         return Action(ActionKind.SET_UP)

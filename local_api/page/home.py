@@ -75,7 +75,7 @@ async def help_internet(screen: Screen) -> Answer:
     return screen.show(
         "help_internet.html",
         shop,
-        offline=shop.offline,
+        offline=shop.line_is_down,
         failing=shop.first_failing.value if shop.first_failing else "",
         portal=shop.captive_portal,
         dns_ok=facts.hop(Hop.DNS).ok is True,

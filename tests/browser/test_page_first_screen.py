@@ -8,6 +8,7 @@ import playwright.async_api as playwright
 import pytest
 
 from hubd.model.payment import ManualStatus
+from hubd.services.staff import NewPerson
 from hubd.store.sealed import read_recovery_code
 from tests.browser.conftest import look
 from tests.browser.stage import OWNER, PIN, Stage
@@ -19,6 +20,7 @@ from tests.rigs.browser import (
     accessibility_violations,
     overflowing_elements,
 )
+from tests.unit.services.shop import MANAGER
 
 pytestmark = pytest.mark.timeout(120)
 SCREENS = {"phone": PHONE, "desktop": DESKTOP}
@@ -109,6 +111,26 @@ async def test_outage_with_money_says_keep_selling_and_what_to_do(shop: Stage, b
         assert "appelez votre opérateur" in await page.inner_text("main")
 
 
+async def test_a_disturbed_service_sends_nobody_to_a_box_that_works(shop: Stage, browser: Browser) -> None:
+    await shop.open_shop("Terminal 1")
+    await shop.online()
+    await shop.disturb()
+    await shop.pay(3811)
+    async with browser.page(PHONE, language="fr-FR", trust_any_certificate=True) as page:
+        assert "Le service de paiement doit revenir avant" in await look(page, shop)
+        await shop.pass_time(hours=21)
+        await shop.disturb()
+        text = await look(page, shop)
+        assert "Les paiements gardés doivent partir dans les" in text
+        assert "Votre Internet fonctionne, le prestataire répare." in text
+        assert "Rétablir Internet" not in text, "there is nothing to restart in the shop"
+        assert await page.locator(".primary").count() == 0
+        assert "Internet est là." in await look(page, shop, "/help/internet?step=4")
+        await shop.online()
+        await look(page, shop)
+        assert "Le service de paiement est revenu (" in await page.inner_text("h1"), "the Internet was never gone"
+
+
 async def test_cash_only_interrupts_and_says_why(shop: Stage, browser: Browser) -> None:
     await shop.open_shop("Terminal 1")
     await shop.allow_offline_cards(False)
@@ -178,6 +200,45 @@ async def test_refused_payment_stands_before_the_money(shop: Stage, browser: Bro
         assert "1 transmis, réponse de la banque attendue" in text, "handed over is not accepted"
         assert await page.locator(".primary").count() == 1
         assert "lien de paiement" not in text, "an act that is not built is not drawn"
+
+
+async def test_of_several_refused_payments_the_sum_and_the_one_that_is_named_are_told_apart(
+    shop: Stage, browser: Browser
+) -> None:
+    await shop.open_shop("Terminal 1")
+    await shop.online()
+    await shop.cut()
+    for payment in [await shop.pay(amount) for amount in (1511, 4911)]:
+        await shop.verdict(payment, "forwarding", "forwarded", "declined_late")
+    await shop.online()
+    async with browser.page(PHONE, language="fr-FR", trust_any_certificate=True) as page:
+        await look(page, shop)
+        now = await page.inner_text("#now")
+        assert "La banque a refusé 2 paiements" in now
+        assert now.index("64,22\u00a0€") < now.index("Le plus grand\u00a0: 49,11\u00a0€") < now.index("Ticket")
+        await page.click("#now .primary")
+        assert await page.inner_text("h1") == "49,11\u00a0€"
+
+
+async def test_who_may_not_see_totals_sees_none_of_an_outage_with_a_refused_payment(
+    shop: Stage, browser: Browser
+) -> None:
+    await shop.open_shop("Terminal 1")
+    technician = NewPerson(shop.shop.services.runtime.ids.new_id(), "Noor", "2846", "fr", (("*", "technician"),))
+    await shop.shop.services.staff.add(technician, MANAGER)
+    await shop.online()
+    await shop.cut()
+    for payment in [await shop.pay(amount) for amount in (1511, 4911)]:
+        await shop.verdict(payment, "forwarding", "forwarded", "declined_late")
+    await shop.online()
+    opened = await shop.shop.services.access.sign_in(technician.id, "2846", device=None)
+    async with browser.page(PHONE, language="fr-FR", trust_any_certificate=True) as page:
+        cookie = {"name": "hubd_session", "value": opened.token, "url": shop.url, "secure": True}
+        await page.context.add_cookies([cookie])  # type: ignore[list-item]  # the keys Playwright documents
+        await page.goto(shop.url + "/")
+        text = await page.inner_text("main")
+        assert "La banque a refusé 2 paiements" in text
+        assert "€" not in text.replace("100,00\u00a0€", ""), "no amount but the limit of a payment"
 
 
 async def test_stranger_sees_no_amount_and_signs_in_with_a_pin(shop: Stage, browser: Browser) -> None:
