@@ -124,6 +124,13 @@ def group_of(payment: Payment) -> str:
     return "waiting" if payment.custody is Custody.FORWARDED else "held"
 
 
+def counted_in(payment: Payment, field: str) -> bool:
+    """Whether a field of `Taken`, or its `cards`, has counted this payment of the outage."""
+    group = group_of(payment)
+    wanted = group not in {"cash", "not_taken"} if field == "cards" else group == field
+    return wanted and payment.mode is PaymentMode.LIVE
+
+
 def summarise(found: list[Payment]) -> Taken:
     """Count and sum the live payments of an outage."""
     groups: dict[str, Group] = {}

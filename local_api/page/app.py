@@ -92,7 +92,9 @@ def page_rows() -> tuple[RouteSpec, ...]:
 def refusal(scope: Scope, error: HubError) -> tuple[int, bytes, dict[str, str]]:
     """How the gate's own refusals reach a person: to the PIN and back, or one sentence instead of a document."""
     if error.code in NOT_SIGNED_IN and scope.get("method") in {"GET", "HEAD"}:
-        return 303, b"", {"location": f"/sign-in?then={quote(scope['path'])}", "cache-control": "no-store"}
+        query = scope["query_string"].decode("latin-1")
+        wanted = quote(scope["path"] + (f"?{query}" if query else ""))
+        return 303, b"", {"location": f"/sign-in?then={wanted}", "cache-control": "no-store"}
     if error.code in NOT_SIGNED_IN:
         return 303, b"", {"location": "/sign-in", "cache-control": "no-store"}
     text = f"{error.detail} {error.remedy} ({error.code})\n".encode()

@@ -7,11 +7,12 @@ from typing import Any
 from msgspec import Struct
 
 from hubd.errors import NotFoundError
+from hubd.model.ids import parse_id
 from hubd.model.money import Money
 from hubd.model.payment import Custody, ManualStatus, Payment, PaymentState
 from hubd.model.permissions import Permission
 from hubd.services.lists import PaymentFilter
-from hubd.services.outages import OutageView
+from hubd.services.outages import OutageView, counted_in
 from hubd.services.say import say
 from local_api.page.home import names_of
 from local_api.page.render import qr_svg
@@ -44,6 +45,8 @@ def _number(text: str) -> int | None:
 
 async def payments(screen: Screen) -> Answer:
     """A list of payments, newest first, narrowed by what a number on another screen counted."""
+    if "outage" in screen.query:
+        return await _payments_of_outage(screen)
     show = screen.query.get("show", "")
     if show not in _FILTERS and show != TODAY:
         show = ""
@@ -73,10 +76,35 @@ async def payments(screen: Screen) -> Answer:
         "payments.html",
         shop,
         show=show,
+        outage="",
         tabs=tabs,
         payments=found,
         list_totals=sum_by_currency([payment.money for payment in found]),
         next_before=older,
+        name_of=lambda device: names.get(device, screen.words("the shop")),
+    )
+
+
+async def _payments_of_outage(screen: Screen) -> Answer:
+    """The payments that one number of an outage has counted, newest first."""
+    show = screen.query.get("show", "")
+    view = await screen.services.outages.get(parse_id(screen.query["outage"], "outage"))
+    shop = await screen.tools.overview.shop(screen.who.location)
+    names = await names_of(screen)
+    found = [
+        payment
+        for payment in await screen.services.outages.payments(view.outage.id)
+        if counted_in(payment, show) and screen.who.may_at(Permission.PAYMENTS_READ, payment.location)
+    ]
+    return screen.show(
+        "payments.html",
+        shop,
+        show=show,
+        outage=view.outage.id,
+        tabs=[],
+        payments=found[::-1],
+        list_totals=sum_by_currency([payment.money for payment in found]),
+        next_before=None,
         name_of=lambda device: names.get(device, screen.words("the shop")),
     )
 

@@ -202,6 +202,35 @@ async def test_refused_payment_stands_before_the_money(shop: Stage, browser: Bro
         assert "lien de paiement" not in text, "an act that is not built is not drawn"
 
 
+async def test_each_number_of_an_outage_leads_to_exactly_its_payments(shop: Stage, browser: Browser) -> None:
+    await shop.open_shop("Terminal 1")
+    await shop.online()
+    await shop.cut()
+    accepted, waiting, _ = [await shop.pay(amount) for amount in (1011, 2011, 3011)]
+    await shop.pay_cash(700)
+    await shop.pay(905, "declined")
+    await shop.verdict(accepted, "forwarding", "forwarded", "captured")
+    await shop.verdict(waiting, "forwarding", "forwarded")
+    await shop.online()
+    told = {"cards": "60,33", "accepted": "10,11", "waiting": "20,11", "held": "30,11", "cash": "7,00"}
+    async with browser.page(PHONE, language="fr-FR", trust_any_certificate=True) as page:
+        await look(page, shop)
+        assert await page.locator("#outage a[href^='/payments']").count() == len(told)
+        for show, money in told.items():
+            link = page.locator(f"#outage a[href$='show={show}']")
+            assert money in await link.inner_text(), show
+            await link.click()
+            assert money in await page.inner_text("#payments .amount"), show
+            assert await accessibility_violations(page) == []
+            assert await overflowing_elements(page) == []
+            await page.go_back()
+        assert await accessibility_violations(page) == []
+        assert await overflowing_elements(page) == []
+        await page.context.clear_cookies()
+        await page.goto(shop.url + "/payments?show=held")
+        assert "/sign-in?then=/payments%3Fshow%3Dheld" in page.url, "the PIN leads to the list that was asked for"
+
+
 async def test_of_several_refused_payments_the_sum_and_the_one_that_is_named_are_told_apart(
     shop: Stage, browser: Browser
 ) -> None:
