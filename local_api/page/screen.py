@@ -172,6 +172,7 @@ class Screen:
             "moment": lambda at_us: formats.format_moment(at_us, now_us, zone, language),
             "clock": lambda at_us: formats.format_time(local_time(at_us, zone), language),
             "day": lambda at_us: formats.format_date(local_time(at_us, zone), language),
+            "hour": formats.HABITS[language].units[1],
             "duration": lambda seconds: formats.format_duration(int(seconds), language),
             "problem_title": lambda problem: self._problem_text(problem, problem.title),
             "problem_remedy": lambda problem: self._problem_text(problem, problem.remedy),

@@ -477,6 +477,20 @@ async def test_page_without_the_hub_says_so_within_seconds_and_recovers(shop: St
         await page.wait_for_selector("#stale", state="hidden")
 
 
+async def test_how_long_the_hub_was_not_heard_is_said_in_words(shop: Stage, browser: Browser) -> None:
+    await shop.open_shop("Terminal 1")
+    await shop.online()
+    async with browser.page(PHONE, language="nl-NL", trust_any_certificate=True) as page:
+        await page.clock.install()
+        await look(page, shop)
+        await page.route("**/*", lambda route: route.abort())
+        await page.clock.fast_forward(12 * 60 * 1000)
+        await page.wait_for_selector("#stale:has-text('Geen nieuws van de hub sinds 12 min.')")
+        await page.clock.fast_forward(2 * 3600 * 1000)
+        await page.wait_for_selector("#stale:has-text('2 u 12.')")
+        assert await page.get_attribute("#stale [data-age]", "aria-live") == "off", "not read out each second"
+
+
 async def test_open_page_follows_the_shop_by_itself(shop: Stage, browser: Browser) -> None:
     await shop.open_shop("Terminal 1")
     await shop.online()

@@ -72,12 +72,18 @@
     }
   };
 
+  const inWords = (seconds) => {
+    const minutes = Math.floor(seconds / 60), hour = banner.querySelector("[data-age]").dataset.hour;
+    if (seconds < 60) return `${seconds} s`;
+    return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} ${hour} ${String(minutes % 60).padStart(2, "0")}`;
+  };
+
   const tell = () => {
     const age = performance.now() - heardAt;
     const stale = age > STALE_AFTER_MS;
     body.classList.toggle("stale", stale);
     if (!stale) { banner.hidden = true; return; }
-    banner.querySelector("[data-age]").textContent = Math.round(age / 1000);
+    banner.querySelector("[data-age]").textContent = inWords(Math.round(age / 1000));
     banner.querySelector("[data-time]").textContent = body.dataset.at;
     banner.hidden = false;
   };
