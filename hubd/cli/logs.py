@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -22,19 +23,46 @@ LEVELS = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
 LOG_FILE = "hubd.log"
 """Beside the data, where a hub without journald (the demo) writes its JSON lines."""
 LINES_MAX = 100_000
+_AGO = re.compile(r"(\d{1,6}) (second|minute|hour|day|week)s? ago")
 
 
 class Filter:
-    """What a record must be to be shown."""
+    """What a record must be to be shown. `since` is for files; journald reads it itself."""
 
     def __init__(self, fields: dict[str, str], level: str) -> None:
         self.fields = fields
         self.priority = LEVELS[level]
+        self.since: datetime | None = None
 
     def matches(self, record: dict[str, Any]) -> bool:
         """Whether the record is wanted."""
         wanted = all(str(record.get(name)) == value for name, value in self.fields.items())
-        return wanted and LEVELS.get(str(record.get("level")), 7) <= self.priority
+        return wanted and LEVELS.get(str(record.get("level")), 7) <= self.priority and self._is_late_enough(record)
+
+    def _is_late_enough(self, record: dict[str, Any]) -> bool:
+        if self.since is None:
+            return True
+        try:
+            return datetime.fromisoformat(str(record.get("at"))) >= self.since
+        except (TypeError, ValueError):
+            return True  # better a line too many than the one that is looked for left out
+
+
+def moment_of(text: str, now: datetime) -> datetime:
+    """A moment as journald takes it: `1 hour ago`, `today`, `yesterday`, or a date with or without its time.
+
+    Raises `typer.BadParameter` for anything else.
+    """
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    if text in {"today", "yesterday"}:
+        return midnight - timedelta(days=text == "yesterday")
+    ago = _AGO.fullmatch(text)
+    if ago is not None:
+        return now - timedelta(**{f"{ago[2]}s": int(ago[1])})
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        raise typer.BadParameter("such as '1 hour ago', today or 2026-11-21 10:00", param_hint="--since") from None
 
 
 def logs(
@@ -50,11 +78,15 @@ def logs(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Show the hub's logs, from journald or from a file of JSON lines."""
+    from hubd.runtime import SystemClock
+
     if level not in LEVELS:
         raise typer.BadParameter(f"choose one of {', '.join(LEVELS)}", param_hint="--level")
     names = {"payment_id": payment, "device_id": device, "problem": problem}
     wanted = Filter({name: value for name, value in names.items() if value}, level)
     source = file or log_file(target_of(context).config())
+    if source and since:
+        wanted.since = moment_of(since, datetime.fromtimestamp(SystemClock().now_us() / 1_000_000, UTC).astimezone())
     records = file_records(source, wanted, lines) if source else journal_records(wanted, since, lines, follow=False)
     count = 0
     for record in records:
@@ -109,7 +141,7 @@ def journal_command(wanted: Filter, since: str, lines: int, *, follow: bool) -> 
 
 
 def journal_records(wanted: Filter, since: str, lines: int, *, follow: bool) -> Iterator[dict[str, Any]]:
-    """Records from journald. Raises `logs.no_journal` where there is none."""
+    """Records from journald. Raises `logs.no_journal` where there is none, `logs.unreadable` if it gives none."""
     if shutil.which("journalctl") is None:
         raise HubError(
             "logs.no_journal",
@@ -124,9 +156,12 @@ def journal_records(wanted: Filter, since: str, lines: int, *, follow: bool) -> 
                 record = _parsed(line)
                 if record is not None:
                     yield from_journal(record)
+            said = process.stderr.read().strip() if process.stderr else ""
         finally:
             if process.poll() is None:
                 process.terminate()
+    if process.returncode > 0:
+        raise HubError("logs.unreadable", f"journalctl: {said or process.returncode}", remedy="Run `sudo hubctl logs`.")
 
 
 def from_journal(record: dict[str, Any]) -> dict[str, Any]:

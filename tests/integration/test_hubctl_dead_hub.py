@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 
 from hubd.cli.lock import only_one
 from hubd.model.entry import Document, Draft
+from hubd.runtime import SystemClock
 from hubd.store import archive, backup, cursors, journal, meta, sealed
 from hubd.store.cursors import Cursor, Proof
 from hubd.store.db import open_database
@@ -613,6 +615,33 @@ def test_logs_are_filtered_by_payment_level_and_count(data: Path) -> None:
     assert len(hubctl(data, "logs", "--level", "warning").stdout.splitlines()) == 1
     assert "payment_id=p2" in hubctl(data, "logs", "-n", "1").stdout
     assert hubctl(data, "logs", "--level", "loud").returncode == 2
+
+
+def test_logs_of_a_file_begin_at_the_moment_that_was_asked_for(data: Path) -> None:
+    now = datetime.fromtimestamp(SystemClock().now_us() / 1_000_000, UTC)
+    ages = {"days": 172_800, "hours": 10_800, "now": 0}
+    records = [
+        {"at": (now - timedelta(seconds=age)).isoformat(), "level": "info", "message": name}
+        for name, age in ages.items()
+    ]
+    (data / "hubd.log").write_text("".join(json.dumps(record) + "\n" for record in records))
+    for since, expected in {
+        "1 hour ago": ["now"],
+        "4 hours ago": ["hours", "now"],
+        (now.astimezone() - timedelta(days=1)).strftime("%Y-%m-%d %H:%M"): ["hours", "now"],
+        "3 days ago": ["days", "hours", "now"],
+    }.items():
+        lines = hubctl(data, "logs", "--since", since, "--json").stdout.splitlines()
+        assert [json.loads(line)["message"] for line in lines] == expected, since
+    wrong = hubctl(data, "logs", "--since", "lately")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+
+
+def test_logs_that_journald_does_not_give_are_not_called_empty(data: Path) -> None:
+    done = hubctl(data, "logs", "--since", "lately")
+    assert done.returncode == 1
+    assert "Nothing was logged" not in done.stdout
+    assert "lately" in done.stderr, "journald's own words"
 
 
 # -- the budget --------------------------------------------------------------------------------------------------------
