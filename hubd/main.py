@@ -1,10 +1,13 @@
 """`hubd`, the daemon's command: arguments, configuration, signals, exit codes. What runs is built by `hubd.daemon`.
 
 Exit codes: 0 stopped in order, 1 failed (the service manager starts it anew), 2 usage or configuration (it does not).
+The arguments are read by the standard library: loading what `hubctl` reads them with takes a sixth of a start, for
+which tills wait.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import faulthandler
 import gc
@@ -13,13 +16,10 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated
-
-import typer
 
 from hubd import __version__
 from hubd.cli.lock import only_one
@@ -36,43 +36,42 @@ WRONG_CONFIGURATION = 2
 RETRIED_CODES = frozenset({"config.port_taken", "config.socket"})
 """Configuration that may come right by itself: another program may end. These exit with 1 and are tried again."""
 
-app = typer.Typer(
-    name="hubd",
-    help="The store hub. `hubctl` looks at it, `hubd run` is what the service manager starts.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="hubd.toml; default: where an installed hub has it.")
-]
-
 
 def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        _say(f"hubd {__version__}")
-        raise typer.Exit
+def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """What was asked for: `act`, called with all of this, carries it out. Exits with 2 and a sentence when wrong."""
+    parser = argparse.ArgumentParser(
+        prog="hubd",
+        description="Keep a shop trading when the Internet or the cloud is gone. `hubctl` looks at the hub, `hubd run` "
+        "is what the service manager starts.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"hubd {__version__}", help="Print it.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, act: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=act.__doc__, description=act.__doc__, allow_abbrev=False)
+        command.set_defaults(act=act)
+        return command
+
+    for command in (add("check-config", check_config), add("run", run)):
+        command.add_argument("--config", type=Path, help="hubd.toml; default: where an installed hub has it.")
+    store = add("demo", demo)
+    store.add_argument("--dir", type=Path, default=Path(".demo"), help="Where the demo store keeps its state.")
+    store.add_argument("--https-port", type=int, default=8443, help="Port of page and API; 0: any free one.")
+    store.add_argument("--http-port", type=int, default=8080, help="Port without TLS; 0: any free one.")
+    return parser.parse_args(words)
 
 
-@app.callback()
-def options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
-) -> None:
-    """Keep a shop trading when the Internet or the cloud is gone."""
-
-
-@app.command("check-config")
-def check_config(config_file: ConfigOption = None) -> None:
+def check_config(arguments: argparse.Namespace) -> None:
     """Say whether the configuration can be used; start nothing."""
     from sync import enrol_file
 
-    config = load_config(config_file)
+    config = load_config(arguments.config)
     files = enrol_file.places(config.paths.data, config.file)
     waiting = [file for file in files if os.access(file.parent, os.X_OK) and enrol_file.read(file)]
     _say("The configuration is good.")
@@ -80,27 +79,21 @@ def check_config(config_file: ConfigOption = None) -> None:
         _say(f"A token waits in {file} for the first contact with the cloud.")
 
 
-@app.command()
-def run(config_file: ConfigOption = None) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Run the hub until SIGTERM or SIGINT."""
-    config = load_config(config_file)
+    config = load_config(arguments.config)
     prepare_process()
     set_up_logging(config.log.level)
     with only_one(config.paths.data), without_collector() as started:
         asyncio.run(serve(config, started))
 
 
-@app.command()
-def demo(
-    directory: Annotated[Path, typer.Option("--dir", help="Where the demo store keeps its state.")] = Path(".demo"),
-    https_port: Annotated[int, typer.Option(help="Port of page and API; 0: any free one.")] = 8443,
-    http_port: Annotated[int, typer.Option(help="Port without TLS; 0: any free one.")] = 8080,
-) -> None:
+def demo(arguments: argparse.Namespace) -> None:
     """Run a whole demo store: hub, cloud, simulated terminals; a second start goes on where the first stopped."""
     from hubd.demo import store as demo_store
 
     prepare_process()
-    settings = demo_store.DemoSettings(directory.absolute(), https_port, http_port)
+    settings = demo_store.DemoSettings(arguments.dir.absolute(), arguments.https_port, arguments.http_port)
     with only_one(settings.directory):
         asyncio.run(until_stopped(lambda stop: demo_store.serve(settings, stop, _say)))
 
@@ -190,7 +183,8 @@ def main() -> None:
     """Run hubd and leave with its exit code; what nobody caught is logged, and the code is 1."""
     sys.excepthook = log_uncaught
     try:
-        typer.main.get_command(app)()  # not `app()`, which would put its own hook in the place of ours
+        arguments = _arguments()
+        arguments.act(arguments)
     except HubError as error:
         sys.stderr.write(f"{error.code}: {error.detail}\n" + (f"{error.remedy}\n" if error.remedy else ""))
         log.debug("hub.refused_to_start", extra={"code": error.code})

@@ -68,6 +68,19 @@ def test_an_enrolment_file_is_looked_at_too(tmp_path: Path) -> None:
     assert "gt-4821-secret" not in done.stderr
 
 
+def test_arguments_are_read_without_the_libraries_that_hubctl_reads_them_with(tmp_path: Path) -> None:
+    """A start after a power cut, for which tills wait, does not load them; no time is measured."""
+    code = (
+        "import sys\nfrom hubd.main import main\nsys.argv = ['hubd', 'check-config']\nmain()\n"
+        "print(sorted({'typer', 'click', 'pydantic', 'fastapi'} & set(sys.modules)))\n"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "HUBD_CONFIG": str(tmp_path / "none.toml")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_a_missing_file_and_an_unknown_option_are_2(tmp_path: Path) -> None:
     assert hubd(tmp_path, "run", "--config", str(tmp_path / "absent.toml")).returncode == 2
     assert hubd(tmp_path, "run", "--bogus").returncode == 2
