@@ -75,7 +75,7 @@ DIALOGUES_FINISH_S = 20.0
 SPACE_CHECK_S = 5.0
 CLOCK_CHECK_S = 10.0
 HEALTH_CHECK_S = 5.0
-SYNC_PROBLEMS = ("sync.proof_mismatch", "sync.too_old")
+SYNC_PROBLEMS = ("sync.proof_mismatch", "sync.too_old", "sync.rejected")
 CERTIFICATE_WARNS_DAYS = 30
 """A leaf is remade long before; one that is so near its end could not be remade."""
 ADDRESS_CHECK_S = 15.0
@@ -276,6 +276,10 @@ async def running_hub(
             parts.doors.close()
 
 
+def _has_problem(sync: CloudSync | None, code: str) -> bool:
+    return sync is not None and code in dict(sync.status.problems)
+
+
 def _nobody() -> None:
     """There is no cloud to be tried again."""
 
@@ -332,9 +336,10 @@ class _Parts(Struct):
         hub.supervisor.start("addresses", partial(self._watch_addresses, https_port, http_port), FOREVER)
         hub.supervisor.start("clock", self._watch_clock, FOREVER)
         hub.supervisor.start("health", partial(self._watch_health, sync), FOREVER)
+        two_starts = partial(_has_problem, sync, "sync.two_starts")
+        rivals = Rivals(self.runtime.clock, services.replacement, services.problems, told_by_cloud=two_starts)
+        hub.supervisor.start("rivals", rivals.run, FOREVER)
         if config.discovery.mdns:
-            rivals = Rivals(self.runtime.clock, services.replacement, services.problems)
-            hub.supervisor.start("rivals", rivals.run, FOREVER)
             hub.supervisor.start("announce", partial(self._announce, https_port, rivals), FOREVER)
         hub.supervisor.start("problems", services.overview.watch, FOREVER)
         hub.supervisor.start("backups", backups.run, FOREVER)
@@ -463,9 +468,8 @@ class _Parts(Struct):
         """What the parts say of themselves becomes problems that people see."""
         problems, waiting = self.hub.services.problems, set[str]()
         while True:
-            said = {code for code, _ in sync.status.problems} if sync else set[str]()
             for code in SYNC_PROBLEMS:
-                problems.set(code in said, code)
+                problems.set(_has_problem(sync, code), code)
             for worker in self.hub.supervisor:
                 failing = worker.state in {WorkerState.WAITING, WorkerState.GAVE_UP} and worker.restarts > 1
                 problems.set(failing, "worker.failing", worker.name, name=worker.name)

@@ -90,7 +90,16 @@ def _no_checks() -> ssl.SSLContext:
 class Rivals:
     """Asks for the cloud's word and keeps the problem `hub.cloned` in step. `run` belongs to the supervisor."""
 
-    def __init__(self, clock: Clock, desk: ReplacementDesk, problems: Problems, fetch: Fetch = fetch_words) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        desk: ReplacementDesk,
+        problems: Problems,
+        fetch: Fetch = fetch_words,
+        told_by_cloud: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`told_by_cloud`: whether the cloud has met a second device with this hub's key, on whatever network."""
+        self._told_by_cloud = told_by_cloud
         self._clock = clock
         self._desk = desk
         self._problems = problems
@@ -111,13 +120,20 @@ class Rivals:
         """Look at who was heard, at once and again for as long as they are there."""
         while True:
             clones = [other for other in list(self._present.values()) if await self._is_clone(other)]
-            self._problems.set(bool(clones), "hub.cloned")
+            self._problems.set(bool(clones) or await self._met_by_cloud(), "hub.cloned")
             self._news.clear()
             try:
                 async with self._clock.timeout(ASK_EVERY_S):
                     await self._news.wait()
             except TimeoutError:
                 continue
+
+    async def _met_by_cloud(self) -> bool:
+        """Whether the cloud knows of a second device and has not yet decided which of the two sells."""
+        if not self._told_by_cloud() or await self._desk.stopped():
+            return False
+        line, _ = await self._desk.line_and_epoch()
+        return not any(word.successor == line.hex() for word in await self._desk.words())
 
     async def _is_clone(self, other: Heard) -> bool:
         """Whether nothing that the cloud has signed explains why the other one is there."""

@@ -354,6 +354,20 @@ _KINDS = (
         ),
     ),
     ProblemKind(
+        "sync.rejected",
+        _C,
+        Text(
+            "The cloud cannot read what this hub sends",
+            "Le cloud ne peut pas lire ce que ce boîtier envoie",
+            "De cloud kan niet lezen wat deze hub stuurt",
+        ),
+        Text(
+            "Selling goes on and nothing is lost; it is kept here. Call your support (hubctl bugreport).",
+            "La vente continue et rien n'est perdu ; tout est gardé ici. Appelez l'assistance (hubctl bugreport).",
+            "De verkoop gaat door en niets gaat verloren; het blijft hier. Bel de helpdesk (hubctl bugreport).",
+        ),
+    ),
+    ProblemKind(
         "sync.too_old",
         _W,
         Text(

@@ -19,6 +19,7 @@ import pytest
 
 import hubd.daemon
 import hubd.runtime
+import local_api.rivals
 from drivers.discovery.configured import configured as configured_endpoint
 from hubd.config import Config, PathsConfig, parse_config
 from hubd.daemon import HUB_KEY, LOOPBACK, Daemon, Outside, running_hub
@@ -228,3 +229,17 @@ async def test_the_cloud_is_tried_at_once_when_the_internet_is_back(tmp_path: Pa
         server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port)
         async with server:
             await wait_until(lambda: sync.status.connected, WAIT_S, "the cloud to be spoken to again")
+
+
+async def test_what_the_link_finds_out_is_a_problem_that_people_see(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hubd.daemon, "HEALTH_CHECK_S", 0.05)
+    monkeypatch.setattr(local_api.rivals, "ASK_EVERY_S", 0.05)
+    async with daemon(tmp_path, shop_runtime()) as running:
+        sync = running.daemon.sync
+        assert sync is not None
+        await wait_until(lambda: sync.status.connected, WAIT_S, "the cloud")
+        for found, shown in (("sync.rejected", "sync.rejected"), ("sync.two_starts", "hub.cloned")):
+            sync.report(found, "as the engine says it")
+            await running.until_raised(shown)

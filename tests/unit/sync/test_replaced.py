@@ -267,7 +267,9 @@ class Scripted:
 @asynccontextmanager
 async def listening(hub: Hub, fetch: Scripted) -> AsyncIterator[tuple[Rivals, Problems]]:
     problems = Problems(hub.runtime.clock)
-    rivals = Rivals(hub.runtime.clock, desk(hub), problems, fetch)
+    rivals = Rivals(
+        hub.runtime.clock, desk(hub), problems, fetch, lambda: "sync.two_starts" in dict(hub.sync.status.problems)
+    )
     async with asyncio.TaskGroup() as group:
         running = group.create_task(rivals.run(), name="rivals")
         yield rivals, problems
@@ -307,3 +309,12 @@ async def test_who_announces_no_higher_epoch_is_not_asked_and_a_replaced_one_is_
             await two.world.until(lambda: kinds(two.new), "the word")
         await wait_until(lambda: codes(problems) == [], 15, "the alarm to end")
     assert fetch.asked == []
+
+
+async def test_a_copy_that_only_the_cloud_has_met_is_alarmed_until_the_cloud_has_decided(two: Two) -> None:
+    """On another network nobody hears its announcements."""
+    async with listening(two.new, Scripted([])) as (_, problems), two.old.online(), two.new.online():
+        await wait_until(lambda: codes(problems) == ["hub.cloned"], 20, "the alarm")
+        await two.new.drained()
+        await two.replace(two.old.db.head.line, two.new.db.head.line)
+        await wait_until(lambda: codes(problems) == [], 20, "the alarm to end")
