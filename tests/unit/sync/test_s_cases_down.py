@@ -27,6 +27,7 @@ from sync.codec import (
     common_protocol,
 )
 from sync.engine import HubEngine, MoveCursor, OpenLine, Report
+from sync.trust import Trust
 from tests.rigs.process import wait_until
 from tests.unit.sync.shop import LOST, TWICE, ScriptedWire, forwarded, new_id, outage_closed, outage_opened, stored
 from tests.unit.sync.world import Hub, World, copy_of
@@ -156,6 +157,23 @@ async def test_s14_poison_is_set_aside_and_blocks_nothing_and_is_retried(world: 
     assert row is not None
     assert row.custody == "captured"
     assert len(await hub.read(lambda c: mirror.dead_letters(c))) == 2
+
+
+async def test_s14_retry_keeps_the_order_of_a_subject(world: World) -> None:
+    hub = await world.hub()
+    payment, other = new_id(), new_id()
+    async with hub.online() as sync:
+        await hub.drained()
+        for fields in ({"payment": payment}, verdict(payment), verdict(other)):
+            await world.cloud.say(hub.signer.hub_id, "payment.verdict", fields["payment"], fields)
+
+        async def all_dead() -> bool:
+            return await hub.read(mirror.dead_letter_count) == 3
+
+        await world.until(all_dead, "three letters")
+        await hub.append(*stored(payment, 700), *stored(other, 800))
+        assert await sync.retry() == 1, "the one behind a letter that fails again waits"
+    assert [entry.head.subject for entry in await verdict_entries(hub)] == [other]
 
 
 def setting(key: str) -> dict[str, Any]:
@@ -313,6 +331,26 @@ def test_s15_no_common_protocol_is_said_and_the_highest_common_is_taken() -> Non
     with pytest.raises(SyncError, match="too_old"):
         engine.hear(Hello(b"c" * 16, 1, b"d" * 16, 0, bytes(32), protocol=(2, 3)), 0.0)
     assert not engine.talking
+
+
+def test_s18_hub_hears_only_what_the_cloud_has_signed_for_this_connection() -> None:
+    ours, older, peer = b"n" * 16, b"o" * 16, b"c" * 16
+    keys = CloudKeys(bytes(range(32)), ())
+    seal = Sealer("topic", keys.current.key_id, keys.current.sign).seal
+    trust = Trust("topic")
+    trust.know(keys.root.public_key, {})
+    stale = Stale("fork", Place(LINE, 1, bytes(32)))
+    assert trust.open(seal(stale, ours), ours, peer) == stale
+    assert trust.open(seal(stale, older), ours, peer) is None, "recorded in another connection"
+    assert trust.open(seal(stale, NO_NONCE), ours, peer) is None, "for nobody"
+    assert trust.open(seal(Again(peer), NO_NONCE), ours, peer) == Again(peer)
+    assert trust.open(seal(Again(older), NO_NONCE), ours, peer) is None, "of another conversation"
+    for wrong in (
+        Sealer("other", keys.current.key_id, keys.current.sign),
+        Sealer("topic", "0" * 16, keys.current.sign),
+    ):
+        with pytest.raises(SyncError, match="not_the_cloud"):
+            trust.open(wrong.seal(stale, ours), ours, peer)
 
 
 def test_silence_sends_again_from_what_is_confirmed() -> None:
