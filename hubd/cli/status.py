@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from hubd.store.offline import StoreSummary
 
 ILL = frozenset({"critical", "warning"})
+HOPS = {
+    "link": "link, the hub's own cable or Wi-Fi",
+    "gateway": "gateway, the Internet box",
+    "dns": "dns, the names of the Internet",
+    "internet": "internet, beyond the Internet box",
+    "broker": "broker, the mailbox of the cloud",
+    "cloud": "cloud, which does not answer",
+}
+"""What is measured, from near to far, for people."""
 
 
 def status(context: typer.Context, as_json: JsonFlag = False) -> None:
@@ -28,12 +37,13 @@ def status(context: typer.Context, as_json: JsonFlag = False) -> None:
         raise typer.Exit(Exit.UNREACHABLE) from None
     warn_of_other_version(hub)
     problems = items_of(client.get("/v1/problems"))
+    waiting = int(client.get("/v1/sync").get("waiting", 0))
     ill = [problem for problem in problems if problem.get("severity") in ILL]
     setup = _setup(client)
     if as_json:
-        print_json(reachable=True, healthy=not ill, hub=hub, problems=problems, setup=setup)
+        print_json(reachable=True, healthy=not ill, hub=hub, problems=problems, setup=setup, waiting=waiting)
     else:
-        _print_hub(hub, problems, setup)
+        _print_hub(hub, waiting, problems, setup)
     if ill:
         raise typer.Exit(Exit.UNHEALTHY)
 
@@ -63,6 +73,7 @@ def hub_facts(hub: dict[str, Any]) -> list[tuple[str, object]]:
     return [
         ("mode", str(hub.get("mode", "")).replace("_", " ")),
         ("outage", hub.get("outage")),
+        ("first that fails", HOPS.get(str(hub.get("failing")), hub.get("failing"))),
         ("selling", " · ".join(_way(way) for way in hub.get("accepts") or [])),
         ("the cloud's banner", " ".join(str(banner) for banner in hub.get("banners") or [])),
         ("journal", f"{seq} entries, line {line[:8]}" if seq else ""),
@@ -74,8 +85,8 @@ def hub_facts(hub: dict[str, Any]) -> list[tuple[str, object]]:
     ]
 
 
-def _print_hub(hub: dict[str, Any], problems: list[dict[str, Any]], setup: dict[str, Any]) -> None:
-    print_facts(hub_facts(hub))
+def _print_hub(hub: dict[str, Any], waiting: int, problems: list[dict[str, Any]], setup: dict[str, Any]) -> None:
+    print_facts([*hub_facts(hub), ("not yet confirmed", waiting)])
     if setup.get("done") is False:
         print_line()
         print_line(f"Not set up yet. In a browser: the hub's page, with the set-up code {setup.get('code') or '—'}.")

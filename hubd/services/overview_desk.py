@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from hubd.health import Problems
 from hubd.model.device import DeviceKind
-from hubd.model.mode import Hop, Mode
+from hubd.model.mode import Hop, Mode, ModeSnapshot
 from hubd.model.money import Money
 from hubd.model.payment import Custody, Payment
 from hubd.model.policy import OutagePolicy
@@ -80,6 +80,7 @@ class OverviewDesk:
         self._room_for_sales = room_for_sales
         self._hub = hub
         self._unsent_since_us: int | None = None
+        outage_desk.listen(self._note_mode)
 
     async def overview(self, location: str = "") -> Overview:
         """The first screen of a location (of the first one if none is named), as it is now."""
@@ -137,8 +138,7 @@ class OverviewDesk:
     def note(self, shop: Shop) -> None:
         """Raise and clear what follows from a picture."""
         problems = self._problems
-        problems.set(shop.mode.mode is Mode.NETWORK_OUTAGE, "network.outage")
-        problems.set(shop.mode.mode is Mode.SERVICE_DISRUPTION, "service.disruption")
+        self._note_mode(self._outages.snapshot())  # not the picture's, which may be older than what a listener heard
         problems.set(shop.replaced, "hub.replaced")
         problems.set(not shop.cloud_expected and shop.set_up, "cloud.not_enrolled")
         problems.set(not self._runtime.clock.trusted(), "clock.uncertain")
@@ -159,6 +159,11 @@ class OverviewDesk:
         statement = shop.outage.statement if shop.outage else None
         problems.set(statement is not None and not statement.agrees, "statement.disagrees")
         self._note_money_in_devices(shop)
+
+    def _note_mode(self, snapshot: ModeSnapshot) -> None:
+        """At once, not with the next look: nobody may read of an outage and of no problem in the same answer."""
+        self._problems.set(snapshot.mode is Mode.NETWORK_OUTAGE, "network.outage")
+        self._problems.set(snapshot.mode is Mode.SERVICE_DISRUPTION, "service.disruption")
 
     def _note_paid_twice(self, shop: Shop) -> None:
         excess = Group()

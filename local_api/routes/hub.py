@@ -54,6 +54,8 @@ async def get_hub(call: Call) -> Reply:
         ]
         shown["mode"] = snapshot.mode.value
         shown["outage"] = snapshot.outage_id
+        failing = services.outages.facts().first_failing()
+        shown["failing"] = failing.value if failing else None
         shown["problems"] = [problem.code for problem in services.problems.visible()]
         shown["addresses"] = facts.addresses()
         shown["you"] = {

@@ -122,7 +122,10 @@ def test_the_first_ten_minutes_work_as_written(demo: Demo) -> None:
     for commands in blocks("docs/start.md"):
         if "outages verify" in commands:
             demo.until_proven()
-        demo.run(commands)
+        printed = demo.run(commands)
+        if "outage network" in commands:
+            assert re.search(r"^first that fails +\w+, ", printed, re.MULTILINE), printed
+            assert "The Internet is down" in printed, "and what to do about it"
     wait_for(lambda: demo.waiting() == 0, 30, "the cloud's word about every entry")
 
 

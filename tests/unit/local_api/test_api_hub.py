@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx2
 
 from hubd.model.entry import Draft
+from hubd.model.mode import Facts, Hop
 from hubd.model.money import Money
 from hubd.store import journal
 from hubd.store.tx import Tx
@@ -27,6 +28,12 @@ async def test_strangers_hear_who_it_is_and_callers_how_it_is(tmp_path: Path) ->
         assert "payments.take" in known["you"]["permissions"]
         assert isinstance(known["accepts"], list)
         assert known["accepts"][0]["way"] == "cash"
+        assert known["failing"] is None
+        facts = Facts()
+        for hop, works in ((Hop.LINK, True), (Hop.GATEWAY, False), (Hop.INTERNET, False)):
+            facts = facts.with_hop(hop, facts.hop(hop).measured(works, 1))
+        await shop.shop.services.outages.observe(facts)
+        assert (await till.get("/v1/hub")).json()["failing"] == "gateway", "the nearest one: where a person looks first"
 
 
 async def test_ready_says_what_is_in_the_way(tmp_path: Path) -> None:

@@ -46,6 +46,8 @@ async def test_an_outage_from_loss_to_flush(tmp_path: Path) -> None:
         await until_mode(opened, up=False, mode=Mode.NETWORK_OUTAGE)
         outage = opened.services.outages.snapshot().outage_id
         assert outage is not None
+        problems = opened.services.problems
+        assert [one.code for one in problems.visible()] == ["network.outage"], "with the mode, not with a later look"
 
         off = await opened.take(1000)
         assert (off.payment.state, off.payment.reason) == (PaymentState.REFUSED, "offline_not_enabled")
