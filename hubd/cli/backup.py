@@ -193,7 +193,7 @@ def restore(
     config = target_of(context).config()
     data = config.paths.data
     if (file is None) == (not from_cloud):
-        raise HubError("restore.what", "Name a backup, or a cloud with --from-cloud.", remedy="One of the two.")
+        raise typer.BadParameter("name a backup, or a cloud with --from-cloud", param_hint="FILE")
     if file is not None and not file.is_file():
         raise HubError("restore.no_file", f"{file} is not a file.", remedy="`hubctl backup list DIRECTORY`.")
     owner = _owner(data)

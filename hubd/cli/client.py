@@ -16,6 +16,8 @@ from hubd.errors import HubError, Retry
 
 ANSWER_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 3.0
+INVALID = 422
+"""The hub's status for what cannot be right, whatever its state."""
 UNIT = "hubd.service"
 
 
@@ -138,7 +140,8 @@ def exit_code_of(error: HubError) -> Exit:
 
     if isinstance(error, HubUnreachableError):
         return Exit.UNREACHABLE
-    return Exit.USAGE if isinstance(error, ConfigError) else Exit.UNHEALTHY
+    misused = isinstance(error, ConfigError) or (isinstance(error, RefusedError) and error.status == INVALID)
+    return Exit.USAGE if misused else Exit.UNHEALTHY
 
 
 # -- why nothing answers -----------------------------------------------------------------------------------------------

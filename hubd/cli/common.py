@@ -84,7 +84,7 @@ def become_owner(path: Path) -> None:
 def dead_store(config: Config) -> Iterator[Connection]:
     """A read-only connection to the store, with or without the daemon. Raises StoreError."""
     from hubd.errors import StoreError
-    from hubd.store.offline import AS_SERVICE_USER, open_read_only
+    from hubd.store.offline import open_read_only
 
     path = config.paths.database
     try:
@@ -96,5 +96,5 @@ def dead_store(config: Config) -> Iterator[Connection]:
         raise StoreError(
             "store.not_allowed",
             f"You may not read {exc.filename or path}.",
-            remedy=AS_SERVICE_USER,
+            remedy="Run it as the service user: `sudo -u hubd hubctl …`.",
         ) from exc

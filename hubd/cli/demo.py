@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from decimal import Decimal, InvalidOperation
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from hubd.cli.client import HubUnreachableError
 from hubd.cli.common import JsonFlag
 from hubd.cli.demo_places import control_socket
 from hubd.cli.output import Exit, money_text, print_error, print_json, print_line
-from hubd.errors import HubError, InvalidValueError
+from hubd.errors import HubError
 
 app = typer.Typer(help="Play outage, unplug and sale in the demo store that `hubd demo` runs.", no_args_is_help=True)
 
@@ -27,6 +28,13 @@ SALE_ASKS_MAX = 6
 """Times the till asks again; the slowest test amount takes 90 s."""
 UNDECIDED = frozenset({"requested", "in_progress"})
 CURRENCY = "EUR"
+
+
+class Kind(StrEnum):
+    """What fails in an outage."""
+
+    NETWORK = "network"
+    SERVICE = "service"
 
 
 @app.callback()
@@ -83,11 +91,11 @@ def _report(answer: dict[str, Any], text: str, *, as_json: bool) -> None:
 @app.command()
 def outage(
     context: typer.Context,
-    kind: Annotated[str, typer.Argument(help="network: the line is cut; service: the cloud does not answer.")],
+    kind: Annotated[Kind, typer.Argument(help="network: the line is cut; service: the cloud does not answer.")],
     as_json: JsonFlag = False,
 ) -> None:
     """Begin an outage, and wait until the hub has noticed it by itself."""
-    answer = tell(_directory(context), cmd="outage", kind=kind)
+    answer = tell(_directory(context), cmd="outage", kind=kind.value)
     _report(
         answer, f"The hub has noticed: {answer.get('mode')}. It trades on; try `hubctl demo sale`.", as_json=as_json
     )
@@ -123,13 +131,13 @@ def replug(
 
 
 def minor_units(text: str) -> int:
-    """`12`, `12.5` or `12.05` euros in cents. Raises `invalid_amount`."""
+    """`12`, `12.5` or `12.05` euros in cents. Raises `typer.BadParameter`."""
     try:
         cents = Decimal(text.replace(",", ".")) * 100
-    except InvalidOperation as exc:
-        raise InvalidValueError("invalid_amount", f"{text} is not an amount.", remedy="Such as 12.50.") from exc
+    except InvalidOperation:
+        cents = Decimal(0)
     if not cents.is_finite() or cents != cents.to_integral_value() or cents <= 0:
-        raise InvalidValueError("invalid_amount", f"{text} is not a price in euros and cents.", remedy="Such as 12.50.")
+        raise typer.BadParameter(f"{text} is not a price in euros and cents, such as 12.50", param_hint="AMOUNT")
     return int(cents)
 
 

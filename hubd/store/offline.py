@@ -25,7 +25,6 @@ from hubd.store.tx import JournalHead, read_head
 BUSY_TIMEOUT_S = 5.0
 NO_ROOM_HERE = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL})
 """What SQLite says when it cannot make its shared memory beside the file: the disk is read-only or full."""
-AS_SERVICE_USER = "Run it as the service user: `sudo -u hubd hubctl …`."
 COPY_BYTES_MAX = 4 * 1024 * 1024 * 1024
 
 
@@ -244,7 +243,11 @@ def backups_in(folder: Path) -> list[tuple[Path, int, int, int]]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except PermissionError as exc:
-        raise StoreError("store.not_allowed", f"You may not read {folder}.", remedy=AS_SERVICE_USER) from exc
+        raise StoreError(
+            "store.not_allowed",
+            f"You may not read {folder}.",
+            remedy="Run it as the service user: `sudo -u hubd hubctl …`.",
+        ) from exc
     for path in paths:
         try:
             with path.open("rb") as source:

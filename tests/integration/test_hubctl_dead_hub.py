@@ -122,6 +122,8 @@ def test_a_socket_nobody_serves_is_not_a_hub(data: Path) -> None:
 def test_usage_and_configuration_are_2(data: Path, tmp_path: Path) -> None:
     assert hubctl(data, "bogus").returncode == 2
     assert hubctl(data, "payments", "--limit", "many").returncode == 2
+    for words in ("restore", "restore FILE --from-cloud https://c", "demo sale dear", "demo outage total"):
+        assert hubctl(data, *words.split()).returncode == 2, words
     wrong = tmp_path / "wrong.toml"
     wrong.write_text("[api]\nhttps_prt = 1\n")
     done = hubctl(data, "--config", str(wrong), "status")

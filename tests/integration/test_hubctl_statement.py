@@ -98,3 +98,9 @@ async def test_verify_takes_what_statement_prints_and_the_signed_document_alone(
             assert (code, "over 3 payments is right" in printed) == (0, True), printed
         code, printed = await hubctl(hub, "outages", "verify", str(changed), *key)
         assert (code, printed.startswith("WRONG: The signature")) == (1, True), printed
+
+
+async def test_what_the_hub_cannot_read_was_typed_wrong(tmp_path: Path) -> None:
+    async with served_hub(tmp_path) as hub:
+        assert (await hubctl(hub, "payments", "--state", "bogus"))[0] == 2
+        assert (await hubctl(hub, "documents", "erase", OUTAGE))[0] == 1, "no such document is an answer"
