@@ -162,7 +162,9 @@ class TerminalDriver(abc.ABC):
 
 
 DriverOptions = Mapping[str, str]
-"""What the configuration says of one terminal, by name. A driver takes what it knows and notes none of it."""
+"""What the hub knows of one terminal from elsewhere, by name. A driver takes what it knows and notes none of it."""
+CURRENCY = "currency"
+"""ISO 4217 code of the location that the terminal stands at; absent: the driver's own default."""
 PASSWORD = "password"
 """Of the terminal's cash register function; absent: the driver's own default."""
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
-from drivers.base import PASSWORD, DriverOptions, Identity, Manifest, Mdns, Serial, Tcp, TerminalDriver
-from drivers.zvt_codec import Apdu
+from drivers.base import CURRENCY, PASSWORD, DriverOptions, Identity, Manifest, Mdns, Serial, Tcp, TerminalDriver
+from drivers.zvt_codec import CURRENCY_NUMBERS, Apdu
 from drivers.zvt_link import LineLostError, ZvtLink
 from drivers.zvt_messages import (
     ABORT_COMMAND,
@@ -135,17 +135,22 @@ class _Lost(Struct, frozen=True):
 
 
 def _options_of(configured: DriverOptions) -> ZvtOptions:
-    """Raises DeviceError `device.password_invalid`: what is wrong is said where the terminal is listed."""
-    password = configured.get(PASSWORD)
-    if password is None:
-        return ZvtOptions()
+    """Raises DeviceError `device.password_invalid` or `device.currency_unknown`, shown where the terminal is listed."""
+    plain = ZvtOptions()
+    password, currency = configured.get(PASSWORD, plain.password), configured.get(CURRENCY, plain.currency)
+    if currency not in CURRENCY_NUMBERS:
+        raise DeviceError(
+            "device.currency_unknown",
+            f"This driver knows no number for {currency}, the currency of the terminal's location.",
+            remedy="Correct the currency of the location, or use a terminal of another kind there.",
+        )
     if re.fullmatch(r"[0-9]{6}", password) is None:
         raise DeviceError(
             "device.password_invalid",
             "The password of a ZVT terminal has six digits.",
             remedy="Correct terminals.password in the configuration; the terminal's menu shows the right one.",
         )
-    return ZvtOptions(password=password)
+    return ZvtOptions(password=password, currency=currency)
 
 
 def _ignore(_: Progress) -> None:

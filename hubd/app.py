@@ -15,7 +15,7 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
-from drivers.base import DriverOptions
+from drivers.base import CURRENCY, DriverOptions
 from drivers.registry import Registry
 from drivers.runner import OnMoved, Runner
 from hubd.health import Problems
@@ -117,10 +117,10 @@ class _DriverWorkers:
 
 
 def _make_driver(
-    world: World, changed: Callable[[str, TerminalStatus], None], moved: OnMoved, device: Device
+    world: World, changed: Callable[[str, TerminalStatus], None], moved: OnMoved, device: Device, currency: str
 ) -> Runner:
     factory = world.registry.factory(device.driver)
-    options = world.driver_options(device)
+    options = {**world.driver_options(device), **({CURRENCY: currency} if currency else {})}
     return Runner(device.id, factory, device.address, world.open_transport, world.runtime, changed, options, moved)
 
 

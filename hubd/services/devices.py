@@ -63,7 +63,8 @@ class Workers(Protocol):
         ...
 
 
-MakeDriver = Callable[[Device], RunningDriver]
+MakeDriver = Callable[[Device, str], RunningDriver]
+"""(device, currency of its location or "") -> its driver."""
 """Raises DeviceError when no driver of that name can be used, with the reason."""
 
 
@@ -114,12 +115,14 @@ class DeviceDesk:
 
     async def start(self) -> None:
         """Run the drivers of all active terminals. Called once, before payments are taken."""
-        terminals, numbers = await self._db.read(
-            "device.start", lambda c: (devices.all_devices(c, DeviceKind.TERMINAL), payments.terminal_numbers(c))
+        terminals, numbers, places = await self._db.read(
+            "device.start",
+            lambda c: (devices.all_devices(c, DeviceKind.TERMINAL), payments.terminal_numbers(c), people.locations(c)),
         )
+        currencies = {place.id: place.currency for place in places}
         for device in terminals:
             if device.active:
-                self._attach(device, numbers.get(device.id, ""))
+                self._attach(device, currencies.get(device.location, ""), numbers.get(device.id, ""))
 
     async def all(self) -> list[DeviceView]:
         """Every device that was not removed; one that holds money cannot be removed."""
@@ -170,7 +173,7 @@ class DeviceDesk:
     async def activate(self, device_id: str, caller: Caller) -> DeviceView:
         """Let a terminal take payments from now on; a person stands behind it."""
 
-        def work(tx: Tx) -> Device:
+        def work(tx: Tx) -> tuple[Device, str]:
             device = _get_for(tx, device_id, caller)
             if device.kind is not DeviceKind.TERMINAL:
                 raise DeviceError(
@@ -178,11 +181,11 @@ class DeviceDesk:
                 )
             if not device.active:
                 journal.append(tx, Draft("device.activated", device_id, caller.actor, {"address": device.address}))
-            return _get(tx, device_id)
+            return _get(tx, device_id), _currency_at(tx, device.location)
 
-        device = await self._db.write("device.activate", work)
+        device, currency = await self._db.write("device.activate", work)
         if self._terminals.get(device_id) is None:
-            self._attach(device)
+            self._attach(device, currency)
         return await self.get(device_id)
 
     async def deactivate(self, device_id: str, caller: Caller, reason: str = "") -> DeviceView:
@@ -226,20 +229,20 @@ class DeviceDesk:
         if not 1 <= len(name) <= NAME_MAX:
             raise InvalidValueError("invalid_name", f"A name has 1 to {NAME_MAX} characters.", remedy="Shorten it.")
 
-        def work(tx: Tx) -> tuple[Device, Device]:
+        def work(tx: Tx) -> tuple[Device, Device, str]:
             device = _get_for(tx, device_id, caller)
             if address and address != device.address:
                 refuse_while_pending(pending_on(tx, device_id))
             body = {"address": address or device.address, "name": name, "role": role}
             journal.append(tx, Draft("device.assigned", device_id, caller.actor, body))
-            return device, _get(tx, device_id)
+            return device, _get(tx, device_id), _currency_at(tx, device.location)
 
-        before, after = await self._db.write("device.assign", work)
+        before, after, currency = await self._db.write("device.assign", work)
         if after.active and after.kind is DeviceKind.TERMINAL:
             if before.address != after.address:
                 self._terminals.detach(device_id)
                 await self._workers.stop(_worker(device_id))
-                self._attach(after)
+                self._attach(after, currency)
             elif (attached := self._terminals.get(device_id)) is not None:
                 attached.name, attached.role = after.name, after.role
                 self._terminals.changed(device_id)
@@ -331,9 +334,9 @@ class DeviceDesk:
             )
         return attached
 
-    def _attach(self, device: Device, number: str = "") -> None:
+    def _attach(self, device: Device, currency: str, number: str = "") -> None:
         try:
-            driver = self._make_driver(device)
+            driver = self._make_driver(device, currency)
         except HubError as exc:
             self._load_errors[device.id] = exc
             return
@@ -366,6 +369,11 @@ class DeviceDesk:
     def _why_it_does_not_run(self, device: Device) -> TerminalStatus | None:
         error = self._load_errors.get(device.id) if device.active else None
         return TerminalStatus(DeviceState.FAULTY, None, "", error.code, error.remedy) if error else None
+
+
+def _currency_at(tx: Tx, location_id: str) -> str:
+    location = people.location(tx.connection, location_id)
+    return location.currency if location else ""
 
 
 def _end_of_day_body(tx: Tx, location: str, caller: Caller) -> dict[str, Json]:

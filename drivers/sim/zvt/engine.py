@@ -77,6 +77,7 @@ class ZvtSimulator:
         self.options = options or SimulatorOptions()
         self._lines: set[ByteStream] = set()
         self._registered = False
+        self.registered_currency = ""
         self._in_dialogue = False
         self._just_cancelled = False
         self.ledger = ledger or Ledger()
@@ -202,6 +203,7 @@ class ZvtSimulator:
             return
         await dialogue.acknowledge(POSITIVE_ACK)
         self._registered = True
+        self.registered_currency = command.currency
         number = bytes.fromhex(CURRENCY_NUMBERS[self.options.currency])
         await dialogue.complete(build_fields([(0x19, b"\x00"), (0x29, bcd(self.options.terminal_id)), (0x49, number)]))
 

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from drivers.base import PASSWORD
+from drivers.base import CURRENCY, PASSWORD
 from drivers.sim.zvt import SimulatorOptions
 from drivers.zvt import ZvtOptions, ZvtTerminal
 from hubd.config import TerminalConfig
 from hubd.errors import DeviceError
 from hubd.model.device import DeviceKind
+from hubd.model.entry import Draft
 from hubd.model.payment import ManualStatus
 from hubd.services.pairing import PairingRequest
-from tests.unit.services.shop import MANAGER, Shop, Terminals, shop, shop_runtime, till
+from hubd.store import journal
+from tests.unit.services.shop import LOCATION, MANAGER, Shop, Terminals, shop, shop_runtime, till
 
 URL = "tcp://terminal-1"
 ELSEWHERE = "tcp://terminal-2"
@@ -39,6 +41,28 @@ async def test_a_terminal_with_a_password_of_its_own_takes_payments_and_the_jour
     stored = everything_in(tmp_path)
     assert URL.encode() in stored
     assert password.encode() not in stored
+
+
+async def test_a_terminal_is_registered_in_the_currency_of_its_location(tmp_path: Path) -> None:
+    counter = Terminals(shop_runtime())
+    simulator = counter.add(URL, SimulatorOptions(currency="CHF"))
+    async with shop(tmp_path, counter) as opened:
+        place = {"name": "Genève", "zone": "Europe/Zurich", "currency": "CHF", "country": "CH"}
+        await opened.services.db.write(
+            "location", lambda tx: journal.append(tx, Draft("location.set", LOCATION, "hub", place))
+        )
+        terminal = await opened.add_terminal(URL)
+        assert simulator.registered_currency == "CHF"
+    simulator.registered_currency = ""
+    async with shop(tmp_path, counter) as opened:
+        await opened.ready(terminal)
+        assert simulator.registered_currency == "CHF"
+
+
+def test_a_currency_that_the_protocol_does_not_know_is_said_so() -> None:
+    with pytest.raises(DeviceError) as caught:
+        ZvtTerminal(shop_runtime(), {CURRENCY: "XXX"})
+    assert caught.value.code == "device.currency_unknown"
 
 
 @pytest.mark.parametrize("password", ["", "12345", "1234567", "12345a", "١٢٣٤٥٦"])
