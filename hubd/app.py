@@ -12,17 +12,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec import Struct, field
 
 from drivers.base import CURRENCY, DriverOptions
 from drivers.registry import Registry
 from drivers.runner import OnMoved, Runner
+from hubd.errors import StoreError
 from hubd.health import Problems
 from hubd.model.device import DeviceState, Endpoint
 from hubd.model.mode import Mode, ModeSnapshot
 from hubd.ports import Claimed, EndpointSource, OpenTransport, Signer, TerminalStatus
-from hubd.runtime import Runtime
+from hubd.runtime import Clock, Runtime
 from hubd.services.access import AccessDesk
 from hubd.services.bundle import Services
 from hubd.services.devices import DeviceDesk
@@ -55,6 +57,8 @@ from hubd.supervisor import FOREVER, ONCE, Supervisor, Worker, supervision
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+DISK_FULL_RETRY_S = 1.0
 CHECK_AFTER_S = 5.0
 """The check of everything begins when the tills that waited for the hub have been answered."""
 CHECK_PAUSE_S = 0.05
@@ -233,6 +237,18 @@ def _note_terminal(problems: Problems, terminals: Terminals, device_id: str, sta
     problems.set(status.state is DeviceState.FAULTY, "device.faulty", device_id, name=name, reason=status.problem)
 
 
+async def once_there_is_room(clock: Clock, write: Callable[[], Awaitable[T]]) -> T:
+    """A start that needs a new line cannot go on without it: it waits while the disk is full, and does not crash."""
+    while True:
+        try:
+            return await write()
+        except StoreError as exc:
+            if exc.code != "store.full":
+                raise
+            log.warning("hub.start_waits_for_disk", extra={"code": exc.code})
+            await clock.sleep(DISK_FULL_RETRY_S)
+
+
 async def _go_on_in_the_right_line(world: World, db: Database) -> bool:
     """Open the line that this start needs, before anything else is written, and remember where it was opened.
 
@@ -241,10 +257,12 @@ async def _go_on_in_the_right_line(world: World, db: Database) -> bool:
     ids = (world.machine_id, world.disk_id)
     found = await db.read("line.reason", lambda connection: backup.line_reason(connection, *ids))
     reason = world.line_reason or (LineReason(found) if found else None)
-    opened = await ensure_line(db, world.signer, world.runtime, reason)
+    clock = world.runtime.clock
+    opened = await once_there_is_room(clock, partial(ensure_line, db, world.signer, world.runtime, reason))
     # Nothing is written that is there already: a hub whose disk is full must come up and say so.
     if opened is not None or not await db.read("line.of_here", lambda c: backup.is_line_of(c, *ids)):
-        await db.write("line.opened_here", lambda tx: backup.line_opened(tx, *ids))
+        here = partial(db.write, "line.opened_here", lambda tx: backup.line_opened(tx, *ids))
+        await once_there_is_room(clock, here)
     return opened is not None and reason is not None
 
 

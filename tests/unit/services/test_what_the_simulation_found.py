@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from drivers.sim.zvt import SimulatorOptions, Transaction, TransactionState
-from hubd.errors import HubError
+from hubd.app import once_there_is_room
+from hubd.errors import HubError, StoreError
 from hubd.model.money import Money
 from hubd.model.payment import PaymentKind, PaymentState, Tender
 from hubd.services import dialogue
@@ -19,6 +20,7 @@ from hubd.services.say import say
 from hubd.services.till_lines import Held
 from tests.rigs.process import wait_until
 from tests.unit.services.shop import MANAGER, TILL_1, Shop, Terminals, shop, shop_runtime, till
+from tests.unit.sync.world import FastClock
 
 URL = "tcp://terminal-1"
 REVERSER = msgspec.structs.replace(MANAGER, device=TILL_1)
@@ -197,3 +199,19 @@ async def test_one_receipt_that_two_payments_claim_is_decided_by_a_person(
         assert (await opened.services.payments.get(asked.payment.id)).state is state
         assert (await opened.services.payments.get(plain.payment.id)).state is PaymentState.APPROVED
         assert (await opened.services.payments.get(other)).state is PaymentState.UNKNOWN
+
+
+async def test_a_start_that_needs_a_new_line_waits_while_the_disk_is_full_and_crashes_over_nothing_less() -> None:
+    answers: list[StoreError | str] = [StoreError("store.full", "full"), StoreError("store.full", "full"), "opened"]
+
+    async def write() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, StoreError):
+            raise answer
+        return answer
+
+    clock = FastClock()
+    assert await once_there_is_room(clock, write) == "opened"
+    answers[:] = [StoreError("store.failed", "outcome unknown"), "opened"]
+    with pytest.raises(StoreError, match="failed"):
+        await once_there_is_room(clock, write)
