@@ -1,7 +1,7 @@
 """`hubd`, the daemon's command: arguments, configuration, signals, exit codes. What runs is built by `hubd.daemon`.
 
 Exit codes: 0 stopped in order, 1 failed (the service manager starts it anew), 2 usage or configuration (it does not).
-The arguments are read by the standard library: loading what `hubctl` reads them with takes a sixth of a start, for
+The arguments are read by the standard library: loading what `hubctl` reads them with takes a tenth of a start, for
 which tills wait.
 """
 
