@@ -55,13 +55,18 @@ class Drained:
     payments_ms: list[float]
 
 
-@asynccontextmanager
-async def broker(place: Path) -> AsyncIterator[int]:
-    """A mosquitto that keeps nothing and waits for nobody: its port."""
-    port = free_port()
+def broker_command(place: Path, port: int) -> list[str]:
+    """Runs a mosquitto that keeps nothing and waits for nobody."""
     file = place / "mosquitto.conf"
     file.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\nmax_queued_messages 0\n")
-    async with child([program("mosquitto", "mosquitto"), "-c", str(file)]) as process:
+    return [program("mosquitto", "mosquitto"), "-c", str(file)]
+
+
+@asynccontextmanager
+async def broker(place: Path, port: int = 0) -> AsyncIterator[int]:
+    """The port of such a broker, any free one unless it is given."""
+    port = port or free_port()
+    async with child(broker_command(place, port)) as process:
         await answers(port, process)
         yield port
 
@@ -77,13 +82,13 @@ async def enrolled(made: Shop, folder: Path) -> None:
 
 
 @asynccontextmanager
-async def cloud_process(folder: Path, broker_port: int) -> AsyncIterator[None]:
-    """The reference cloud as a program of its own beside the broker."""
+async def cloud_process(folder: Path, broker_port: int, *more: str) -> AsyncIterator[int]:
+    """The reference cloud as a program of its own beside the broker: its HTTP port."""
     http_port = free_port()
-    words = ("--data", str(folder), "--broker", f"127.0.0.1:{broker_port}", "--http-port", str(http_port))
+    words = ("--data", str(folder), "--broker", f"127.0.0.1:{broker_port}", "--http-port", str(http_port), *more)
     async with child([sys.executable, "-m", "sync.cloud", *words], output=folder / "cloud.log") as process:
         await answers(http_port, process)
-        yield
+        yield http_port
 
 
 async def idle_payments_ms(made: Shop) -> list[float]:

@@ -34,6 +34,9 @@ TILLS = 8
 PAIRED = 64
 """Tills that are paired: enough for many callers over the API, each with its share of calls and streams."""
 LOCATION = "018f0000-0000-7000-8000-000000000001"
+STORE_FILE = "hub.sqlite"
+SEED = bytes(range(32))
+"""Of the hub's key."""
 POLICY = replace(SHIPPED["terminal"], enabled=True)
 
 
@@ -128,9 +131,9 @@ def _set_up(policy: dict[str, object], at_us: int) -> Callable[[Tx], None]:
 async def shop(place: Path) -> AsyncIterator[Shop]:
     """A shop whose store lies in `place`; an existing store goes on."""
     runtime = system_runtime()
-    signer = KeySigner(bytes(range(32)))
+    signer = KeySigner(SEED)
     world = World(
-        database=place / "hub.sqlite",
+        database=place / STORE_FILE,
         runtime=runtime,
         signer=signer,
         open_transport=_no_devices,
