@@ -27,6 +27,7 @@ class Line:
 
     port: int
     counter: Path
+    process: asyncio.subprocess.Process
 
     def up_bytes(self) -> int:
         return int(_COUNT.unpack(self.counter.read_bytes())[0])
@@ -90,13 +91,13 @@ async def forward(port: int, target_port: int, round_trip_s: float, counter: Cou
 
 
 @asynccontextmanager
-async def delayed(target_port: int, round_trip_s: float, place: Path) -> AsyncIterator[Line]:
+async def delayed(target_port: int, round_trip_s: float, place: Path, port: int = 0) -> AsyncIterator[Line]:
     """A line to `target_port` with this round trip; `place` takes its counter."""
-    port, counter = free_port(), place / "line.count"
+    port, counter = port or free_port(), place / "line.count"
     words = (str(port), str(target_port), str(round_trip_s), str(counter))
     async with child([sys.executable, "-m", "bench.delay", *words]) as process:
         await answers(port, process)
-        yield Line(port, counter)
+        yield Line(port, counter, process)
 
 
 if __name__ == "__main__":
