@@ -1,4 +1,4 @@
-"""From an entry to two hundred followers.
+"""From an entry to two hundred followers, and what those cost who do not read.
 
 Run by `python -m bench.events [--full] [--record]`.
 """
@@ -7,22 +7,36 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import sys
 import time
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+from bench.api_latency import load
 from bench.command import Options, main
 from bench.machine import answers, child, cpu_seconds, directory, free_port, resident_mb
-from bench.measure import Report, at_most, percentile, table
+from bench.measure import Report, at_least, at_most, percentile, table
 from bench.shop import till_token
 from hubd.model.ids import uuid7
+from hubd.services.feed import BEHIND_MAX
 
 FOLLOWERS = 200
 STREAMS_A_TILL = 4
 A_SECOND = 100
 PAYERS = 8
+PAYING_TILLS = 16
+"""Those that `native/payments.lua` pays from: streams of theirs would take a share of their calls."""
+SLOW = 50
+"""Followers who stop reading."""
+SLOW_RECEIVE_BYTES = 4_096
+"""Their sockets take little, so that the queue stands in the hub and not in the kernel."""
+MISSED_MIN = BEHIND_MAX + 10_000
+"""Entries that they miss: what a follower is served late at most, and what may hang in sockets."""
+RESYNC_S_MAX = 30.0
+SLOW_KIB_MAX = 512
+"""One connection's own buffer, and the one answer of at most 200 events that waits for room in it."""
 
 
 class Follower(asyncio.Protocol):
@@ -117,19 +131,96 @@ async def measure(options: Options, place: Path) -> dict[str, float]:
     }
 
 
+class SlowFollower(asyncio.Protocol):
+    """Reads the beginning of its stream, nothing more until it is told to, and then all up to a `resync`."""
+
+    def __init__(self, number: int) -> None:
+        self.begun, self.resync = asyncio.Event(), asyncio.Event()
+        self._token = till_token(PAYING_TILLS + number // STREAMS_A_TILL)
+        self._transport: asyncio.Transport | None = None
+        self._tail = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport), "a TCP connection"
+        self._transport = transport
+        head = f"GET /v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {self._token}\r\n\r\n"
+        transport.write(head.encode())
+
+    def data_received(self, data: bytes) -> None:
+        self._tail = self._tail[-100:] + data
+        if b"event: resync\n" in self._tail:
+            self.resync.set()
+        if not self.begun.is_set():
+            self.begun.set()
+            self.transport.pause_reading()
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        assert self._transport is not None, "asked only of a connected follower"
+        return self._transport
+
+
+async def slow_follower(port: int, number: int) -> SlowFollower:
+    """A follower who has begun and reads no more."""
+    line = socket.socket()
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SLOW_RECEIVE_BYTES)
+    line.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(line, ("127.0.0.1", port))
+    _, follower = await loop.create_connection(partial(SlowFollower, number), sock=line)
+    await follower.begun.wait()
+    return follower
+
+
+async def sell(port: int, payments: int) -> None:
+    """So many payments as fast as they go."""
+    done, address = 0.0, f"http://127.0.0.1:{port}"
+    while done < payments:
+        done += (await load(address, 16, 3)).per_s * 3
+
+
+async def measure_slow(place: Path) -> dict[str, float]:
+    """What followers cost who do not read while the hub sells, and what they are told when they read again."""
+    port = free_port()
+    command = [sys.executable, "-m", "bench.hub_process", str(place), str(port), str(free_port())]
+    async with child(command, output=place / "server.log") as process:
+        await answers(port, process)
+        await sell(port, MISSED_MIN)  # what the hub keeps of the latest entries, it keeps before it is measured
+        before_mb = resident_mb(process.pid)
+        followers = [await slow_follower(port, number) for number in range(SLOW)]
+        await sell(port, MISSED_MIN)
+        grown_mb = resident_mb(process.pid) - before_mb
+        for follower in followers:
+            follower.transport.resume_reading()
+        try:
+            async with asyncio.timeout(RESYNC_S_MAX):
+                await asyncio.gather(*(follower.resync.wait() for follower in followers))
+        except TimeoutError:
+            pass  # the number below says how many were not told
+        for follower in followers:
+            follower.transport.close()
+    return {
+        "memory a follower who does not read, KiB": grown_mb * 1024 / SLOW,
+        "share of them told to resync": sum(follower.resync.is_set() for follower in followers) / SLOW,
+    }
+
+
 def report(options: Options) -> Report:
     with directory() as place:
         found = asyncio.run(measure(options, place))
+    with directory() as place:
+        slow = asyncio.run(measure_slow(place))
     text = (
         f"{FOLLOWERS} server-sent event streams on one hub while eight tills take {A_SECOND} cash payments a second; "
         "followers, tills and hub share the machine. The delay counts from the time in the entry, which is before its "
-        "commit, until the follower has read the event.\n\n"
+        f"commit, until the follower has read the event. Then {SLOW} followers of another hub stop reading while it "
+        f"takes more than {MISSED_MIN:,} payments: what the hub's memory grows by for each of them, and whether they "
+        "are told to read the lists again once they read.\n\n"
     )
-    rows = list(found.items())
     return Report(
         "events",
         "Events",
-        text + table(("what", "measured"), rows),
+        text + table(("what", "measured"), [*found.items(), *slow.items()]),
         (
             at_most(
                 f"entry to follower, {FOLLOWERS} followers, {A_SECOND} events a second, p99",
@@ -137,6 +228,13 @@ def report(options: Options) -> Report:
                 found["p99 ms"],
                 " ms",
             ),
+            at_most(
+                "memory a follower who does not read",
+                SLOW_KIB_MAX,
+                slow["memory a follower who does not read, KiB"],
+                " KiB",
+            ),
+            at_least("share of them told to resync", 1.0, slow["share of them told to resync"], ""),
         ),
     )
 
