@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.rigs.api import ServedHub, served_hub
+from tests.rigs.dead_hub import stopped_hub
 
 
 @pytest.fixture
@@ -15,3 +16,9 @@ async def hub(tmp_path: Path) -> AsyncIterator[ServedHub]:
     """A hub whose API answers on real sockets."""
     async with served_hub(tmp_path) as served:
         yield served
+
+
+@pytest.fixture
+async def data(tmp_path: Path) -> Path:
+    """The data directory of a hub that has stopped in order."""
+    return await stopped_hub(tmp_path)

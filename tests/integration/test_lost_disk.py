@@ -19,7 +19,7 @@ from hubd.store import backup, lines, sealed
 from local_api.client import HubClient, Memory, new_id
 from tests.integration.test_backups_leave_the_disk import Shop, opened
 from tests.integration.test_daemon import ALONE, WAIT_S, daemon
-from tests.integration.test_hubctl_dead_hub import as_json, hubctl
+from tests.rigs.dead_hub import as_json, hubctl
 from tests.rigs.process import wait_until
 from tests.unit.services.shop import shop_runtime
 
