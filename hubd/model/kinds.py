@@ -28,6 +28,7 @@ KINDS: dict[str, int] = {
     "payment.reversal_failed": 1,
     "payment.conflicted": 1,
     "payment.resolved": 1,
+    "payment.joined_outage": 1,
     "payment.forwarding": 1,
     "payment.requeued": 1,
     "payment.forwarded": 1,

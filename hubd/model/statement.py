@@ -56,9 +56,14 @@ USES_TERMINAL = frozenset(
     for event in ("started", "approved", "stored", "declined", "unknown", "forwarding", "requeued", "forwarded")
 )
 """Entries after which a payment was, or may have been, sent to its terminal; a refused or cancelled one never was."""
+JOINED = "payment.joined_outage"
+"""Asked for after the first loss and before the outage was declared: the body tells the state reached until then."""
+NEVER_SENT = frozenset({PaymentState.REQUESTED, PaymentState.REFUSED, PaymentState.CANCELLED})
+"""States in which nothing of a payment has gone to a terminal."""
 TERMINAL_HEARD = "outage.terminal_heard"
 TERMINAL_CLOSED = "outage.terminal_closed"
 _CREATED = ("payment.requested", "payment.recorded", "payment.refused", "payment.announced")
+_ABOUT_PAYMENTS = frozenset({*_STATE_AFTER, *_CUSTODY_AFTER, JOINED})
 _PAID_CUSTODY = {
     Custody.HELD: "stored",
     Custody.FORWARDING: "processing",
@@ -138,8 +143,8 @@ class OutageCount(Struct):
 
         A terminal that is used again after a person has closed it is waited for again.
 
-        A payment may join the outage after it was asked for (a terminal that turns out to be cut off); every entry
-        about money carries enough to begin counting there.
+        A payment may join the outage after it was asked for (it was asked for before the outage was declared, or its
+        terminal turns out to be cut off); every entry about money carries enough to begin counting there.
         """
         if kind in {TERMINAL_HEARD, TERMINAL_CLOSED}:
             if subject == self.outage:
@@ -147,7 +152,7 @@ class OutageCount(Struct):
             return
         payment = self.payments.get(subject)
         if payment is None:
-            if body.get("outage") != self.outage or (kind not in _STATE_AFTER and kind not in _CUSTODY_AFTER):
+            if body.get("outage") != self.outage or kind not in _ABOUT_PAYMENTS:
                 return
             self.payments[subject] = payment = _first_seen(body)
         elif kind in _CREATED:
@@ -155,7 +160,8 @@ class OutageCount(Struct):
             return
         _advance(payment, kind, body)
         terminal = body.get("terminal")
-        if terminal and kind in USES_TERMINAL and payment.mode == Mode.LIVE and body.get("outage") == self.outage:
+        sent = kind in USES_TERMINAL or (kind == JOINED and payment.state not in NEVER_SENT)
+        if terminal and sent and payment.mode == Mode.LIVE and body.get("outage") == self.outage:
             self.used.add(terminal)
             if kind == "payment.started":
                 self.closed.discard(terminal)
@@ -203,7 +209,9 @@ def _first_seen(body: Mapping[str, Json]) -> Counted:
         mode=body["mode"],
         currency=body["currency"],
         amounts={name: body[name] for name in ("amount", "tip", "rounding")},
-        state=PaymentState.STORED if body.get("custody") else PaymentState.REQUESTED,
+        state=PaymentState(body.get("state") or ("stored" if body.get("custody") else "requested")),
+        custody=Custody(body["custody"]) if body.get("custody") else None,
+        before_reversal=PaymentState(body["before_reversal"]) if body.get("before_reversal") else None,
     )
 
 

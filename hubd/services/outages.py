@@ -29,7 +29,9 @@ from hubd.model.money import Money
 from hubd.model.payment import LATE_REFUSED, Custody, ManualStatus, Payment, PaymentState, Tender
 from hubd.model.payment import Mode as PaymentMode
 from hubd.model.policy import Elapsed
+from hubd.model.statement import JOINED
 from hubd.runtime import Runtime
+from hubd.services.taking import mode_flags
 from hubd.store import devices, journal, outages, payments
 from hubd.store.db import Database
 from hubd.store.outages import Outage, OutageFilter, StoredStatement
@@ -288,6 +290,7 @@ class OutageDesk:
 
         def work(tx: Tx) -> Outage | None:
             journal.append(tx, draft)
+            _join(tx, outage_id, anchor_ms)
             return outages.get(tx.connection, outage_id)
 
         self._outage = await self._database.write("outage.open", work)
@@ -331,6 +334,17 @@ class OutageDesk:
         between = sum(most for boot, most in uptime.items() if boot not in {self._runtime.boot, found.anchor_boot})
         between += max(0, uptime.get(found.anchor_boot, 0) - found.anchor_mono_ms)
         return found, Anchor(found.anchor_boot, found.anchor_mono_ms, trusted_us), between
+
+
+def _join(tx: Tx, outage_id: str, anchor_ms: int) -> None:
+    """What was asked for since the first loss was taken in the outage, although nobody had called it one yet.
+
+    By the monotonic time of this boot: the wall clock may have been set meanwhile.
+    """
+    for payment in payments.asked_since(tx, anchor_ms):
+        if payment.outage is None and payment.manual is None:
+            body = payment.entry_body(outage=outage_id, state=payment.state, before_reversal=payment.before_reversal)
+            journal.append(tx, Draft(JOINED, payment.id, "hub", body, flags=mode_flags(payment.mode)))
 
 
 def _anchored_by(entry: Entry, outage: Outage) -> int | None:

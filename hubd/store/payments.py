@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from hubd.model.entry import Entry, Json
+from hubd.model.entry import Entry, Json, decode_head
 from hubd.model.money import Money
 from hubd.model.payment import (
     CUSTODY_OPEN,
@@ -32,7 +32,7 @@ from hubd.model.payment import (
     next_custody,
     next_state,
 )
-from hubd.model.statement import USES_TERMINAL
+from hubd.model.statement import JOINED, NEVER_SENT, USES_TERMINAL
 from hubd.store import outages
 from hubd.store.lines import use_number
 from hubd.store.tx import Tx
@@ -43,6 +43,8 @@ _INSERT = f"INSERT INTO payments({', '.join(_FIELDS)}) VALUES ({', '.join('?' * 
 PAGE_MAX = 500
 NUMBERS_LOOKED_AT = 20_000
 """Entries from whose payments a start learns the terminals' numbers; one unused for longer tells its number anew."""
+ASKED_LOOKED_AT = 5_000
+"""Entries among which payments of the last moments before an outage was declared are looked for."""
 UNKNOWN_LOOKED_AT = 20_000
 """Entries among which payments that were unknown once are looked for."""
 
@@ -206,6 +208,23 @@ def has_any_receipt(connection: sqlite3.Connection, terminal: str, not_id: str, 
         (terminal, not_id, since_us),
     ).fetchone()
     return row is not None
+
+
+def asked_since(tx: Tx, mono_ms: int) -> list[Payment]:
+    """Payments that this boot has taken up at or after a monotonic time, oldest first; of the last entries only."""
+    rows = tx.connection.execute(
+        "SELECT kind, subject, head FROM journal WHERE seq > (SELECT max(seq) FROM journal) - ? ORDER BY seq DESC",
+        (ASKED_LOOKED_AT,),
+    )
+    found: list[str] = []
+    for kind, subject, raw in rows:
+        head = decode_head(raw)
+        if head.boot != tx.boot or head.mono_ms < mono_ms:
+            break
+        if kind in _CREATED_AS:
+            found.append(subject)
+    asked = (get(tx.connection, one) for one in reversed(found))
+    return [payment for payment in asked if payment is not None]
 
 
 def settled_by_asking(connection: sqlite3.Connection, since_us: int) -> list[Payment]:
@@ -553,9 +572,19 @@ def _resolved(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
     _update(tx, before, after)
 
 
+def _joined_outage(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    before = get(tx.rows, entry.head.subject)
+    assert before is not None, f"{entry.kind} of a payment that has no row"
+    after = replace(before, last_seq=entry.seq, updated_at_us=entry.head.at_us, outage=body["outage"])
+    _update(tx, before, after)
+    if after.terminal and after.mode is Mode.LIVE and after.state not in NEVER_SENT:
+        outages.note_use(tx, entry, body["outage"], after.terminal)
+
+
 PROJECTORS = {
     **dict.fromkeys(_CREATED_AS, _created),
     **{f"payment.{event}": _moved for event in PaymentEvent},
     **{f"payment.{event}": _custody_moved for event in CustodyEvent},
     "payment.resolved": _resolved,
+    JOINED: _joined_outage,
 }

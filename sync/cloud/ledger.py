@@ -56,7 +56,7 @@ _CUSTODIES = {
     "rejected": "rejected",
 }
 _CREATING = ("requested", "recorded", "refused", "announced")
-_OTHER_PAYMENT_EVENTS = ("reversal_failed", "resolved")
+_OTHER_PAYMENT_EVENTS = ("reversal_failed", "resolved", "joined_outage")
 _KNOWN_PREFIXES = (
     "line.", "epoch.", "hub.", "clock.", "archive.", "document.", "numbers.", "payment.", "order.", "device.",
     "staff.", "grant.", "location.", "setting.", "outage.", "statement.", "receipt.", "override.", "backup.",

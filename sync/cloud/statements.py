@@ -21,6 +21,8 @@ USES_TERMINAL = frozenset(
     {"started", "approved", "stored", "declined", "unknown", "forwarding", "requeued", "forwarded"}
 )
 """Events of a payment after which its terminal may have been sent something."""
+NEVER_SENT = frozenset({"requested", "refused", "cancelled"})
+"""States in which a payment that joins an outage has not used its terminal."""
 _DECIDED_STATES = ("unknown", "conflict", "reversal_pending")
 _CUSTODY_BUCKETS = {"held": "stored", "forwarding": "processing", "forwarded": "processing"}
 
@@ -223,7 +225,8 @@ class _Chain:
                 return
             self.payments.add(entry.subject)
             terminal = fields.get("terminal")
-            if terminal and event in USES_TERMINAL and fields.get("mode") == "live":
+            sent = event in USES_TERMINAL or (event == "joined_outage" and fields.get("state") not in NEVER_SENT)
+            if terminal and sent and fields.get("mode") == "live":
                 self.used.add(str(terminal))
                 if event == "started":
                     self.closed.discard(str(terminal))

@@ -91,6 +91,8 @@ def _apply(payments: dict[str, Payment], kind: str, subject: str, body: dict[str
         payment.states.append(payment.states[-2])
     elif kind == "payment.resolved":
         payment.manual = body["manual"]
+    elif kind == "payment.joined_outage":
+        pass  # neither state nor custody
     elif kind in STATE_AFTER:
         payment.states.append(STATE_AFTER[kind])
     else:

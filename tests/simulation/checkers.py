@@ -37,6 +37,7 @@ AFTER = {
 """What a payment may be after the till was told this."""
 OPEN_CUSTODIES = {"held", "forwarding", "forwarded"}
 UNDECIDED = {"requested", "in_progress", "unknown", "conflict", "reversal_pending"}
+NEVER_SENT = {"requested", "refused", "cancelled"}
 WINDOW_SLACK_S = 20.0
 
 
@@ -75,6 +76,25 @@ def entries_in(path: Path) -> Iterator[tuple[int, bytes, str, str, dict[str, Any
             "SELECT seq, hash, kind, subject, body FROM journal ORDER BY seq"
         ):
             yield seq, digest, kind, subject, json.loads(body)
+
+
+def taken_before_declared(path: Path) -> list[tuple[str, str | None]]:
+    """Payments asked for after the first loss of an outage and before it was declared: id, the outage they are in."""
+    found = []
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        asked: list[tuple[bytes, int, str]] = []
+        for kind, subject, head, body in db.execute("SELECT kind, subject, head, body FROM journal ORDER BY seq"):
+            boot, mono_ms = head[34:50], int.from_bytes(head[50:58], "big")
+            if kind in {"payment.requested", "payment.recorded", "payment.refused"}:
+                asked.append((boot, mono_ms, subject))
+            elif kind == "payment.resolved":
+                asked = [one for one in asked if one[2] != subject]
+            elif kind == "outage.opened":
+                since = json.loads(body)["started_mono_ms"]
+                found += [subject for asked_in, at, subject in asked if asked_in == boot and at >= since]
+                asked.clear()
+        outages = dict(db.execute("SELECT id, outage FROM payments"))
+    return [(payment, outages[payment]) for payment in found]
 
 
 class Checks:
@@ -362,10 +382,12 @@ class Checks:
             elif kind == "outage.terminal_heard":
                 heard.append((subject, body["terminal"]))
                 self.trace.need(subject in ended, "heard after the outage", f"{body['terminal']} in {subject}")
-            elif kind in {"payment.started", "payment.stored"} and body["outage"]:
+            elif _uses_terminal(kind, body):
                 used.add((body["outage"], body["terminal"]))
             elif kind == "statement.received":
                 newest[body["statement"]["outage"]] = body
+        for payment, outage in taken_before_declared(hub.disk.path):
+            self.trace.need(outage is not None, "an outage begins with the first loss", f"{payment} in {hub.name}")
         missing = sorted(one for one in used if one[0] in ended and one not in heard)
         self.trace.need(not missing, "every terminal of an outage is heard", f"{missing} in {hub.name}")
         self.trace.need(len(heard) == len(set(heard)), "heard once", f"{heard} in {hub.name}")
@@ -385,6 +407,13 @@ class Checks:
         report = verify_database(str(hub.disk.path))
         good = report["first_bad_seq"] is None and not report["documents"]["wrong"] and not report["proofs_mismatched"]
         self.trace.need(good and report["entries"] > 0, "the chain is unbroken", json.dumps(report))
+
+
+def _uses_terminal(kind: str, body: dict[str, Any]) -> bool:
+    """Whether an entry says that a terminal was used in an outage."""
+    if kind == "payment.joined_outage":
+        return body["terminal"] is not None and body["state"] not in NEVER_SENT
+    return kind in {"payment.started", "payment.stored"} and body["outage"] is not None
 
 
 def _counts(row: Row) -> bool:

@@ -10,8 +10,11 @@ from drivers.sim.zvt.ledger import TransactionState
 from hubd.model.mode import Facts, Hop, Mode
 from hubd.model.payment import Custody, Method, PaymentState, Tender
 from hubd.model.policy import SHIPPED
+from hubd.model.statement import count_outage
 from hubd.services.say import say
 from hubd.services.settings import POLICY_PREFIX
+from hubd.store import journal
+from hubd.store.outages import unheard
 from tests.unit.services.shop import MANAGER, Shop, Terminals, shop, shop_runtime
 
 URL = "tcp://terminal-1"
@@ -102,3 +105,45 @@ async def test_a_payment_is_held_against_the_policy_that_allowed_it_and_no_later
         assert "outside_policy" not in stored.evidence
         refused = await opened.take(2000, method=Method.CHIP)
         assert (refused.payment.reason, refused.payment.policy_version) == ("offline_not_enabled", version)
+
+
+async def test_what_was_asked_for_since_the_first_loss_was_taken_in_the_outage(tmp_path: Path) -> None:
+    counter = Terminals(shop_runtime())
+    counter.add(URL)
+    async with shop(tmp_path, counter) as opened:
+        terminal = await opened.add_terminal(URL)
+        await until_mode(opened, up=True, mode=Mode.ONLINE)
+        before = await opened.take(100, tender=Tender.CASH)
+        outages, clock = opened.services.outages, opened.services.runtime.clock
+        lost = outages.facts()
+        for hop in HOPS:
+            lost = lost.with_hop(hop, lost.hop(hop).measured(hop is Hop.LINK, int(clock.monotonic() * 1000)))
+        await outages.observe(lost)
+        assert outages.snapshot().outage_id is None, "nobody has called it an outage yet"
+        cash = await opened.take(200, tender=Tender.CASH)
+        card = await opened.take(300)
+        await opened.until(card.payment.id, "approved")
+        await until_mode(opened, up=False, mode=Mode.NETWORK_OUTAGE)
+        outage = outages.snapshot().outage_id
+        assert outage is not None
+        after = await opened.take(400, tender=Tender.CASH)
+        found = {one.amount: one.outage for one in await outages.payments(outage)}
+        assert found == {200: outage, 300: outage, 400: outage}
+        assert (await opened.services.payments.get(before.payment.id)).outage is None
+        await until_mode(opened, up=True, mode=Mode.ONLINE)
+        view = await outages.get(outage)
+        assert (view.taken.cash.count, view.taken.accepted.count) == (2, 1)
+        entries = await opened.services.db.read("entries", lambda c: journal.entries_after(c, 0, 1_000))
+        document = {
+            "outage": outage,
+            "ranges": [{"line": entries[-1].line.hex(), "from_seq": 1, "upto_seq": entries[-1].seq}],
+            "verdicts": [],
+        }
+        count = count_outage(document, entries)
+        assert {id_: one.bucket for id_, one in count.payments.items()} == {
+            cash.payment.id: "cash",
+            card.payment.id: "card",
+            after.payment.id: "cash",
+        }
+        assert count.used == {terminal}
+        assert await opened.services.db.read("unheard", lambda c: [row.terminal for row in unheard(c)]) == [terminal]

@@ -72,6 +72,36 @@ async def test_outage_whose_end_comes_after_its_payments_has_its_statement(world
     assert [(one.document["finality"], one.document["payments"]["count"]) for one in found] == [("final", 1)]
 
 
+async def test_what_joined_an_outage_when_it_was_declared_is_counted_by_both_sides(world: World) -> None:
+    hub = await world.hub()
+    outage, sold, card = new_id(), new_id(), new_id()
+    body = payment_body(900, terminal="term-1")
+    steps = ("requested", "started", "approved", "reversal_requested")
+    await hub.append(cash(sold, 500), *(Draft(f"payment.{step}", card, "hub", body) for step in steps))
+    joined = {"outage": outage, "state": "reversal_pending", "before_reversal": "approved"}
+    await hub.append(
+        outage_opened(outage),
+        Draft("payment.joined_outage", sold, "hub", payment_body(500, tender="cash", outage=outage, state="approved")),
+        Draft("payment.joined_outage", card, "hub", body | joined),
+        Draft("payment.reversal_failed", card, "hub", body | {"outage": outage, "reason": "refused"}),
+        outage_closed(outage),
+    )
+    async with hub.online():
+        await world.until(lambda: hub.kinds("statement.received"), "the provisional statement")
+        await hub.append(heard(outage))
+        await world.until(lambda: final_of(hub, outage), "the final statement")
+    found = await hub.read(lambda c: outages.statements(c, outage))
+    assert [one.document["unheard"] for one in found] == [["term-1"], []]
+    assert all(one.agrees for one in found)
+    (totals,) = found[-1].document["totals"]
+    assert {name: bucket["count"] for name, bucket in totals["buckets"].items() if bucket["count"]} == {
+        "taken": 2,
+        "cash": 1,
+        "card": 1,
+    }
+    assert verify_with_entries(found[-1].document, await hub.entries()).ok
+
+
 @pytest.mark.parametrize(("manual", "bucket", "taken"), [("success", "card", 1), ("failure", "resolved_failure", 0)])
 async def test_reversal_that_a_person_decides_ends_the_wait(world: World, manual: str, bucket: str, taken: int) -> None:
     hub = await world.hub()
