@@ -205,7 +205,7 @@ class BackupDesk:
                     sent += len(step)
                     await clock.sleep(max(0.0, begun + sent / DOWNLOAD_BYTES_S - clock.monotonic()))
             finally:
-                await asyncio.to_thread(file.close)
+                file.close()
         finally:
             self._downloads -= 1
 

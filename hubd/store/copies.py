@@ -147,19 +147,36 @@ class ReadFrom:
 
     def open(self, offset: int) -> None:
         """Open it at this place. Raises OSError; does nothing once it was closed."""
-        with self._turn:
-            if not self._closed:
-                self._file = self._path.open("rb")
-                self._file.seek(offset)
+        try:
+            with self._turn:
+                if not self._closed:
+                    self._file = self._path.open("rb")
+                    self._file.seek(offset)
+        finally:
+            self._put_away_if_closed()
 
     def read(self, count: int) -> bytes:
         """The next bytes; none at the end, and none once it was closed."""
-        with self._turn:
-            return self._file.read(count) if self._file and not self._closed else b""
+        try:
+            with self._turn:
+                return self._file.read(count) if self._file and not self._closed else b""
+        finally:
+            self._put_away_if_closed()
 
     def close(self) -> None:
-        """Give the file back; may be called at any time."""
-        with self._turn:
-            self._closed = True
-            if self._file:
-                self._file.close()
+        """Give the file back; may be called at any time, and waits for nobody.
+
+        A thread that is at work on the file gives it back when it has done, so this may be called in the event loop,
+        where a wait for a thread could be cancelled before it had begun.
+        """
+        self._closed = True
+        self._put_away_if_closed()
+
+    def _put_away_if_closed(self) -> None:
+        # Whoever has the turn looks again after it, so one of the two always finds it closed and free.
+        if self._closed and self._turn.acquire(blocking=False):
+            try:
+                if self._file:
+                    self._file.close()
+            finally:
+                self._turn.release()

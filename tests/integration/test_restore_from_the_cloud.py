@@ -196,7 +196,7 @@ async def test_what_is_not_the_backup_is_not_restored(tmp_path: Path, cloud: Clo
     assert "refused" in await refusal("--enrolment-code", "a-code-that-nobody-gave")
     assert "no backup of this store" in await refusal("--enrolment-code", FIRST)
     both = await run(hubctl(new, cloud, "restore", str(tmp_path / "x"), "--from-cloud", cloud.address))
-    assert "Name a backup, or a cloud" in both.stderr
+    assert "name a backup, or a cloud" in both.stderr
     # The cloud's disk has spoiled the file: the digest that it names says so, here and before anything is unpacked.
     content = SystemIds().token_bytes(300_000)
     folder = cloud.data / "backups" / hub_of(new)
