@@ -500,15 +500,19 @@ class EntryOut(Answer, frozen=True):
 
 
 class JournalQuery(Request, frozen=True):
-    """Entries after a place, or of one thing."""
+    """Entries after a place, narrowed by how the kind begins, by device and by time; or the history of one thing."""
 
     after: Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)] = 0
     subject: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    kind: Annotated[str, msgspec.Meta(max_length=64, pattern="^[a-z0-9_.]*$")] = ""
+    device: Annotated[str, msgspec.Meta(max_length=36)] = ""
+    since: Annotated[str, msgspec.Meta(max_length=40)] = ""
+    until: Annotated[str, msgspec.Meta(max_length=40)] = ""
     limit: Annotated[int, msgspec.Meta(ge=1, le=200)] = 50
 
 
 class JournalPage(Answer, frozen=True):
-    """Entries in order; `next` is the `after` of the next page, 0 at the head."""
+    """Entries in order; `next` is the `after` of the next page, 0 at the head. Narrowed ones may be short."""
 
     items: list[EntryOut]
     next: int

@@ -16,6 +16,8 @@ from hubd.store.payments import totals
 from hubd.store.tx import Connection
 
 PAGE_MAX = 200
+LOOKED_AT_MAX = 5_000
+"""Entries of the journal that one request looks at; there is no index by device or time."""
 
 
 class Standing(Struct, frozen=True):
@@ -33,9 +35,49 @@ class Standing(Struct, frozen=True):
         return max(0, self.head_seq - self.confirmed_seq)
 
 
-async def entries_after(db: Database, seq: int, limit: int) -> list[Entry]:
-    """Up to `limit` entries with a greater seq, in order."""
-    return await db.read("api.journal", lambda c: journal.entries_after(c, seq, min(limit, PAGE_MAX)))
+class JournalFilter(Struct, frozen=True):
+    """What the journal may be narrowed by; every field that is empty does not narrow."""
+
+    kind: str = ""
+    """How the kind begins."""
+    device: str = ""
+    """The device that was acting, or that the entry is about."""
+    since_us: int | None = None
+    until_us: int | None = None
+
+    def lets(self, entry: Entry) -> bool:
+        """Whether an entry is wanted."""
+        head = entry.head
+        return (
+            head.kind.startswith(self.kind)
+            and (not self.device or self.device in {head.actor.removeprefix("device:"), head.subject})
+            and (self.since_us is None or head.at_us >= self.since_us)
+            and (self.until_us is None or head.at_us < self.until_us)
+        )
+
+
+async def entries_like(db: Database, narrow: JournalFilter, seq: int, limit: int) -> tuple[list[Entry], int]:
+    """Up to `limit` wanted entries behind `seq`, and the place from which to go on, 0 at the head.
+
+    Looks at `LOOKED_AT_MAX` entries at most, so a page may have fewer, or none, long before the head.
+    """
+
+    def read(connection: Connection) -> tuple[list[Entry], int]:
+        found: list[Entry] = []
+        at, end = seq, seq + LOOKED_AT_MAX
+        while at < end:
+            looked = journal.entries_after(connection, at, PAGE_MAX)
+            for entry in looked:
+                at = entry.seq
+                if narrow.lets(entry):
+                    found.append(entry)
+                    if len(found) == limit:
+                        return found, at
+            if len(looked) < PAGE_MAX:
+                return found, 0
+        return found, at
+
+    return await db.read("api.journal", read)
 
 
 async def entries_of(db: Database, subject: str, limit: int) -> list[Entry]:

@@ -15,7 +15,7 @@ from hubd.services import lists
 from hubd.services.access import Caller
 from hubd.services.calendar import rfc3339
 from hubd.services.feed import Place
-from local_api.call import Call, Reply
+from local_api.call import Call, Reply, time_us
 from local_api.context import API_VERSION, CAPABILITIES
 from local_api.direct import direct_stream
 from local_api.events import LOCATED, Events
@@ -91,14 +91,14 @@ def entry_out(entry: Entry, caller: Caller) -> EntryOut:
 
 
 async def list_journal(call: Call) -> Reply:
-    """Entries in order, after a seq or of one thing."""
+    """Entries in order, after a seq and narrowed, or of one thing."""
     query, db, caller = call.query, call.context.services.db, call.caller
     assert isinstance(query, JournalQuery), "the table names the type of the query"
     if query.subject:
         found = await lists.entries_of(db, query.subject, query.limit)
         return Reply(JournalPage([entry_out(one, caller) for one in found], 0))
-    found = await lists.entries_after(db, query.after, query.limit)
-    more = found[-1].seq if len(found) == query.limit else 0
+    narrow = lists.JournalFilter(query.kind, query.device, time_us(query.since, "since"), time_us(query.until, "until"))
+    found, more = await lists.entries_like(db, narrow, query.after, query.limit)
     return Reply(JournalPage([entry_out(one, caller) for one in found], more))
 
 

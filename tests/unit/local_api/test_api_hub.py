@@ -94,6 +94,35 @@ async def test_the_journal_is_read_in_order_and_by_subject(tmp_path: Path) -> No
         assert (await till.get("/v1/journal")).status_code == 403
 
 
+async def test_the_journal_is_narrowed_by_kind_device_and_time(tmp_path: Path) -> None:
+    async with counter(tmp_path) as shop:
+        till, other = await shop.till(), await shop.till()
+        mine = [(await till.put(f"/v1/payments/{shop.new_id()}", json=cash())).json()["id"] for _ in range(3)]
+        theirs = (await other.put(f"/v1/payments/{shop.new_id()}", json=cash())).json()["id"]
+        administrator = shop.administrator()
+
+        async def found(**narrow: str) -> list[str]:
+            ids: list[str] = []
+            after = 0
+            while True:
+                page = (
+                    await administrator.get("/v1/journal", params={"after": str(after), "limit": "2", **narrow})
+                ).json()
+                ids += [entry["subject"] for entry in page["items"]]
+                after = page["next"]
+                if not after:
+                    return ids
+
+        assert await found(kind="payment.recorded") == [*mine, theirs]
+        device = (await administrator.get(f"/v1/payments/{theirs}")).json()["till"]
+        assert await found(kind="payment.", device=device) == [theirs]
+        entries = (await administrator.get("/v1/journal", params={"subject": mine[1]})).json()["items"]
+        at = entries[0]["at"]
+        assert await found(kind="payment.", since=at) == [*mine[1:], theirs]
+        assert await found(kind="payment.", until=at) == mine[:1]
+        assert (await administrator.get("/v1/journal", params={"since": "yesterday"})).json()["code"] == "invalid_time"
+
+
 async def test_head_answers_like_get_without_a_body(tmp_path: Path) -> None:
     async with counter(tmp_path) as shop:
         answer = await shop.client().head("/v1/hub")
