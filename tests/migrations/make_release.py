@@ -102,6 +102,7 @@ def drafts() -> list[Draft]:
     add("order.placed", ids[1], order | {"counter": 2}, f"device:{DEVICE}")
     add("order.cancelled", ids[1])
     payment(2, begin="recorded", series="A", counter=3)
+    add("payment.joined_outage", ids[2], _money(outage=OUTAGE, state="approved", before_reversal=None))
     payment(3, begin="refused", reason="limit")
     payment(4, begin="announced")
     payment(5, "started", "approved", "reversal_requested", "reversal_failed", "reversal_requested", "reversed")
