@@ -85,9 +85,14 @@ class Facts(Struct, frozen=True):
         changed: dict[str, Any] = {hop.value: fact}
         return replace(self, **changed)
 
+    @property
+    def hops_that_count(self) -> tuple[Hop, ...]:
+        """The hops by which the line is judged: a hub that is not enrolled has neither broker nor cloud to miss."""
+        return tuple(hop for hop in Hop if self.cloud_expected or hop not in {Hop.BROKER, Hop.CLOUD})
+
     def first_failing(self) -> Hop | None:
         """The nearest hop that fails: where a person looks first."""
-        return next((hop for hop in Hop if self.hop(hop).ok is False), None)
+        return next((hop for hop in self.hops_that_count if self.hop(hop).ok is False), None)
 
 
 class Hysteresis(Struct, frozen=True):
@@ -173,9 +178,10 @@ def _first_loss(facts: Facts, now_ms: int) -> int:
         failing = [fact.since_ms for fact in facts.providers.values() if fact.ok is False]
         if failing:
             return min(*failing, now_ms)
-    failing = [fact.since_ms for hop in Hop if (fact := facts.hop(hop)).ok is False]
-    proof = facts.cloud.good_ms if facts.cloud_expected else 0
-    return min(max(min(failing, default=now_ms), proof), now_ms)
+    failing = [facts.hop(hop).since_ms for hop in facts.hops_that_count if facts.hop(hop).ok is False]
+    # A hop may have failed for days without harm (a router that answers no probe): what counts is after the last proof.
+    proof = facts.cloud.good_ms if facts.cloud_expected else facts.internet.good_ms
+    return min(min([since for since in failing if since >= proof] or [proof if failing else now_ms]), now_ms)
 
 
 def step(state: ModeState, facts: Facts, now_ms: int, limits: Hysteresis = DEFAULT_HYSTERESIS) -> ModeState:

@@ -342,7 +342,8 @@ def _join(tx: Tx, outage_id: str, anchor_ms: int) -> None:
     By the monotonic time of this boot: the wall clock may have been set meanwhile.
     """
     for payment in payments.asked_since(tx, anchor_ms):
-        if payment.outage is None and payment.manual is None:
+        # One that a till has announced after a restore was asked for days ago, perhaps; it has no request's digest.
+        if payment.outage is None and payment.manual is None and payment.digest:
             body = payment.entry_body(outage=outage_id, state=payment.state, before_reversal=payment.before_reversal)
             journal.append(tx, Draft(JOINED, payment.id, "hub", body, flags=mode_flags(payment.mode)))
 

@@ -21,7 +21,7 @@ from hubd.services.access import Caller
 from hubd.services.calendar import business_date
 from hubd.services.lines import next_number
 from hubd.services.settings import effective, policy_in_force
-from hubd.store import journal, orders, payments, people
+from hubd.store import journal, orders, outages, payments, people
 from hubd.store.tx import Connection, Tx
 
 _SALE = PaymentKind.SALE.value
@@ -266,7 +266,7 @@ def _body(tx: Tx, request: TakePayment, caller: Caller, terminal: TerminalView, 
         "mode": request.mode._value_,
         "order": request.order_id,
         "original": None,
-        "outage": outage.outage_id,
+        "outage": current_outage(tx, outage),
         "policy_version": None,
         "reason": "",
         "rounding": request.rounding,
@@ -277,6 +277,17 @@ def _body(tx: Tx, request: TakePayment, caller: Caller, terminal: TerminalView, 
         "tip": request.tip,
         "zone": zone,
     }
+
+
+def current_outage(tx: Tx, outage: OutageView) -> str | None:
+    """The outage to which what is taken now belongs.
+
+    While the row of one that has just been declared is being written nobody outside the transaction knows its id.
+    """
+    if outage.outage_id is None and outage.cards_offline:
+        found = outages.current(tx.connection)
+        return found.id if found else None
+    return outage.outage_id
 
 
 def _calendar(tx: Tx, location_id: str) -> tuple[str, str, str]:

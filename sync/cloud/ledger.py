@@ -238,11 +238,11 @@ def _first(entry: CloudEntry, fields: dict[str, Any], quarantined: bool) -> Ledg
         amount=fields["amount"],
         tip=fields["tip"],
         rounding=fields["rounding"],
-        state="stored" if fields.get("custody") else "requested",
+        state=fields.get("state") or ("stored" if fields.get("custody") else "requested"),
         custody=fields.get("custody") or "",
         manual="",
         decided_on="",
-        before_reversal="",
+        before_reversal=fields.get("before_reversal") or "",
         times_created=1,
         seq=entry.seq,
     )

@@ -67,6 +67,11 @@ class Books:
     """seq -> line, hash, kind, subject."""
     payments: dict[str, Payment]
 
+    @property
+    def joined(self) -> set[str]:
+        """Payments that were asked for before their outage was declared."""
+        return {subject for _, _, kind, subject in self.entries.values() if kind == "payment.joined_outage"}
+
 
 def read_books(database: Path) -> Books:
     """Verify the chain with the independent verifier, then read it. Raises for a chain that is not whole."""

@@ -94,6 +94,19 @@ def test_pulled_cable_is_newer_than_the_last_answer_of_the_cloud() -> None:
     assert verdict(unenrolled, NOW) is NET
 
 
+def test_hop_that_has_failed_for_days_without_harm_does_not_begin_an_outage() -> None:
+    """A router that answers no probe; broker and cloud of a hub that is not enrolled."""
+    facts = facts_of("+-++--", at=NOW - 300_000, expected=False)
+    state = ModeState()
+    for at in range(NOW - 60_000, NOW + LOSS + 1_000, 1_000):
+        for hop in (Hop.LINK, Hop.DNS, Hop.INTERNET):
+            facts = facts.with_hop(hop, facts.hop(hop).measured(at < NOW or hop is Hop.LINK, at))
+        facts = facts.with_hop(Hop.GATEWAY, facts.gateway.measured(False, at))
+        state = step(state, facts, at)
+    assert (state.mode, state.anchor_ms) == (NET, NOW)
+    assert facts_of("++++--", expected=False).first_failing() is None
+
+
 def test_lost_broker_and_internet_after_the_last_answer_is_an_outage_before_the_answer_is_old() -> None:
     facts = facts_of("+++++?", at=NOW).with_hop(Hop.CLOUD, Fact().measured(True, NOW - 5_000))
     facts = facts.with_hop(Hop.INTERNET, Fact().measured(False, NOW))

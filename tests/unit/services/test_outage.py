@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from drivers.sim.zvt.ledger import TransactionState
 from hubd.model.mode import Facts, Hop, Mode
+from hubd.model.money import Money
 from hubd.model.payment import Custody, Method, PaymentState, Tender
 from hubd.model.policy import SHIPPED
 from hubd.model.statement import count_outage
 from hubd.services.say import say
 from hubd.services.settings import POLICY_PREFIX
+from hubd.services.till_lines import Held
 from hubd.store import journal
 from hubd.store.outages import unheard
-from tests.unit.services.shop import MANAGER, Shop, Terminals, shop, shop_runtime
+from tests.unit.services.shop import MANAGER, Shop, Terminals, shop, shop_runtime, till
 
 URL = "tcp://terminal-1"
 HOPS = (Hop.LINK, Hop.GATEWAY, Hop.DNS, Hop.INTERNET)
@@ -114,6 +117,8 @@ async def test_what_was_asked_for_since_the_first_loss_was_taken_in_the_outage(t
         terminal = await opened.add_terminal(URL)
         await until_mode(opened, up=True, mode=Mode.ONLINE)
         before = await opened.take(100, tender=Tender.CASH)
+        # Its entry is from a millisecond before the loss.
+        await opened.services.runtime.clock.sleep(0.002)
         outages, clock = opened.services.outages, opened.services.runtime.clock
         lost = outages.facts()
         for hop in HOPS:
@@ -147,3 +152,38 @@ async def test_what_was_asked_for_since_the_first_loss_was_taken_in_the_outage(t
         }
         assert count.used == {terminal}
         assert await opened.services.db.read("unheard", lambda c: [row.terminal for row in unheard(c)]) == [terminal]
+
+
+async def test_what_is_asked_for_while_the_outage_is_being_written_belongs_to_it_too(tmp_path: Path) -> None:
+    """The mode is known before the row: a sale of that moment waits behind it in the store, and knows no outage."""
+    async with shop(tmp_path) as opened:
+        await until_mode(opened, up=True, mode=Mode.ONLINE)
+        outages, clock = opened.services.outages, opened.services.runtime.clock
+        seen: list[str] = []
+
+        async def sell() -> None:
+            while outages.snapshot().mode is not Mode.NETWORK_OUTAGE or outages.snapshot().outage_id is not None:
+                await clock.sleep(0)
+            seen.append((await opened.take(700, tender=Tender.CASH)).payment.id)
+
+        async with clock.timeout(30), asyncio.TaskGroup() as group:
+            group.create_task(sell())
+            await until_mode(opened, up=False, mode=Mode.NETWORK_OUTAGE)
+        outage = outages.snapshot().outage_id
+        assert outage is not None
+        assert [(await opened.services.payments.get(one)).outage for one in seen] == [outage]
+
+
+async def test_what_a_till_announces_after_a_restore_joins_no_outage(tmp_path: Path) -> None:
+    async with shop(tmp_path) as opened:
+        await until_mode(opened, up=True, mode=Mode.ONLINE)
+        outages, clock = opened.services.outages, opened.services.runtime.clock
+        lost = outages.facts()
+        for hop in HOPS:
+            lost = lost.with_hop(hop, lost.hop(hop).measured(hop is Hop.LINK, int(clock.monotonic() * 1000)))
+        await outages.observe(lost)
+        new_id, amount = opened.services.runtime.ids.new_id(), Money(900, "EUR")
+        held = Held(new_id, "ab" * 16, 9, "cd" * 32, "approved", amount, tender=Tender.CASH)
+        await opened.services.tills.announce(till(), [held])
+        await until_mode(opened, up=False, mode=Mode.NETWORK_OUTAGE)
+        assert (await opened.services.payments.get(held.id)).outage is None
