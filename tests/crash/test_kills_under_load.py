@@ -263,8 +263,8 @@ async def test_an_outage_with_kills_of_hub_and_cloud_is_reconciled(tmp_path: Pat
             assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
             print(done.stdout)
         print(
-            f"{len(store.sales)} payments from {PLAN.tills} tills = {len(books.payments)} in the hub = as many in the "
-            f"cloud; the statement says {PLAN.payments} and the {len(early)} since the first loss, as many as were taken "
-            f"in the outage; {PLAN.hub_kills} kills of the "
-            f"hub, {PLAN.cloud_kills} of the cloud; {decided} decided by a person; 0 lost, 0 doubled"
+            f"{len(store.sales)} payments from {PLAN.tills} tills = {len(books.payments)} in the hub = as many in the"
+            f" cloud; the statement says {PLAN.payments} and the {len(early)} since the first loss, as many as were"
+            f" taken in the outage; {PLAN.hub_kills} kills of the hub, {PLAN.cloud_kills} of the cloud; {decided}"
+            " decided by a person; 0 lost, 0 doubled"
         )
