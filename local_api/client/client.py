@@ -112,8 +112,9 @@ class HubClient:
     async def pay(self, payment: str, amount: int, currency: str, **more: Any) -> dict[str, Any]:
         """Take or record a payment; returns once the hub has it on disk. The same id again is the same payment.
 
-        A lost answer is sent again under the same id, with its number in `Attempt`. A hub that was restored is told
-        first what this till holds. `more` are fields of the request: tender, method, order, tip, terminal, …
+        A lost answer, and one that leaves open what the hub did, is sent again under the same id, with its number in
+        `Attempt`. A hub that was restored is told first what this till holds. `more` are fields of the request: tender,
+        method, order, tip, terminal, …
         """
         body = {"amount": {"amount": amount, "currency": currency}, **more}
         return await self._put(f"/v1/payments/{payment}", payment, body)
@@ -125,7 +126,8 @@ class HubClient:
             try:
                 answer = await self._wire.send("PUT", path, json=body, headers=self._headers({"attempt": str(attempt)}))
             except ProblemError as problem:
-                await self.memory.refused(payment)
+                if problem.took_nothing:
+                    await self.memory.refused(payment)
                 if problem.code == "hub_line_changed":
                     await self.announce()
                 elif problem.retry != "same_request" or number == TRIES_MAX - 1:

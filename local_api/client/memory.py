@@ -23,12 +23,12 @@ class Memory:
     path: Path | None = None
     hub_line: str = ""
     attempts: dict[str, int] = field(default_factory=dict)
-    """Payment id -> how often it was sent without an answer."""
+    """Payment id -> how often it was sent without an answer that says what became of it."""
     held: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Payment id -> what the hub accepted, in the form of an announcement."""
     unanswered: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Payment id -> a request whose answer may have been lost, in the same form: a restored hub must hear of it too,
-    or it would take the repeat for a first attempt."""
+    """Payment id -> a request that may have been accepted, in the same form: a restored hub must hear of it too, or it
+    would take the repeat for a first attempt."""
 
     @classmethod
     def load(cls, path: Path) -> Memory:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 
@@ -37,6 +38,15 @@ class ProblemError(Exception):
     def retry(self) -> str:
         """What a program may do next."""
         return str(self.document.get("retry", "never"))
+
+    @property
+    def took_nothing(self) -> bool:
+        """Whether the hub has done nothing of what was asked.
+
+        Nobody knows after a stop, a fault or a failed commit of its own: that is a lost answer. A disk without room is
+        found before anything is written.
+        """
+        return self.status < HTTPStatus.INTERNAL_SERVER_ERROR or self.status == HTTPStatus.INSUFFICIENT_STORAGE
 
 
 class Wire:
