@@ -288,6 +288,8 @@ class Dialogues:
             attached.payment_id = payment.id
             try:
                 await self._ask_about_earlier(attached)
+                if not await self._reversal_is_open(payment.id):
+                    return  # decided while it waited for the terminal: whoever decided has seen to the money
                 request = ReverseRequest(payment.id, payment.money, _receipt_of(payment), _trace_of(payment))
                 outcome = await attached.terminal.reverse(request, lambda progress: self._show(attached, progress))
                 await self._record_reversal(payment.id, outcome)
@@ -296,6 +298,10 @@ class Dialogues:
                 self._terminals.changed(attached.id)
         if isinstance(outcome, Unknown):
             await self._resolve_reversal(payment)
+
+    async def _reversal_is_open(self, payment_id: str) -> bool:
+        now = await self._db.read("dialogue.payment", lambda c: payments.get(c, payment_id))
+        return now is not None and now.state is PaymentState.REVERSAL_PENDING and now.decision is None
 
     async def _record_reversal(self, payment_id: str, outcome: Outcome) -> Payment:
         return await self._write_verdict(payment_id, lambda tx: record_reversal(tx, payment_id, outcome))
@@ -321,8 +327,7 @@ class Dialogues:
 
     async def _ask_about_reversal(self, attached: Attached, payment: Payment) -> Enquiry | None:
         """One enquiry, its verdict written; None when there is nothing to ask any more."""
-        now = await self._db.read("dialogue.payment", lambda c: payments.get(c, payment.id))
-        if now is None or now.state is not PaymentState.REVERSAL_PENDING or now.decision is not None:
+        if not await self._reversal_is_open(payment.id):
             return None
         request = EnquiryRequest(payment.id, payment.money, "", _receipt_of(payment), _trace_of(payment))
         answer = await attached.terminal.enquire(request)

@@ -9,7 +9,7 @@ from random import Random as SeededRandom  # noqa: TID251 - the seed itself, mad
 import pytest
 
 from drivers.sim.zvt import SimulatorOptions, ZvtSimulator
-from hubd.model.payment import PaymentState
+from hubd.model.payment import ManualStatus, PaymentState
 from hubd.runtime import Runtime, SystemIds
 from hubd.services.dialogue import INCONCLUSIVE_MAX
 from tests.simulation.disk import Disk
@@ -84,6 +84,28 @@ def test_before_a_reversal_replaces_the_last_receipt_the_terminal_is_asked_about
         await opened.services.payments.reverse(sold.id, MANAGER)
         assert (await opened.until(sold.id, "reversed")).state is PaymentState.REVERSED
         assert (await opened.services.payments.get(lost.id)).state is PaymentState.APPROVED
+
+    at_a_counter(tmp_path, story)
+
+
+def test_a_reversal_that_was_decided_before_it_was_sent_is_not_sent(tmp_path: Path) -> None:
+    """It waits for an enquiry; meanwhile the manager says that the money was taken, and the customer leaves."""
+
+    async def story(opened: Shop, simulator: ZvtSimulator) -> None:
+        sold = await opened.until((await opened.take(1500)).payment.id, "approved")
+        await opened.services.runtime.clock.sleep(1)
+        simulator.faults.no_receipt_content = True
+        await opened.until((await opened.take(LOST)).payment.id, "unknown")
+        await opened.services.runtime.clock.sleep(ASKED_LONG_ENOUGH_S)
+        simulator.faults.answer_delay_s = 1
+        await opened.services.payments.reverse(sold.id, MANAGER)
+        decided = await opened.services.payments.resolve(sold.id, ManualStatus.SUCCESS, "the customer pays", MANAGER)
+        simulator.faults.answer_delay_s = 0
+        await opened.services.runtime.clock.sleep(ASKED_LONG_ENOUGH_S)
+        assert [one.kind for one in simulator.ledger.transactions] == ["payment", "payment"]
+        assert await opened.services.payments.get(sold.id) == decided
+        after = await opened.until((await opened.take(700)).payment.id, "approved")
+        assert after.state is PaymentState.APPROVED, "the terminal is free"
 
     at_a_counter(tmp_path, story)
 
