@@ -99,10 +99,13 @@ async def test_a_payment_is_held_against_the_policy_that_allowed_it_and_no_later
         simulator.host_up = False
         await until_mode(opened, up=False, mode=Mode.NETWORK_OUTAGE)
         await allow_offline(opened)
-        simulator.faults.answer_delay_s = 0.1
+        simulator.faults.answer_delay_s = 0.5
         taken = await opened.take(2000, method=Method.CHIP)
         key = f"{POLICY_PREFIX}terminal"
         version = await opened.services.settings.put(MANAGER.actor, key, SHIPPED["terminal"].as_json())
+        meanwhile = await opened.services.payments.get(taken.payment.id)
+        assert meanwhile.state in {PaymentState.REQUESTED, PaymentState.IN_PROGRESS}, "the customer types the PIN"
+        simulator.faults.answer_delay_s = 0.0
         stored = await opened.until(taken.payment.id, "stored")
         assert stored.policy_version == version - 1
         assert "outside_policy" not in stored.evidence
