@@ -126,20 +126,27 @@ def test_the_removal_in_the_manual_stops_where_something_would_be_lost(data: Pat
         (machine / place).mkdir(parents=True)
     programs.mkdir()
     hubctl_line = f'exec {sys.executable} -c "{MAIN}" "$@"'
-    for name, line in (("systemctl", "exit 0"), ("udevadm", "exit 0"), ("hubctl", hubctl_line)):
+    noted = f'echo "$1" >>{tmp_path}/asked'
+    for name, line in (("systemctl", noted), ("udevadm", "exit 0"), ("hubctl", hubctl_line)):
         (programs / name).write_text(f"#!/bin/sh\n{line}\n")
         (programs / name).chmod(0o755)
     steps = re.sub(r"(?<=\s)/(etc|usr|opt|media)/", rf"{machine}/\1/", steps.replace("/var/lib/hubd", str(data)))
+    ours = (f"{machine}/", f"{data}", f"{programs}/")
+    strangers = [path for path in re.findall(r"(?<![\w.])/[^\s;|&)]+", steps) if not path.startswith(ours)]
+    assert strangers == [], "followed, they would delete from the machine that runs this test"
     environ = {**os.environ, **settings_of(data), "PATH": f"{programs}:/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
 
-    def follow() -> None:
+    def follow() -> list[str]:
+        """What systemd is asked for."""
+        (tmp_path / "asked").write_text("", "utf-8")
         subprocess.run(["sh", "-c", steps], env=environ, timeout=60, check=False, capture_output=True)
+        return (tmp_path / "asked").read_text("utf-8").split()
 
-    follow()
+    assert follow() == ["disable", "enable"], "the shop's hub goes on"
     assert (data / "hub.db").exists()
     assert (machine / "opt/hubd").exists()
     asyncio.run(go_on(data, *RESOLVED))
-    follow()
+    assert follow() == ["disable", "daemon-reload"]
     assert not data.exists()
     assert not (machine / "opt/hubd").exists()
     assert list((machine / "media/STICK").glob("*.hubbackup"))
