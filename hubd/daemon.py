@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -460,6 +460,18 @@ class _Parts(Struct):
                 self.doors.add(self.hub.supervisor, door)
                 self.lamps.add(address)
 
+    def _open_lamps_that_can_be(self, addresses: Sequence[str], port: int, dark: Set[str]) -> set[str]:
+        """Try each address alone and return those without a lamp; of those in `dark` the log has been told."""
+        failed = set[str]()
+        for address in addresses:
+            try:
+                self._open_lamps([address], port)
+            except ConfigError as exc:
+                failed.add(address)
+                if address not in dark:
+                    log.warning("lamp.not_opened", extra={"code": exc.code, "address": address, "port": port})
+        return failed
+
     def _measure_now(self) -> None:
         if self.connectivity is not None:
             self.connectivity.measure_now()
@@ -505,7 +517,7 @@ class _Parts(Struct):
             await self.runtime.clock.sleep(SPACE_CHECK_S)
 
     async def _watch_addresses(self, port: int, http_port: int) -> None:
-        known = own_addresses(self.config.api.addresses)
+        known, dark = own_addresses(self.config.api.addresses), set[str]()
         while True:
             await self.runtime.clock.sleep(ADDRESS_CHECK_S)
             now = own_addresses(self.config.api.addresses)
@@ -518,7 +530,4 @@ class _Parts(Struct):
             if now != known:
                 log.info("addresses.changed", extra={"count": len(now)})
                 known = now
-                try:
-                    self._open_lamps(now, http_port)
-                except ConfigError as exc:
-                    log.warning("lamp.not_opened", extra={"code": exc.code, "port": http_port})
+            dark = self._open_lamps_that_can_be(now, http_port, dark)

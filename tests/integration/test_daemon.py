@@ -28,6 +28,7 @@ from hubd.identity import load_or_create_key
 from hubd.model.entry import Draft
 from hubd.runtime import Runtime
 from hubd.store import journal, payments
+from local_api.server import tcp_sockets
 from local_api.tls import certificate_fingerprint
 from sync.backoff import Backoff
 from sync.cloud.cloud import ReferenceCloud
@@ -155,6 +156,28 @@ async def test_a_hub_that_was_up_before_its_network_shows_its_lamp_there(
         await wait_until(lambda: "server.lamp.127.0.0.2" in running.workers(), WAIT_S, "the lamp at the new address")
         assert (await phone.get(lamp)).status_code == 200
         assert (await phone.get(f"{lamp}/v1/hub")).status_code == 404, "the lamp and nothing else"
+
+
+async def test_an_address_that_cannot_be_listened_at_keeps_the_lamp_from_no_other_and_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    addresses, looks = [LOOPBACK], list[int]()
+
+    def addresses_now(_configured: object) -> list[str]:
+        looks.append(len(addresses))
+        return list(addresses)
+
+    monkeypatch.setattr(hubd.daemon, "own_addresses", addresses_now)
+    monkeypatch.setattr(hubd.daemon, "ADDRESS_CHECK_S", 0.02)
+    async with daemon(tmp_path, shop_runtime()) as running:
+        with tcp_sockets(["127.0.0.2"], running.daemon.http_port)[0]:
+            addresses += ["127.0.0.2", "127.0.0.3"]
+            await wait_until(lambda: "server.lamp.127.0.0.3" in running.workers(), WAIT_S, "the lamp beside the taken")
+            seen = len(looks)
+            await wait_until(lambda: len(looks) > seen + 3, WAIT_S, "more looks")
+        await wait_until(lambda: "server.lamp.127.0.0.2" in running.workers(), WAIT_S, "the lamp where there is room")
+    failures = [vars(record)["address"] for record in caplog.records if record.message == "lamp.not_opened"]
+    assert failures == ["127.0.0.2"], "said once and not with each look"
 
 
 async def test_the_cloud_is_a_witness_of_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
