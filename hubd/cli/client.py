@@ -83,7 +83,7 @@ class Client:
                 for chunk in response.iter_bytes():
                     file.write(chunk)
         except httpx2.TransportError as exc:
-            raise _unreachable(self.socket, self.data) from exc
+            raise unreachable(self.socket, self.data) from exc
 
     def is_up(self) -> bool:
         """Whether a hub answers."""
@@ -113,7 +113,7 @@ class Client:
                 remedy="Look what it does with `hubctl logs`; its watchdog restarts it if it hangs.",
             ) from exc
         except httpx2.TransportError as exc:
-            raise _unreachable(self.socket, self.data) from exc
+            raise unreachable(self.socket, self.data) from exc
 
 
 def _document(response: Any) -> Any:
@@ -147,12 +147,13 @@ def exit_code_of(error: HubError) -> Exit:
 # -- why nothing answers -----------------------------------------------------------------------------------------------
 
 
-def _unreachable(socket: Path, data: Path) -> HubUnreachableError:
+def unreachable(socket: Path, data: Path) -> HubUnreachableError:
+    """Why nobody answers on the socket, and what to do about it."""
     if _is_closed(socket):
         return _closed(f"You may not use the operators' socket {socket}.")
     unit = service_state()
     if unit.get("ActiveState") == "active":
-        return _closed(f"The service runs, and nobody answers you on {socket}.")
+        return _unheard(socket)
     if unit:
         return _by_service_state(unit)
     if not _is_there(data):
@@ -186,6 +187,18 @@ def _is_closed(socket: Path) -> bool:
 def _closed(detail: str) -> HubUnreachableError:
     remedy = "Run `sudo hubctl …`, or once `sudo usermod -aG hubd $USER` and sign in again."
     return HubUnreachableError("hub.socket_closed", detail, remedy=remedy)
+
+
+def _unheard(socket: Path) -> HubUnreachableError:
+    """The service runs: we look for another socket than its own, or may not see it. To root, `sudo` gives nothing."""
+    detail = f"The service runs, and nobody answers you on {socket}."
+    if os.geteuid() != 0:
+        return _closed(detail)
+    return HubUnreachableError(
+        "hub.not_answering",
+        detail,
+        remedy="See that hubctl and the service have the same configuration; `hubctl logs` says what the hub does.",
+    )
 
 
 def service_state() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -23,6 +24,8 @@ LEVELS = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
 LOG_FILE = "hubd.log"
 """Beside the data, where a hub without journald (the demo) writes its JSON lines."""
 LINES_MAX = 100_000
+ENDS_S_MAX = 5.0
+"""journalctl has closed its output; it gets so long to end by itself."""
 _AGO = re.compile(r"(\d{1,6}) (second|minute|hour|day|week)s? ago")
 
 
@@ -157,6 +160,8 @@ def journal_records(wanted: Filter, since: str, lines: int, *, follow: bool) -> 
                 if record is not None:
                     yield from_journal(record)
             said = process.stderr.read().strip() if process.stderr else ""
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(ENDS_S_MAX)  # terminated a moment too early, it would not tell that it failed
         finally:
             if process.poll() is None:
                 process.terminate()
