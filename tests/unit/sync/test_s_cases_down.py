@@ -223,7 +223,11 @@ async def test_rotated_key_is_believed_because_the_root_signed_it_and_nothing_is
         await hub.note()
         await hub.drained()
         assert sync.status.problems == ()
-    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
+    warned = [
+        (record.message, vars(record).get("reason", "")) for record in caplog.records if record.levelname == "WARNING"
+    ]
+    # Time runs twenty times as fast here: a busy machine may be silent for too long, which is no distrust.
+    assert [one for one in warned if one[0] != "sync.link_down" or not one[1].startswith("TimeoutError")] == []
     proof = await hub.read(cursors.latest_proof)
     assert proof is not None
     assert proof.key_id == world.keys.current.key_id
