@@ -53,12 +53,14 @@ ISSUERS: tuple[tuple[int, int, tuple[int, ...]], ...] = (
     (9792, 9792, (16,)),
 )
 
-_TELEPHONE = re.compile(r"\+[1-9](?:[ .\-]?\d){6,12}(?![ .\-]?\d)")
-"""E.164 with its plus, as far as it is shorter than the cards of today: 13 digits."""
+# What may stand between two groups of one number; a colon and a slash separate times and dates, not card numbers.
+_BETWEEN = r"[ \u00a0\u2009\u202f._\-\u2010-\u2015]"
+_TELEPHONE = re.compile(rf"\+[1-9](?:[ .\-]?\d){{6,12}}(?!{_BETWEEN}{{0,3}}\d)")
+"""E.164 with its plus, as far as it is shorter than the cards of today: 13 digits, and no group of a sequence after."""
 _UUID = re.compile(r"(?<![0-9a-f])[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?![0-9a-f])", re.I)
 _HASH = re.compile(r"(?<![0-9a-f])(?=[0-9]*[a-f])[0-9a-f]{32,}(?![0-9a-f])", re.I)
-# One to three separators between groups of any length; a colon and a slash separate times and dates, not card numbers.
-_SEQUENCE = re.compile(r"(?<!\d)\d+(?:[ \u00a0\u2009\u202f._\-\u2010-\u2015]{1,3}\d+)*(?!\d)")
+# One to three separators between groups of any length.
+_SEQUENCE = re.compile(rf"(?<!\d)\d+(?:{_BETWEEN}{{1,3}}\d+)*(?!\d)")
 # Printed as on a card, in fours or as 4-6-5 and 4-6-4: then whatever stands between the groups, if it is the same.
 _AS_PRINTED = re.compile(
     r"(?<!\d)(?=((?:\d{4}(\D{1,3})\d{4}\2\d{4}\2\d{4}(?:\2\d{1,3})?|\d{4}(\D{1,3})\d{6}\3\d{4,5})(?!\d)))"
