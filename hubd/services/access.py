@@ -132,6 +132,10 @@ class _Open(Struct):
     opened: float
     used: float
 
+    def is_over(self, now: float) -> bool:
+        """Whether it was idle for too long, or is too old."""
+        return now - self.used > SESSION_IDLE_S or now - self.opened > SESSION_LONGEST_S
+
 
 class _Known(Struct, frozen=True):
     by_token: Mapping[bytes, Device]
@@ -269,8 +273,9 @@ class AccessDesk:
             return False
         if caller.staff is None:
             return True  # what a device may do is fixed by its kind
-        if caller.session not in self._sessions:
-            return False
+        session = self._sessions.get(caller.session)
+        if session is None or session.is_over(self._runtime.clock.monotonic()):
+            return False  # a session that is over is forgotten at somebody's next request only
         granted = self._granted(known, caller.staff, caller.location)
         if device is not None:
             granted |= device_permissions(device.kind)
@@ -320,7 +325,7 @@ class AccessDesk:
 
     def _drop_old(self, now: float) -> None:
         for digest, session in list(self._sessions.items()):
-            if now - session.used > SESSION_IDLE_S or now - session.opened > SESSION_LONGEST_S:
+            if session.is_over(now):
                 del self._sessions[digest]
         while len(self._sessions) >= SESSIONS_MAX:
             del self._sessions[min(self._sessions, key=lambda digest: self._sessions[digest].used)]

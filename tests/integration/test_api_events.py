@@ -16,10 +16,12 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, RejectConnection, Request, TextMessage
 
 from hubd.services import feed as feed_module
+from hubd.services.access import SESSION_IDLE_S
 from local_api.client import HubClient, new_id
 from local_api.client.trust import Credential, pinned_context
 from tests.rigs.api import ServedHub, served_hub
-from tests.unit.services.shop import LOCATION
+from tests.unit.clocks import JumpingClock
+from tests.unit.services.shop import LOCATION, shop_runtime
 
 WAIT_S = 10
 
@@ -255,6 +257,25 @@ async def test_a_person_s_stream_ends_with_the_session_and_with_the_role(
                 while told[0] == "grant.withdrawn":
                     told = await follower.next()
                 assert told[0] == "end"
+
+
+async def test_a_person_s_stream_ends_when_the_session_is_idle_for_too_long(tmp_path: Path) -> None:
+    clock = JumpingClock()
+    async with served_hub(tmp_path, shop_runtime(clock=clock)) as hub:
+        till, marc = await hub.pair(), new_id()
+        async with hub.administrator() as administrator:
+            person = {"name": "Marc", "pin": "482915", "roles": [{"role": "manager", "location": LOCATION}]}
+            assert (await administrator.put(f"/v1/staff/{marc}", json=person)).status_code == 200
+        async with httpx2.AsyncClient(verify=await context_of(hub), base_url=hub.https, timeout=WAIT_S) as client:
+            client.headers["authorization"] = f"Bearer {till.token}"
+            token = (await client.post("/v1/sessions", json={"staff": marc, "pin": "482915"})).json()["token"]
+            async with client.stream("GET", "/v1/events", headers={"hub-session": token}) as answer:
+                follower = Follower(answer)
+                await pay(hub, till)
+                assert (await follower.next())[0] == "payment.recorded", "the control"
+                clock.ahead_s += SESSION_IDLE_S + 1
+                await pay(hub, till)
+                assert (await follower.next())[0] == "end", "nobody needs to ask anything else for that"
 
 
 async def test_a_stop_ends_streams_first_and_cut_requests_hear_it(tmp_path: Path) -> None:

@@ -16,11 +16,13 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hubd.errors import AccessError, HubError
+from hubd.services.access import SESSION_IDLE_S, SESSION_LONGEST_S
 from hubd.services.pairing import WRONG_CODES_MAX, comparison_number
 from hubd.services.pins import TRIES_BEFORE_LOCK, lock_seconds
 from hubd.store.sealed import read_recovery_code
 from local_api.gate import Listener
 from local_api.tickets import TICKET_LIFE_S
+from tests.unit.clocks import JumpingClock
 from tests.unit.local_api.counter import FINGERPRINT, NAME, OWNER_PIN, Counter, cash, counter
 from tests.unit.services.shop import LOCATION, shop_runtime
 
@@ -181,6 +183,27 @@ async def test_a_session_belongs_to_its_device_and_ends_when_idle(
         assert (await till.delete("/v1/sessions", headers={"hub-session": session["token"]})).status_code == 204
         gone = await till.get("/v1/journal", headers={"hub-session": session["token"]})
         assert code_of(gone) == (401, "access.session_over")
+
+
+async def test_who_only_follows_is_out_at_both_limits_of_the_session(tmp_path: Path) -> None:
+    clock = JumpingClock()
+    async with counter(tmp_path, shop_runtime(clock=clock)) as shop:
+        owner, access = await shop.owner(), shop.shop.services.access
+        session = await access.sign_in(owner, OWNER_PIN, device=None)
+        follower = await access.caller(None, session.token)
+        clock.ahead_s += SESSION_IDLE_S - 60
+        assert await access.is_current(follower)
+        clock.ahead_s += 61
+        assert (await access.is_current(follower), access.is_surely_current(follower)) == (False, False)
+
+        session = await access.sign_in(owner, OWNER_PIN, device=None)
+        step = SESSION_IDLE_S - 300
+        for _ in range(SESSION_LONGEST_S // step - 1):
+            clock.ahead_s += step
+            follower = await access.caller(None, session.token)
+        assert await access.is_current(follower)
+        clock.ahead_s += step + 1
+        assert not await access.is_current(follower), "however busy the person was meanwhile"
 
 
 async def test_the_page_has_a_cookie_of_its_own_origin_and_no_other_page_can_use_it(tmp_path: Path) -> None:
