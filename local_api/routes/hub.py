@@ -69,11 +69,14 @@ async def get_hub(call: Call) -> Reply:
 
 
 def entry_out(entry: Entry, caller: Caller) -> EntryOut:
-    """A journal entry as it leaves the hub, without credentials, and without the money that the caller may not see."""
+    """A journal entry as it leaves the hub, without credentials, and without the money that the caller may not see.
+
+    Money that names no location, as an older release may have written it, is for those who read everywhere.
+    """
     head, told = entry.head, entry.body()
     body = {name: value for name, value in told.items() if name not in BODY_HIDDEN}
     may_read = entry.kind.partition(".")[0] not in LOCATED or caller.may_at(
-        Permission.JOURNAL_READ, told.get("location", caller.location)
+        Permission.JOURNAL_READ, told.get("location", "")
     )
     return EntryOut(
         entry.line.hex(),

@@ -12,9 +12,11 @@ import httpx2
 import pytest
 
 from hubd.errors import AccessError
+from hubd.model.entry import Draft
 from hubd.model.permissions import ADMINISTRATOR_PERMISSIONS, Permission
 from hubd.services.access import Caller
 from hubd.services.settings import policy_in_force
+from hubd.store import journal
 from local_api.events import may_see
 from tests.unit.local_api.counter import Counter, cash, counter
 from tests.unit.services.shop import LOCATION, MANAGER, Terminals, shop_runtime
@@ -127,6 +129,19 @@ async def test_the_journal_tells_nobody_about_the_money_of_another_location(tmp_
             assert len(told["here"]) >= 2
             assert [one["body"] for one in told["there"]] == [None] * len(told["here"])
             assert [one["hash"] for one in told["there"]] == [one["hash"] for one in told["here"]], "the chain stays"
+
+
+async def test_money_that_names_no_location_is_told_to_those_alone_who_read_everywhere(tmp_path: Path) -> None:
+    async with two_locations(tmp_path) as two:
+        body = {"date": "2026-11-18", "total": 125_000, "currency": "EUR"}
+        draft = Draft("end_of_day.closed", two.at.new_id(), "hub", body)
+        await two.at.shop.services.db.write("test", lambda tx: journal.append(tx, draft))
+        everywhere = await two.manager(SECOND, roles=[{"location": "*", "role": "manager"}])
+        readers = (two.managers[LOCATION], two.managers[SECOND], everywhere, two.at.administrator())
+        found = [
+            (await reader.get("/v1/journal", params={"subject": draft.subject})).json()["items"] for reader in readers
+        ]
+        assert [[one["body"] for one in items] for items in found] == [[None], [None], [body], [body]]
 
 
 async def test_a_person_with_a_role_at_both_reaches_both(tmp_path: Path) -> None:
