@@ -503,12 +503,29 @@ class JournalQuery(Request, frozen=True):
     """Entries after a place, narrowed by how the kind begins, by device and by time; or the history of one thing."""
 
     after: Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)] = 0
-    subject: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    subject: Annotated[
+        str,
+        msgspec.Meta(
+            max_length=64,
+            description="The history of one thing from its beginning; only `limit` may be sent with it.",
+        ),
+    ] = ""
     kind: Annotated[str, msgspec.Meta(max_length=64, pattern="^[a-z0-9_.]*$")] = ""
     device: Annotated[str, msgspec.Meta(max_length=36)] = ""
     since: Annotated[str, msgspec.Meta(max_length=40)] = ""
     until: Annotated[str, msgspec.Meta(max_length=40)] = ""
     limit: Annotated[int, msgspec.Meta(ge=1, le=200)] = 50
+
+    def __post_init__(self) -> None:
+        """Refuse to narrow the history of one thing: what came back would look complete and be something else."""
+        for name in ("after", "kind", "device", "since", "until") if self.subject else ():
+            if getattr(self, name):
+                raise InvalidValueError(
+                    "invalid_field",
+                    f"The history of one thing is not narrowed: {name}.",
+                    remedy="Send `subject` with `limit` alone, or leave it out.",
+                    params={"field": name},
+                )
 
 
 class JournalPage(Answer, frozen=True):

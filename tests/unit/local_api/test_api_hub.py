@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from hubd.model.entry import Draft
 from hubd.model.mode import Facts, Hop
@@ -121,6 +122,24 @@ async def test_the_journal_is_narrowed_by_kind_device_and_time(tmp_path: Path) -
         assert await found(kind="payment.", since=at) == [*mine[1:], theirs]
         assert await found(kind="payment.", until=at) == mine[:1]
         assert (await administrator.get("/v1/journal", params={"since": "yesterday"})).json()["code"] == "invalid_time"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("after", "1"),
+        ("kind", "payment."),
+        ("device", "01890000-0000-7000-8000-000000000009"),
+        ("since", "2026-11-18T12:00:00Z"),
+        ("until", "2026-11-18T12:00:00Z"),
+    ],
+)
+async def test_the_history_of_one_thing_is_not_narrowed_and_says_so(tmp_path: Path, name: str, value: str) -> None:
+    async with counter(tmp_path) as shop:
+        asked = {"subject": shop.new_id(), name: value}
+        answer = await shop.administrator().get("/v1/journal", params=asked)
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_field"), "not a list that looks complete"
+        assert answer.json()["params"] == {"field": name}
 
 
 async def test_head_answers_like_get_without_a_body(tmp_path: Path) -> None:
