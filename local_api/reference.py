@@ -101,15 +101,20 @@ def codes_in(source: str) -> Iterator[Code]:
         )
 
 
+def _modules() -> list[Path]:
+    """Every module, those of the command line last: of a code that both use, the page tells what the API answers."""
+    found = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+    return sorted(found, key=lambda path: path.is_relative_to(ROOT / "hubd" / "cli"))
+
+
 def errors_page() -> str:
     """The table of all codes, each once, with its first sentence."""
     found = {code.code: code for code in _transitions()}
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            for code in codes_in(path.read_text("utf-8")):
-                known = found.get(code.code)
-                if known is None or (not known.detail and code.detail):
-                    found[code.code] = code
+    for path in _modules():
+        for code in codes_in(path.read_text("utf-8")):
+            known = found.get(code.code)
+            if known is None or (not known.detail and code.detail):
+                found[code.code] = code
     rows = []
     for name in sorted(found):
         code = found[name]

@@ -75,11 +75,11 @@ def end_of_day(
 
 
 def _terminal(client: Client, name: str) -> dict[str, Any]:
-    """The one terminal of this name or id; raises `device_unknown` for none and for several."""
+    """The one terminal of this name or id; raises `device.name_unclear` for none and for several."""
     found = [item for item in items_of(client.get("/v1/devices")) if item.get("kind") == "terminal"]
     named = [item for item in found if item.get("id") == name] or [item for item in found if item.get("name") == name]
     if len(named) != 1:
         raise InvalidValueError(
-            "device_unknown", f"{len(named)} terminals are called {name}.", remedy="Use the id: `hubctl devices`."
+            "device.name_unclear", f"{len(named)} terminals are called {name}.", remedy="Use the id: `hubctl devices`."
         )
     return named[0]

@@ -63,6 +63,12 @@ def test_the_description_is_fresh() -> None:
     assert (REFERENCE / "errors.md").read_text("utf-8") == errors_page(), stale
 
 
+@pytest.mark.parametrize("code", ["device_unknown", "location_unknown", "pairing.unknown", "staff_unknown"])
+def test_a_code_that_hubctl_uses_too_is_listed_as_the_api_answers_it(code: str) -> None:
+    row = next(line for line in errors_page().splitlines() if line.startswith(f"| `{code}` |"))
+    assert row.split(" | ")[1] == "404", row
+
+
 def test_the_description_names_every_route_with_its_shapes() -> None:
     document = describe(ROWS)
     assert document["openapi"].startswith("3.1")
