@@ -167,8 +167,9 @@ class Database:
         """Run `fn(tx)` in a transaction and return its result once it is durable.
 
         `fn` touches only `tx` and may be run again. Raises what `fn` raised (nothing of it stays), `store.full` when
-        the disk has no room, `store.failed` when the commit itself failed (outcome unknown). A cancelled caller waits
-        for the commit before the cancellation goes on; then the caller reads the truth from the store.
+        the disk has no room (nothing either), `store.failed` when the commit itself failed otherwise (outcome
+        unknown). A cancelled caller waits for the commit before the cancellation goes on; then the caller reads the
+        truth from the store.
         """
         if self._failed:
             raise self._failed
@@ -412,12 +413,12 @@ def _run_group(tx: Tx, group: list[_Work]) -> tuple[Tx, float]:
     First without savepoints, which is how nearly every group ends. If a work fails, the transaction is rolled back
     and the group runs again with a savepoint around each, so that a failing work fails alone. If an error ended the
     whole transaction (disk full does), that work fails and the others run again from the start. Runs in the database
-    thread; raises sqlite3.Error when the commit failed.
+    thread; raises sqlite3.Error when the commit failed and nobody knows whether it is on disk.
     """
     first = tx.head
     failed = _run_together(tx, group)
     if failed is None:
-        return _commit(tx)
+        return _commit_if_there_is_room(tx, first, group)
     if len(group) == 1:
         failed.error = _translate(cast("BaseException", failed.error))
         return tx, 0.0
@@ -426,9 +427,27 @@ def _run_group(tx: Tx, group: list[_Work]) -> tuple[Tx, float]:
         tx.begin(first)
         guilty = _run_apart(tx, alive)
         if guilty is None:
-            return _commit(tx)
+            return _commit_if_there_is_room(tx, first, alive)
         alive.remove(guilty)
         tx.rollback(first)
+    return tx, 0.0
+
+
+def _commit_if_there_is_room(tx: Tx, first: JournalHead, works: list[_Work]) -> tuple[Tx, float]:
+    """Commit; without room nothing of it stays, and each work that was to be in it fails with `store.full`.
+
+    That much is certain: the log is written at COMMIT, its last frame makes the commit, and SQLITE_FULL says that a
+    frame had no room. Errors of the fsync and of the index beside the log have other codes, and stay unknown.
+    """
+    try:
+        return _commit(tx)
+    except sqlite3.OperationalError as exc:
+        full = _translate(exc)
+        if full is exc:
+            raise
+    tx.rollback(first)
+    for work in works:
+        work.error = work.error or full
     return tx, 0.0
 
 

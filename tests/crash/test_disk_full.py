@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,10 +15,18 @@ from typing import Any
 import httpx2
 import pytest
 
+from hubd.app import once_there_is_room
+from hubd.errors import StoreError
+from hubd.runtime import SystemClock
+from hubd.store import journal
+from hubd.store.db import open_database
+from hubd.store.tx import JournalHead, Tx, read_head
 from local_api.client import ProblemError
 from tests.crash.books import check_books
 from tests.crash.store import STEP_TIMEOUT_S, Nursery, Store, open_store
 from tests.rigs.process import run, wait_until
+from tests.unit.store import journals
+from tests.unit.store.journals import cash_sale, line_opened
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -137,6 +146,52 @@ async def still_answers(store: Store) -> None:
     shown = await asyncio.to_thread(store.hubctl, "status", "--json")
     assert shown.returncode in {0, 1}, shown.stderr
     assert shown.stdout.startswith("{")
+
+
+class RoomLater(SystemClock):
+    """Whoever waits is given room meanwhile."""
+
+    def __init__(self, disk: Path) -> None:
+        super().__init__()
+        self.waits = 0
+        self._ballast = disk / BALLAST
+
+    async def sleep(self, seconds: float) -> None:
+        self.waits += 1
+        await asyncio.to_thread(self._ballast.unlink)
+
+
+async def test_a_commit_that_found_no_room_is_not_on_the_disk_and_a_start_that_needs_it_waits() -> None:
+    """In WAL mode the disk is found full at COMMIT. What the files hold then is what a power cut would leave."""
+    ids = [f"01890a5d-ac96-774b-bcce-{n:012d}" for n in range(200)]
+
+    def many(tx: Tx) -> None:
+        for _ in range(20):
+            journal.append(tx, cash_sale(ids.pop()))
+
+    async with small_disk() as disk, open_database(disk / "hub.db", journals.runtime()) as db:
+        await db.write("open", line_opened)
+        for leave in (0, 4096, 12 * 1024):  # no frame fits; some fit
+            await asyncio.to_thread(fill, disk, leave)
+            before = db.head
+            with pytest.raises(StoreError) as caught:
+                await db.write("many", many)
+            assert caught.value.code == "store.full"
+            await left_by_a_power_cut_is(db.path, before)
+            clock = RoomLater(disk)
+            await once_there_is_room(clock, lambda: db.write("many", many))
+            assert clock.waits == 1
+            assert db.head.seq == before.seq + 20
+            await left_by_a_power_cut_is(db.path, db.head)
+
+
+async def left_by_a_power_cut_is(database: Path, head: JournalHead) -> None:
+    """Copies of the files, read as the next start would."""
+    with tempfile.TemporaryDirectory(prefix="hubd-copy-") as place:
+        for name in (database.name, f"{database.name}-wal"):
+            await asyncio.to_thread(shutil.copy, database.with_name(name), place)
+        async with open_database(Path(place) / database.name, journals.runtime()) as copy:
+            assert await copy.read("head", read_head) == head
 
 
 async def test_a_read_only_disk_stops_the_daemon_with_a_sentence_and_hubctl_works(nursery: Nursery) -> None:
