@@ -153,9 +153,10 @@ class StaffDesk:
             journal.append(tx, Draft("staff.removed", staff_id, caller.actor, {}))
             return _erase(tx, (known.name_document, known.pin_document), caller.actor, "staff_removed")
 
-        if gone := await self._db.write("remove_staff", work):
+        gone = await self._db.write("remove_staff", work)
+        self._access.forget()  # before the bytes go, which may have to wait for a reader
+        if gone:
             await leave_no_byte(self._db, self._runtime.clock, gone)
-        self._access.forget()
 
     async def grant(self, staff_id: str, location: str, role: Role, caller: Caller) -> Person:
         """Give a role at a location, or everywhere with `*`."""

@@ -7,6 +7,7 @@ is recorded and carried out at its date. Erasing is an entry, so a replay after 
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +19,8 @@ from hubd.model.entry import Document, Draft, Entry, Json
 from hubd.store import archive_files
 from hubd.store.db import Database
 from hubd.store.tx import Tx
+
+log = logging.getLogger(__name__)
 
 DUE_AT_ONCE_MAX = 500
 """Documents erased in one go when their date has come."""
@@ -117,7 +120,7 @@ def due(connection: sqlite3.Connection, today: str) -> list[bytes]:
 async def forget_bytes(db: Database, document_ids: Iterable[bytes], archives: Path | None = None) -> bool:
     """After an erasure was committed: leave no byte in the write-ahead log or in the archives' document files.
 
-    False if a reader held the log just then: call it again.
+    False if a reader held the log just then, or the disk was full: call it again.
     """
     gone = frozenset(document_ids)
     if archives is not None:
@@ -126,7 +129,16 @@ async def forget_bytes(db: Database, document_ids: Iterable[bytes], archives: Pa
 
 
 def _truncate(connection: sqlite3.Connection) -> bool:
-    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    # Payments wait behind this, so it waits for no reader: the caller comes again between two groups.
+    (patience_ms,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    connection.execute("PRAGMA busy_timeout=0").fetchall()
+    try:
+        busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.OperationalError:
+        log.warning("documents.log_not_emptied", exc_info=True)  # a full disk: the erasure itself is committed
+        return False
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={patience_ms}").fetchall()
     return not busy
 
 

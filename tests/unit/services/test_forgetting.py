@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random as SeededRandom  # noqa: TID251 - the seed itself, made in one place
@@ -14,13 +16,15 @@ from hubd.model.entry import Document
 from hubd.model.payment import Tender
 from hubd.model.permissions import Role
 from hubd.model.retention import DATE_UNKNOWN
-from hubd.runtime import Runtime, SystemIds
+from hubd.runtime import Runtime, SystemClock, SystemIds
 from hubd.services.documents import LOOK_EVERY_S, DocumentDesk, Forgotten
 from hubd.services.payments import Refund
 from hubd.services.staff import NewPerson
 from hubd.store import archive, archive_files, documents, journal, people
 from hubd.store.cursors import CONFIRMED
-from hubd.store.tx import Tx
+from hubd.store.db import BUSY_TIMEOUT_MS, AioSqliteThread
+from hubd.store.tx import Connection, Tx
+from tests.rigs.process import wait_until
 from tests.simulation.disk import Disk
 from tests.simulation.loop import VirtualClock, run
 from tests.simulation.seeded import stream
@@ -219,6 +223,58 @@ async def test_name_of_who_left_or_is_called_otherwise_leaves_the_log_at_once(tm
         assert b"Ada Quillfeather" not in database(tmp_path)
         await staff.remove(ada, MANAGER)
         assert b"Ada Ravenscroft" not in database(tmp_path)
+
+
+@asynccontextmanager
+async def a_reader(path: Path) -> AsyncIterator[None]:
+    """Somebody who reads the database as it is now and takes his time."""
+    reader = await AioSqliteThread.open(path, True)
+    await reader.run(lambda c: c.execute("BEGIN").execute("SELECT count(*) FROM journal").fetchall())
+    try:
+        yield
+    finally:
+        await reader.close()
+
+
+async def test_a_payment_does_not_wait_while_a_reader_keeps_the_name_of_who_left_in_the_log(tmp_path: Path) -> None:
+    """The till would wait as long as the writing connection waits for the reader."""
+    async with shop(tmp_path) as opened:
+        db, staff, clock = opened.services.db, opened.services.staff, SystemClock()
+        ada = opened.services.runtime.ids.new_id()
+        for id_, name in ((opened.services.runtime.ids.new_id(), "Owner"), (ada, "Ada Quillfeather")):
+            await staff.add(NewPerson(id_, name, "7319", "en", (("*", Role.OWNER.value),)), MANAGER)
+        seen: list[str] = []
+        await db.exclusively("trace", lambda connection: connection.set_trace_callback(seen.append))
+        async with a_reader(db.path), asyncio.TaskGroup() as group:
+            removing = group.create_task(staff.remove(ada, MANAGER))
+            await wait_until(
+                lambda: "PRAGMA wal_checkpoint(TRUNCATE)" in seen, 10, "the log to be emptied", interval_s=0
+            )
+            async with clock.timeout(BUSY_TIMEOUT_MS / 1000 / 5):
+                paid = await opened.take(900, tender=Tender.CASH)
+                assert paid.payment.state == "approved"
+            assert not removing.done(), "the reader is there, and so is the name"
+            removing.cancel()
+        assert await documents.forget_bytes(db, [])
+        assert b"Ada Quillfeather" not in database(tmp_path)
+        waits = await db.exclusively("timeout", lambda c: c.execute("PRAGMA busy_timeout").fetchone())
+        assert waits == (BUSY_TIMEOUT_MS,), "everything else is as patient as before"
+
+
+async def test_a_log_that_cannot_be_emptied_is_no_error_of_the_erasure_that_is_committed(tmp_path: Path) -> None:
+    """SQLite says OperationalError: of a full disk, and as here of a transaction that is open."""
+
+    def within_a_transaction(connection: Connection) -> bool:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            return documents._truncate(connection)
+        finally:
+            connection.execute("ROLLBACK")
+
+    async with shop(tmp_path) as opened:
+        db = opened.services.db
+        assert await db.exclusively("within", within_a_transaction) is False
+        assert await documents.forget_bytes(db, [])
 
 
 async def test_who_works_here_is_not_forgotten_by_his_documents(tmp_path: Path) -> None:
