@@ -6,6 +6,7 @@ Also the dates themselves: a receipt that was taken while nobody knew the time g
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -106,21 +107,38 @@ class DocumentDesk:
         return KeptUntil(document_id, found.keep_until, found.law) if found else None
 
     async def run(self) -> None:
-        """Every day: date what has no date yet, and erase what is due. Waits for a clock that is trusted."""
+        """Every day: date what has no date yet, and erase what is due. Waits for a clock that is trusted.
+
+        What the disk does not let be done today is tried again the next day; nothing of it keeps the rest from its day.
+        """
         clock = self._runtime.clock
-        if not self._db.stopped_cleanly:
-            await self._finish_after_a_crash()
+        left_over = not self._db.stopped_cleanly
+        if left_over:
+            left_over = not await self._got_done(self._finish)
         while True:
             if not clock.trusted():
                 await clock.sleep(CLOCK_LOOK_S)
                 continue
-            try:
-                await self.give_dates()
-                if not await self.erase_due():
-                    await self._leave_no_byte([])
-            except StoreError as exc:
-                log.warning("documents.wait_for_disk", extra={"code": exc.code})
+            if left_over:
+                left_over = not await self._got_done(self._finish)
+            if not await self._got_done(self._do_what_is_due):
+                left_over = True  # what was erased may lie in the archive's file still
             await clock.sleep(LOOK_EVERY_S)
+
+    async def _got_done(self, act: Callable[[], Awaitable[None]]) -> bool:
+        """Whether the disk let it be done; a worker that ended of it would begin with the same again."""
+        try:
+            await act()
+        except documents.DISK_ERRORS as exc:
+            code = exc.code if isinstance(exc, StoreError) else type(exc).__name__
+            log.warning("documents.wait_for_disk", extra={"code": code})
+            return False
+        return True
+
+    async def _do_what_is_due(self) -> None:
+        await self.give_dates()
+        if not await self.erase_due():
+            await self._leave_no_byte([])
 
     async def give_dates(self) -> int:
         """Give a date to receipts that were taken while the time was not known; returns how many.
@@ -161,12 +179,9 @@ class DocumentDesk:
             log.info("documents.erased", extra={"count": len(gone)})
         return len(gone)
 
-    async def _finish_after_a_crash(self) -> None:
+    async def _finish(self) -> None:
         """An erasure may have been committed and the archive's file not rewritten: what is erased goes there too."""
-        try:
-            await self._leave_no_byte(list(await self._db.read_apart("documents.erased", documents.erased_ids)))
-        except StoreError as exc:
-            log.warning("documents.wait_for_disk", extra={"code": exc.code})
+        await self._leave_no_byte(list(await self._db.read_apart("documents.erased", documents.erased_ids)))
 
     async def _leave_no_byte(self, gone: list[bytes]) -> None:
         folder = self._archives if gone and self._archives is not None and self._archives.is_dir() else None

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from hubd.errors import NotFoundError
+from hubd.errors import NotFoundError, StoreError
 from hubd.model.entry import Document, Draft, Entry, Json
 from hubd.store import archive_files
 from hubd.store.db import Database
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 DUE_AT_ONCE_MAX = 500
 """Documents erased in one go when their date has come."""
+
+DISK_ERRORS = (StoreError, OSError, sqlite3.DatabaseError)
+"""How a disk that is full, read-only or damaged ends reading, erasing and rewriting; only the store names SQLite."""
 
 
 class Erased(Struct, frozen=True):

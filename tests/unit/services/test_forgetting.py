@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ from hubd.services.payments import Refund
 from hubd.services.staff import NewPerson
 from hubd.store import archive, archive_files, documents, journal, people
 from hubd.store.cursors import CONFIRMED
-from hubd.store.db import BUSY_TIMEOUT_MS, AioSqliteThread
+from hubd.store.db import BUSY_TIMEOUT_MS, AioSqliteThread, DbThread
 from hubd.store.tx import Connection, Tx
 from tests.rigs.process import wait_until
 from tests.simulation.disk import Disk
@@ -207,6 +208,45 @@ def test_what_a_crash_left_in_the_archive_goes_at_the_next_start(tmp_path: Path)
         opened.hub.supervisor.start("documents after a crash", desk.run)
         await clock.sleep(60)
         assert archive.find_document(folder, reason) is None
+
+    virtually(tmp_path, story)
+
+
+async def cannot_be_opened(_path: Path, _read_only: bool) -> DbThread:
+    raise sqlite3.OperationalError("unable to open database file")
+
+
+@pytest.mark.parametrize("problem", ["archive", "database"])
+def test_a_disk_that_lets_nothing_be_finished_after_a_crash_keeps_no_document_from_its_date(
+    tmp_path: Path, problem: str
+) -> None:
+    """The archive's file cannot be rewritten, or the rows not read: the daily work goes on, and tries again."""
+    folder = tmp_path / "archive"
+
+    async def story(opened: Shop, clock: VirtualClock) -> None:
+        db = opened.services.db
+        reason = await reason_of_a_refund(opened)
+        await archive_all(opened, clock, folder)
+        await db.write("erase", lambda tx: journal.append(tx, documents.erasure(reason, "asked", "hub")))
+        later = await reason_of_a_refund(opened)
+        undated = "UPDATE documents SET keep_until = ?, law = '' WHERE id = ?"
+        await db.write("undated", lambda tx: tx.execute(undated, (DATE_UNKNOWN, later)).close())
+        db.stopped_cleanly = False
+        desk = DocumentDesk(db, opened.services.runtime, folder)
+        with pytest.MonkeyPatch.context() as patch:
+            if problem == "database":
+                patch.setattr(db, "_open_thread", cannot_be_opened)
+            in_the_way = [path.with_name(f"{path.name}.part") for path in folder.glob("*.documents*")]
+            for part in in_the_way if problem == "archive" else ():
+                part.mkdir()
+            opened.hub.supervisor.start("documents after a crash", desk.run)
+            await clock.sleep(60)
+            for part in in_the_way if problem == "archive" else ():
+                part.rmdir()
+        assert archive.find_document(folder, reason) is not None, "the disk did not let it"
+        assert (await document(opened, later)).keep_until != DATE_UNKNOWN
+        await clock.sleep(LOOK_EVERY_S)
+        assert archive.find_document(folder, reason) is None, "made good the next day"
 
     virtually(tmp_path, story)
 
