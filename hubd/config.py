@@ -35,6 +35,8 @@ CONFIG_BYTES_MAX = 256 * 1024
 TERMINALS_MAX = 64
 BACKUP_INTERVAL_H_MAX = 12
 """So that a day never passes without one, and what was erased has left every backup that is kept within a week."""
+PROBE_INTERVAL_S_MAX = 30
+"""So that an outage, and its end, are seen soon."""
 MASK = "********"
 DEFAULT = "default"
 
@@ -55,6 +57,8 @@ class Option(Struct, frozen=True):
     low: int = 0
     high: int = 0
     secret: bool = False
+    most: int = 0
+    """The greatest value that is used, where `high` is greater: an older version took more, and its file must do."""
 
 
 class PathsConfig(Struct, frozen=True):
@@ -130,7 +134,15 @@ class ProbesConfig(Struct, frozen=True):
             "tcp://host:port only connects, and a captive portal can fake that."
         ),
     ] = ("https://www.debian.org", "https://www.wikipedia.org")
-    interval_s: Annotated[int, Option("Seconds between two rounds of measurement.", 1, 30)] = 5
+    interval_s: Annotated[
+        int,
+        Option(
+            f"Seconds between two rounds of measurement; more than {PROBE_INTERVAL_S_MAX} counts as that.",
+            1,
+            300,
+            most=PROBE_INTERVAL_S_MAX,
+        ),
+    ] = 5
 
 
 class DiscoveryConfig(Struct, frozen=True):
@@ -158,13 +170,29 @@ class BackupConfig(Struct, frozen=True):
     """Where backups go when they leave the hub's disk; they are encrypted before."""
 
     targets: Annotated[tuple[str, ...], Option("Directories, such as the mount point of a USB stick.")] = ()
-    interval_h: Annotated[int, Option("Hours between two backups.", 1, BACKUP_INTERVAL_H_MAX)] = 6
+    interval_h: Annotated[
+        int,
+        Option(
+            f"Hours between two backups; more than {BACKUP_INTERVAL_H_MAX} counts as that.",
+            1,
+            24,
+            most=BACKUP_INTERVAL_H_MAX,
+        ),
+    ] = 6
 
 
 class LogConfig(Struct, frozen=True):
     """Logging."""
 
     level: Annotated[LogLevel, Option("debug, info, warning or error.")] = LogLevel.INFO
+
+
+class Lowered(Struct, frozen=True):
+    """A value that is greater than what is used."""
+
+    key: str
+    given: int
+    used: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +208,8 @@ class Config:
     backup: BackupConfig = field(default_factory=BackupConfig)
     log: LogConfig = field(default_factory=LogConfig)
     origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)
+    lowered: tuple[Lowered, ...] = field(default=(), compare=False)
+    """What was written and is not used as it was: said once at the start, and by whoever checks."""
     file: Path | None = field(default=None, compare=False)
     """The file that was read, or would have been if it existed; None: there was none to look for."""
 
@@ -347,10 +377,21 @@ def parse_config(text: str, source: str, environ: Mapping[str, str], paths: Path
     for name, section, key, value in _read_environment(environ):
         values[section][key] = value
         origins[f"{section}.{key}"] = f"environment {name}"
+    lowered = tuple(_lower(values))
     parts = {section: kind(**values[section]) for section, kind in SECTIONS.items()}
-    config = Config(**parts, terminals=terminals, origins=MappingProxyType(origins))
+    config = Config(**parts, terminals=terminals, origins=MappingProxyType(origins), lowered=lowered)
     _check_together(config)
     return config
+
+
+def _lower(values: dict[str, dict[str, Any]]) -> Iterator[Lowered]:
+    """Put what is used in the place of what is too great."""
+    for section, kind in SECTIONS.items():
+        for item in keys_of(kind):
+            given, most = values[section].get(item.name), item.option.most
+            if most and given is not None and given > most:
+                values[section][item.name] = most
+                yield Lowered(f"{section}.{item.name}", given, most)
 
 
 def _read_section(

@@ -75,6 +75,8 @@ def check_config(arguments: argparse.Namespace) -> None:
     files = enrol_file.places(config.paths.data, config.file)
     waiting = [file for file in files if os.access(file.parent, os.X_OK) and enrol_file.read(file)]
     _say("The configuration is good.")
+    for one in config.lowered:
+        _say(f"{one.key} is {one.given}; {one.used} is used.")
     for file in waiting:
         _say(f"A token waits in {file} for the first contact with the cloud.")
 
@@ -84,8 +86,15 @@ def run(arguments: argparse.Namespace) -> None:
     config = load_config(arguments.config)
     prepare_process()
     set_up_logging(config.log.level)
+    warn_of_lowered(config)
     with only_one(config.paths.data), without_collector() as started:
         asyncio.run(serve(config, started))
+
+
+def warn_of_lowered(config: Config) -> None:
+    """Name what was written and is not used as it was; an upgrade must not stop a hub over it."""
+    for one in config.lowered:
+        log.warning("config.lowered", extra={"key": one.key, "given": one.given, "used": one.used})
 
 
 def demo(arguments: argparse.Namespace) -> None:

@@ -38,8 +38,10 @@ def show(context: typer.Context, as_json: JsonFlag = False) -> None:
 @app.command()
 def check(context: typer.Context) -> None:
     """Say whether the configuration can be used; exit code 2 if not."""
-    target_of(context).config()
+    config = target_of(context).config()
     print_line("The configuration is good.")
+    for one in config.lowered:
+        print_line(f"{one.key} is {one.given}; {one.used} is used.")
 
 
 @app.command()

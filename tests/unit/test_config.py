@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hubd.config import (
     SECTIONS,
     Config,
     LogLevel,
+    Lowered,
     PathsConfig,
     TerminalConfig,
     default_config_file,
@@ -24,6 +26,7 @@ from hubd.config import (
     shown_values,
 )
 from hubd.errors import ConfigError
+from hubd.main import check_config, warn_of_lowered
 
 PLACES = PathsConfig(Path("/var/lib/hubd"), Path("/run/hubd"))
 
@@ -47,6 +50,28 @@ def test_the_environment_wins_over_the_file_and_each_value_knows_its_origin() ->
     assert origins["api.https_port"] == "environment HUBD_API_HTTPS_PORT"
     assert origins["api.http_port"] == "hubd.toml"
     assert origins["api.addresses"] == "default"
+
+
+def test_a_file_of_an_older_version_starts_the_hub_and_what_is_not_used_as_written_is_named() -> None:
+    config = parse("[probes]\ninterval_s = 300", HUBD_BACKUP_INTERVAL_H="24")
+    assert (config.probes.interval_s, config.backup.interval_h) == (30, 12)
+    assert config.lowered == (Lowered("probes.interval_s", 300, 30), Lowered("backup.interval_h", 24, 12))
+    assert {one.key: one.value for one in shown_values(config)}["backup.interval_h"] == 12, "what is in force"
+    assert parse("[probes]\ninterval_s = 30\n[backup]\ninterval_h = 12").lowered == ()
+
+
+def test_whoever_checks_the_configuration_is_told_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "hubd.toml"
+    file.write_text("[backup]\ninterval_h = 24")
+    check_config(argparse.Namespace(config=file))
+    assert "backup.interval_h is 24; 12 is used." in capsys.readouterr().out
+
+
+def test_a_start_warns_once_of_what_is_not_used_as_written(caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_lowered(parse("[backup]\ninterval_h = 24"))
+    (record,) = caplog.records
+    assert (record.message, record.levelname) == ("config.lowered", "WARNING")
+    assert [vars(record)[name] for name in ("key", "given", "used")] == ["backup.interval_h", 24, 12]
 
 
 def test_both_ports_may_be_any_free_one() -> None:
@@ -100,6 +125,7 @@ def test_an_unknown_variable_stops_too() -> None:
         ("[cloud]\naddress = 'http://broker'", "cloud.address"),
         ("[probes]\ninternet = ['http://x']", "probes.internet"),
         ("[probes]\ninterval_s = 0", "probes.interval_s"),
+        ("[probes]\ninterval_s = 301", "probes.interval_s"),
         ("[paths]\ndata = 'here'", "paths.data"),
         ("[paths]\nruntime = '/" + "x" * 100 + "'", "paths.runtime"),
         ("[log]\nlevel = 'loud'", "log.level"),
@@ -168,7 +194,7 @@ def test_every_key_shows_once_and_has_a_sentence() -> None:
     assert {key.partition(".")[0] for key in keys} == {*SECTIONS, "terminals[0]"}
     sections: list[type[Any]] = [*SECTIONS.values(), TerminalConfig]
     assert [key.name for kind in sections for key in keys_of(kind) if not key.option.help.endswith(".")] == []
-    assert {item.name for item in fields(Config)} == {*SECTIONS, "terminals", "origins", "file"}
+    assert {item.name for item in fields(Config)} == {*SECTIONS, "terminals", "origins", "lowered", "file"}
 
 
 def test_a_named_file_must_exist_and_a_default_one_need_not(tmp_path: Path) -> None:

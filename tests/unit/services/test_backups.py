@@ -126,8 +126,10 @@ async def test_the_cloud_gets_one_about_once_a_day_and_the_newest(tmp_path: Path
 def test_what_was_erased_has_left_every_kept_backup_within_a_week() -> None:
     """With the longest interval that can be configured; a plugged-in stick keeps more of them than the hub."""
     assert max(KEPT_HERE, KEPT_ELSEWHERE) * BACKUP_INTERVAL_H_MAX * HOUR_S <= 7 * 24 * HOUR_S
+    longest = parse_config("[backup]\ninterval_h = 24\n", "test", {}, PathsConfig(Path(), Path("/run/hubd")))
+    assert longest.backup.interval_h == BACKUP_INTERVAL_H_MAX, "what an older version took starts the hub still"
     with pytest.raises(ConfigError):
-        parse_config(f"[backup]\ninterval_h = {BACKUP_INTERVAL_H_MAX + 1}\n", "test", {}, PathsConfig(Path(), Path()))
+        parse_config("[backup]\ninterval_h = 25\n", "test", {}, PathsConfig(Path(), Path("/run/hubd")))
 
 
 async def test_a_copy_is_too_old_after_a_day_and_one_from_the_future_is_of_no_known_age(tmp_path: Path) -> None:
