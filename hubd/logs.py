@@ -43,7 +43,7 @@ FIELDS = frozenset(
         # how much, how long
         "count", "works", "attempt", "restarts", "bytes", "amount_minor", "currency", "down_s", "lasted_s",
         "duration_ms", "delay_s", "lag_ms", "upto_seq", "from_seq", "confirmed_seq", "applied_seq", "retry_after_s",
-        "free_bytes", "dropped_count", "ok", "age_s",
+        "free_bytes", "dropped_count", "ok", "age_s", "setting", "given", "used",
     }
 )  # fmt: skip
 """Names of `extra` that are written; a test holds every log call to them."""

@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> None:
 def warn_of_lowered(config: Config) -> None:
     """Name what was written and is not used as it was; an upgrade must not stop a hub over it."""
     for one in config.lowered:
-        log.warning("config.lowered", extra={"key": one.key, "given": one.given, "used": one.used})
+        log.warning("config.lowered", extra={"setting": one.key, "given": one.given, "used": one.used})
 
 
 def demo(arguments: argparse.Namespace) -> None:

@@ -71,7 +71,7 @@ def test_a_start_warns_once_of_what_is_not_used_as_written(caplog: pytest.LogCap
     warn_of_lowered(parse("[backup]\ninterval_h = 24"))
     (record,) = caplog.records
     assert (record.message, record.levelname) == ("config.lowered", "WARNING")
-    assert [vars(record)[name] for name in ("key", "given", "used")] == ["backup.interval_h", 24, 12]
+    assert [vars(record)[name] for name in ("setting", "given", "used")] == ["backup.interval_h", 24, 12]
 
 
 def test_both_ports_may_be_any_free_one() -> None:
