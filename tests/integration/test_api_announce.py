@@ -16,7 +16,9 @@ from local_api.announce import SERVICE, Announcement, Announcer, heard_of
 from local_api.rivals import Heard
 from tests.rigs.process import wait_until
 
-pytestmark = pytest.mark.alone("a third hub on this machine's loopback can make a copy keep the first one's name")
+pytestmark = pytest.mark.alone("a third hub at one of these addresses would take answers that are meant for them")
+CLONE_AT = "127.0.0.2"
+"""Two hubs have two addresses. At one, the kernel gives an answer that is meant for the one to a socket of either."""
 HERE = Announcement("ab" * 16, "cd" * 32, "11" * 16, 3, 8443, ("127.0.0.1",))
 
 
@@ -67,7 +69,7 @@ async def test_a_till_finds_the_hub_by_its_key_and_the_hub_hears_its_clone(monke
         await wait_until(has_epoch, 15, "the epoch to be announced")
         info = await announced()
         assert (info.port, info.server, info.properties[b"api"]) == (8443, "hubd-abababab.local.", b"1.0")
-        other = group.create_task(Announcer(clock, cloned, lambda _one: None, ["127.0.0.1"]).run())
+        other = group.create_task(Announcer(clock, cloned, lambda _one: None, [CLONE_AT]).run())
         await _until(clock, lambda: heard)
         assert heard[0] == Heard(clone.hub_id, clone.line, 4, clone.fingerprint, 8443, ("127.0.0.1",))
         await browser.async_cancel()
@@ -100,7 +102,7 @@ async def test_a_clone_is_heard_although_the_first_answer_to_its_name_is_lost(mo
     async with asyncio.TaskGroup() as group:
         first = group.create_task(Announcer(clock, here, heard.append, ["127.0.0.1"]).run())
         await _until(clock, lambda: len(rounds) > 2)  # its name is its own by now
-        other = group.create_task(Announcer(clock, cloned, lambda _one: None, ["127.0.0.1"]).run())
+        other = group.create_task(Announcer(clock, cloned, lambda _one: None, [CLONE_AT]).run())
         await _until(clock, lambda: heard)
         first.cancel()
         other.cancel()
