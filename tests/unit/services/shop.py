@@ -19,7 +19,7 @@ from hubd.daemon import configured_options
 from hubd.identity import KeySigner
 from hubd.model.entry import Draft
 from hubd.model.money import Money
-from hubd.model.payment import CustodyEvent, Method, Payment, Tender, contradicts
+from hubd.model.payment import CustodyEvent, Method, Payment, PaymentState, Tender, contradicts
 from hubd.model.permissions import ADMINISTRATOR_PERMISSIONS, TILL_PERMISSIONS
 from hubd.model.problem import Problem
 from hubd.ports import ByteStream, EndpointSource, OpenTransport
@@ -116,11 +116,19 @@ class Shop:
         return await self.services.payments.take(self.request(amount, **more), caller or till())  # type: ignore[arg-type]  # test keywords
 
     async def until(self, payment_id: str, *states: str) -> Payment:
-        """The payment once it is in one of these states."""
-        async with self.services.runtime.clock.timeout(WAIT_S):
+        """The payment once it is in one of these states, and its terminal is free again if that ends its dialogue.
+
+        A reader sees the verdict as soon as it is on disk, and that may be before the hub itself has gone on.
+        """
+        clock = self.services.runtime.clock
+        async with clock.timeout(WAIT_S):
             payment = await self.services.payments.get(payment_id)
             while payment.state not in states:
                 payment = await self.services.payments.wait_for_change(payment_id, payment.last_seq, WAIT_S)
+            attached = self.services.terminals.get(payment.terminal or "")
+            running = payment.state in {PaymentState.REQUESTED, PaymentState.IN_PROGRESS}
+            while attached is not None and not running and attached.payment_id == payment_id:
+                await clock.sleep(0.001)
             return payment
 
     async def verdict(self, payment_id: str, event: CustodyEvent) -> Payment:
