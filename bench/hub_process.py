@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import hubd
 from bench.shop import shop
+from hubd.main import without_collector
 from hubd.supervisor import RestartPolicy
 from local_api.app import create_api
 from local_api.context import HubFacts
@@ -24,7 +26,7 @@ from local_api.tls import CertificateStore
 LOOPBACK = ["127.0.0.1"]
 
 
-async def serve(place: Path, http_port: int, https_port: int) -> None:
+async def serve(place: Path, http_port: int, https_port: int, started: Callable[[], None]) -> None:
     async with shop(place) as made:
         hub_id = made.signer.hub_id.hex()
         certificates = CertificateStore(place / "keys", hub_id, lambda: datetime.now(UTC), lambda: True)
@@ -38,6 +40,7 @@ async def serve(place: Path, http_port: int, https_port: int) -> None:
         for server in servers:
             made.supervisor.start(f"server.{server.door.name}", server.run, RestartPolicy())
         stop = asyncio.Event()
+        started()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         await stop.wait()
         made.services.feed.stop()
@@ -48,4 +51,5 @@ async def serve(place: Path, http_port: int, https_port: int) -> None:
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     (folder / "keys").mkdir(mode=0o700, exist_ok=True)
-    asyncio.run(serve(folder, int(sys.argv[2]), int(sys.argv[3])))
+    with without_collector() as started:
+        asyncio.run(serve(folder, int(sys.argv[2]), int(sys.argv[3]), started))
