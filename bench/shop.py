@@ -11,6 +11,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from drivers.registry import Registry
+from drivers.runner import accept_none
 from hubd.app import World, trading_hub
 from hubd.errors import DeviceError
 from hubd.identity import KeySigner
@@ -137,6 +138,7 @@ async def shop(place: Path) -> AsyncIterator[Shop]:
         runtime=runtime,
         signer=signer,
         open_transport=_no_devices,
+        accept_lines=accept_none,
         registry=Registry(()),
         pins=ThreadedScrypt(runtime.ids.token_bytes),
         fingerprint="00" * 32,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 
 from msgspec import Struct
 
@@ -18,6 +19,7 @@ from hubd.ports import (
     Outcome,
     ProgressSink,
     ReverseRequest,
+    ServeLine,
     TerminalTotals,
 )
 from hubd.runtime import Runtime
@@ -94,8 +96,17 @@ class Identity(Struct, frozen=True):
     """A code when it answers but cannot work yet (`diagnosis_required`); empty when all is well."""
 
 
-class TerminalDriver(abc.ABC):
-    """A terminal on one line at a time, driven by the runner: attach, pump beside identify, then dialogues.
+class Lines(Struct, frozen=True):
+    """Lines that a driver may need beside the one that it was given."""
+
+    another: Callable[[], Awaitable[ByteStream]]
+    """Opens one more to the device's address; raises OSError. Whoever opens it closes it."""
+    accept: Callable[[int, ServeLine], AbstractAsyncContextManager[None]]
+    """Listens at a port for lines that the device itself opens; see `hubd.ports.AcceptLines`."""
+
+
+class Driver(abc.ABC):
+    """A device on one line at a time, driven by the runner: attach, pump beside identify, then dialogues.
 
     The runner calls one dialogue at a time and none before `identify` has returned. A dialogue that did not end as it
     should leaves `usable` false: the runner then opens a new line, because late answers to it may still come.
@@ -104,7 +115,7 @@ class TerminalDriver(abc.ABC):
     capabilities: frozenset[Capability]
 
     @abc.abstractmethod
-    def attach(self, stream: ByteStream, url: str) -> None:
+    def attach(self, stream: ByteStream, url: str, lines: Lines) -> None:
         """Take an open line; what was known of the one before is forgotten."""
 
     @abc.abstractmethod
@@ -127,6 +138,10 @@ class TerminalDriver(abc.ABC):
     @abc.abstractmethod
     async def check(self) -> Identity:
         """Ask for a sign of life without moving money. Raises DeviceError, OSError or TimeoutError when none came."""
+
+
+class TerminalDriver(Driver):
+    """A card terminal. What it cannot do (`capabilities`) it refuses: `DeviceError` or a value that says so."""
 
     @abc.abstractmethod
     async def baseline(self) -> str:

@@ -10,14 +10,18 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from types import MappingProxyType
+from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from drivers.base import DriverFactory, DriverOptions, Identity
+from drivers.base import DriverFactory, DriverOptions, Identity, Lines
 from hubd.errors import DeviceError, HubError, Retry
 from hubd.model.device import Capability, DeviceState
 from hubd.ports import (
+    AcceptLines,
     AuthorizeRequest,
     Diagnosis,
     Enquiry,
@@ -30,6 +34,7 @@ from hubd.ports import (
     Progress,
     ProgressSink,
     ReverseRequest,
+    ServeLine,
     StillRunning,
     TerminalStatus,
     TerminalTotals,
@@ -56,9 +61,15 @@ OnMoved = Callable[[str, str], None]
 """(device id, address): the device has answered at another address, and is the same one."""
 NO_OPTIONS: DriverOptions = MappingProxyType({})
 
+
+def accept_none(port: int, host: str, serve: ServeLine) -> AbstractAsyncContextManager[None]:
+    """No line can be accepted here. Raises OSError."""
+    raise OSError(f"no port {port} for {host} and {serve.__qualname__}")
+
+
 _REMEDIES = {
     "unreachable": "Check the terminal's power and its cable or network; the hub reconnects by itself.",
-    "no_answer": "Switch the terminal off and on; check that ZVT is switched on in its menu.",
+    "no_answer": "Switch the terminal off and on; check that its link to the cash register is switched on in its menu.",
     "not_zvt": "Another kind of device answers at this address. Correct the address, or the terminal's protocol.",
     "babble": "Check the cable and the speed of the line, then switch the terminal off and on.",
     "other_device": "Another terminal answers at the address that was announced. Check both terminals' numbers.",
@@ -80,7 +91,9 @@ class Runner:
         on_change: OnChange,
         options: DriverOptions = NO_OPTIONS,
         on_moved: OnMoved = lambda _device, _url: None,
+        accept_lines: AcceptLines = accept_none,
     ) -> None:
+        self._accept_lines = accept_lines
         self._device_id = device_id
         self._url = url
         self._announced = ""
@@ -147,7 +160,7 @@ class Runner:
         except HubError as error:
             self._set(DeviceState.FAULTY, error.code, error.remedy)
             return False
-        self.driver.attach(stream, url)
+        self.driver.attach(stream, url, Lines(partial(self._open_transport, url), partial(self._accept, url)))
         worked = False
         async with asyncio.TaskGroup() as group:
             group.create_task(self._pump(), name=f"device:{self._device_id}:pump")
@@ -159,6 +172,9 @@ class Runner:
                 self._ready.clear()
                 await self.driver.close()
         return worked
+
+    def _accept(self, url: str, port: int, serve: ServeLine) -> AbstractAsyncContextManager[None]:
+        return self._accept_lines(port, urlsplit(url).hostname or "", serve)
 
     async def _pump(self) -> None:
         reason = await self.driver.pump()

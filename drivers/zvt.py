@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
-from drivers.base import CURRENCY, PASSWORD, DriverOptions, Identity, Manifest, Mdns, Serial, Tcp, TerminalDriver
+from drivers.base import CURRENCY, PASSWORD, DriverOptions, Identity, Lines, Manifest, Mdns, Serial, Tcp, TerminalDriver
 from drivers.zvt_codec import CURRENCY_NUMBERS, Apdu
 from drivers.zvt_link import LineLostError, ZvtLink
 from drivers.zvt_messages import (
@@ -173,7 +173,7 @@ class ZvtTerminal(TerminalDriver):
 
     # -- the line ------------------------------------------------------------------------------------------------------
 
-    def attach(self, stream: ByteStream, url: str) -> None:
+    def attach(self, stream: ByteStream, url: str, lines: Lines) -> None:
         """Take an open line. The last receipt number is asked for again: somebody else may have used the terminal."""
         self._serial = url.startswith("serial:")
         self._link = ZvtLink(stream, self._clock, serial=self._serial)

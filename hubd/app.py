@@ -23,7 +23,7 @@ from hubd.errors import StoreError
 from hubd.health import Problems
 from hubd.model.device import DeviceState, Endpoint
 from hubd.model.mode import Mode, ModeSnapshot
-from hubd.ports import Claimed, EndpointSource, OpenTransport, Signer, TerminalStatus
+from hubd.ports import AcceptLines, Claimed, EndpointSource, OpenTransport, Signer, TerminalStatus
 from hubd.runtime import Clock, Runtime
 from hubd.services.access import AccessDesk
 from hubd.services.bundle import Services
@@ -73,6 +73,7 @@ class World(Struct, frozen=True):
     runtime: Runtime
     signer: Signer
     open_transport: OpenTransport
+    accept_lines: AcceptLines
     registry: Registry
     pins: PinHasher
     fingerprint: str
@@ -125,7 +126,17 @@ def _make_driver(
 ) -> Runner:
     factory = world.registry.factory(device.driver)
     options = {**world.driver_options(device), **({CURRENCY: currency} if currency else {})}
-    return Runner(device.id, factory, device.address, world.open_transport, world.runtime, changed, options, moved)
+    return Runner(
+        device.id,
+        factory,
+        device.address,
+        world.open_transport,
+        world.runtime,
+        changed,
+        options,
+        moved,
+        world.accept_lines,
+    )
 
 
 def _claimed(registry: Registry, endpoint: Endpoint) -> Claimed | None:

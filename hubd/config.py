@@ -160,6 +160,7 @@ class TerminalConfig(Struct, frozen=True):
     name: Annotated[str, Option("What people call it; empty: the driver's own words.")] = ""
     device_class: Annotated[str, Option("Class that an outage policy may name; empty: the driver's default.")] = ""
     password: Annotated[str, Option("Password of the terminal's cash register function.", secret=True)] = "000000"
+    options: Annotated[tuple[str, ...], Option("What its driver needs beside, each as key=value.", secret=True)] = ()
 
     def __repr__(self) -> str:
         """Without the password; the address may have one too."""

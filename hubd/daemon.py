@@ -27,7 +27,7 @@ from drivers import registry
 from drivers.base import PASSWORD, DriverOptions
 from drivers.discovery.configured import ConfiguredSource, configured
 from drivers.registry import Registry
-from drivers.transport import open_transport
+from drivers.transport import accept_tcp, open_transport
 from hubd.app import Hub, World, trading_hub
 from hubd.config import Config, TerminalConfig
 from hubd.errors import ConfigError
@@ -188,7 +188,10 @@ def _prepare_files(config: Config, runtime: Runtime) -> tuple[KeySigner, Certifi
 def configured_options(terminals: Iterable[TerminalConfig], device: Device) -> DriverOptions:
     """What the configuration says of this terminal and the journal does not keep."""
     found = next((one for one in terminals if one.address == device.address), None)
-    return {PASSWORD: found.password} if found else {}
+    if found is None:
+        return {}
+    pairs = (option.partition("=") for option in found.options)
+    return {PASSWORD: found.password} | {key.strip(): value.strip() for key, _, value in pairs}
 
 
 class _Mdns(Struct, frozen=True):
@@ -242,6 +245,7 @@ async def running_hub(
         runtime=runtime,
         signer=signer,
         open_transport=open_transport,
+        accept_lines=accept_tcp,
         registry=drivers,
         pins=ThreadedScrypt(runtime.ids.token_bytes),
         fingerprint=fingerprint,

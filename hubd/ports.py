@@ -36,6 +36,13 @@ class ByteStream(Protocol):
 OpenTransport = Callable[[str], Awaitable[ByteStream]]
 """Opens `tcp://host:port` or `serial:///path?baud=115200`; raises OSError when it cannot."""
 
+ServeLine = Callable[[ByteStream], Awaitable[None]]
+"""Talks on one line until it is lost."""
+AcceptLines = Callable[[int, str, ServeLine], AbstractAsyncContextManager[None]]
+"""(port, host, serve): while the block runs, each line that this host opens to this port of ours is served and closed.
+
+Lines from other hosts are closed at once. Raises OSError when the port is taken."""
+
 
 class Evidence(Struct, frozen=True):
     """What a terminal said about one transaction, with card data already dropped at the decoder.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from drivers.transport.serial import open_serial
-from drivers.transport.tcp import open_tcp
+from drivers.transport.tcp import accept_tcp, open_tcp
 from hubd.errors import ConfigError
 from hubd.ports import ByteStream
+
+__all__ = ["accept_tcp", "open_transport"]
 
 
 async def open_transport(url: str) -> ByteStream:

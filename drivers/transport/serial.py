@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import serial
@@ -14,6 +15,8 @@ from hubd.errors import ConfigError
 
 BAUD_DEFAULT = 115_200
 STOP_BITS_DEFAULT = 2
+DATA_BITS_DEFAULT = 8
+PARITIES = {"none": serial.PARITY_NONE, "even": serial.PARITY_EVEN, "odd": serial.PARITY_ODD}
 
 
 class SerialStream(AsyncioStream):
@@ -39,29 +42,41 @@ class SerialStream(AsyncioStream):
 
 
 async def open_serial(url: str) -> SerialStream:
-    """Open `serial:///dev/…?baud=115200&stop_bits=2`; raises OSError when it is gone, locked or not permitted."""
+    """Open `serial:///dev/…?baud=115200&stop_bits=2&data_bits=8&parity=none`; these are the defaults.
+
+    Raises OSError when it is gone, locked or not permitted, ConfigError for what no line has.
+    """
     parts = urlsplit(url)
     options = parse_qs(parts.query)
     baud = _number(options.get("baud", [str(BAUD_DEFAULT)])[0], serial.Serial.BAUDRATES, "baud")
     stop_bits = _number(options.get("stop_bits", [str(STOP_BITS_DEFAULT)])[0], (1, 2), "stop_bits")
+    data_bits = _number(options.get("data_bits", [str(DATA_BITS_DEFAULT)])[0], (7, 8), "data_bits")
+    parity = options.get("parity", ["none"])[0]
+    if parity not in PARITIES:
+        raise _unusable("parity")
+    settings = {"baudrate": baud, "stopbits": stop_bits, "bytesize": data_bits, "parity": PARITIES[parity]}
     loop = asyncio.get_running_loop()
     # Opening a port may wait for the hardware, so it happens in a thread. Two opens of one port: the second fails.
-    port = await loop.run_in_executor(None, _open_port, parts.path, baud, stop_bits)
+    port = await loop.run_in_executor(None, _open_port, parts.path, settings)
     reader = asyncio.StreamReader(limit=READ_BUFFER_BYTES)
     protocol = asyncio.StreamReaderProtocol(reader)
     transport, _ = await serial_asyncio_fast.connection_for_serial(loop, lambda: protocol, port)
     return SerialStream(reader, asyncio.StreamWriter(transport, protocol, reader, loop), port)
 
 
-def _open_port(path: str, baud: int, stop_bits: int) -> serial.Serial:
+def _open_port(path: str, settings: dict[str, Any]) -> serial.Serial:
     # pyserial sets RTS and DTR on opening and ignores ports that have no such lines (ENOTTY, EINVAL).
-    return serial.Serial(path, baudrate=baud, stopbits=stop_bits, exclusive=True, timeout=0, write_timeout=0)
+    return serial.Serial(path, exclusive=True, timeout=0, write_timeout=0, **settings)
 
 
 def _number(text: str, allowed: tuple[int, ...], key: str) -> int:
     if text.isdigit() and int(text) in allowed:
         return int(text)
-    raise ConfigError(
+    raise _unusable(key)
+
+
+def _unusable(key: str) -> ConfigError:
+    return ConfigError(
         "config.invalid_value",
         f"The serial address has an unusable {key}.",
         remedy="Write serial:///dev/serial/by-id/name?baud=115200&stop_bits=2.",

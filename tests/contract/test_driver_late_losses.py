@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from hubd.model.device import Capability
 from hubd.ports import Unknown
-from tests.contract.terminal_bench import bench
-from tests.contract.test_driver_contract import AMOUNT, terminals
+from tests.contract.terminal_bench import bench, terminals_that
+from tests.contract.test_driver_contract import AMOUNT
 from tests.simulation.loop import run
 
 
-@terminals
+@terminals_that(Capability.QUERY_LAST, numbered=True)
 def test_a_line_that_goes_before_a_receipt_number_is_asked_for_again_leaves_the_payment_unknown(
     driver_id: str, url: str
 ) -> None:

@@ -10,13 +10,21 @@ from typing import Any
 
 import pytest
 
+from drivers.base import Lines
+from drivers.runner import accept_none
 from hubd.model.money import Money
-from hubd.ports import AuthorizeRequest, Outcome
+from hubd.ports import AuthorizeRequest, ByteStream, Outcome
 from hubd.runtime import Runtime, SystemIds
 from tests.contract.terminal_bench import KINDS, REGISTRY
 from tests.simulation.loop import VirtualClock, run
 from tests.simulation.network import MemoryStream, memory_pipe
 
+
+async def _no_line() -> ByteStream:
+    raise OSError("a transcript has one line")
+
+
+NO_LINES = Lines(_no_line, lambda port, serve: accept_none(port, "terminal", serve))
 TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*/*.json"))
 
 
@@ -44,7 +52,7 @@ def test_transcript(path: Path) -> None:
         runtime = Runtime(clock, SystemIds(), random.Random(1), b"t" * 16)
         driver = REGISTRY.factory(path.parent.name)(runtime, {})
         hub, device = memory_pipe()
-        driver.attach(hub, f"{transcript['scheme']}://terminal:1")
+        driver.attach(hub, f"{transcript['scheme']}://terminal:1", NO_LINES)
         async with asyncio.TaskGroup() as group:
             played = group.create_task(play(transcript, device), name="device")
             group.create_task(driver.pump(), name="pump")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drivers.sim.zvt import Transaction, TransactionState
+from drivers.sim.ledger import Transaction, TransactionState
 from hubd.model.mode import Mode
 from hubd.model.payment import Payment, Tender
 from hubd.model.policy import SHIPPED, OutagePolicy

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from drivers.sim.zvt import Ledger, SimulatorOptions, Transaction, TransactionState, ZvtSimulator
+from drivers.sim.ledger import Ledger, Transaction, TransactionState
+from drivers.sim.zvt import SimulatorOptions, ZvtSimulator
 from hubd.runtime import Runtime
 from tests.simulation.faults import TerminalFaults
 from tests.simulation.loop import VirtualClock

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drivers.registry import load
+from drivers.runner import accept_none
 from hubd.app import Hub, World, trading_hub
 from hubd.errors import HubError, StoreError
 from hubd.identity import KeySigner
@@ -257,6 +258,7 @@ class HubMachine:
             runtime=life.runtime,
             signer=self.signer,
             open_transport=open_transport,
+            accept_lines=accept_none,
             registry=REGISTRY,
             pins=InlinePins(),
             fingerprint="",

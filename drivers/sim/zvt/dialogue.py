@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from drivers.sim.zvt.ledger import Transaction, TransactionState
+from drivers.sim.ledger import Transaction, TransactionState
 from drivers.zvt_codec import CURRENCY_NUMBERS, Apdu, amount_to_bcd, bcd, ber_length, build_fields, build_tlv
 from drivers.zvt_link import BlockRefusedError, LineLostError, ZvtLink
 from drivers.zvt_messages import (
@@ -181,3 +181,31 @@ def reference_lines(reference: str) -> list[str]:
     """The additional text of the authorisation, broken where the paper ends."""
     text = f"Ref. {reference}" if reference else ""
     return [text[start : start + RECEIPT_COLUMNS] for start in range(0, len(text), RECEIPT_COLUMNS)]
+
+
+def leaked_fields(card_number: str) -> bytes:
+    """A card number in every field that may hold one; nothing without a number."""
+    if not card_number:
+        return b""
+    even = card_number + "F" * (len(card_number) % 2)
+    track = f"{card_number}D25122010000012345"
+    track += "F" * (len(track) % 2)
+    text = card_number.encode("ascii")
+    return build_fields(
+        [
+            (0x22, bytes.fromhex(even)),
+            (0x23, bytes.fromhex(track)),
+            (0x2D, b"B" + text + b"^CUSTOMER/A^2512"),
+            (0x3C, b"Karte " + text),
+            (0x8B, text),
+            (0x06, build_tlv(0x07, text) + build_tlv(0x2F, build_tlv(0x1F12, b"\x01"))),
+        ]
+    )
+
+
+def leaked_lines(card_number: str) -> list[str]:
+    """A card number in the receipt, with and without spaces and as a track."""
+    if not card_number:
+        return []
+    grouped = " ".join(card_number[at : at + 4] for at in range(0, len(card_number), 4))
+    return [f"Karte {card_number}", grouped, f";{card_number}=2512"]

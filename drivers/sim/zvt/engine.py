@@ -1,17 +1,33 @@
-"""The terminal itself: commands in, dialogue out, books in the ledger. No transport, no thread, no time of its own.
-
-Where a real terminal would ask its host, the last two digits of the amount decide (`TEST_AMOUNTS`).
-"""
+"""The terminal itself: commands in, dialogue out, books in the ledger. No transport, no thread, no time of its own."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Final
 
-from drivers.sim.zvt.dialogue import BUSY, Dialogue, receipt_lines, reference_lines, status_fields
-from drivers.sim.zvt.faults import Faults, FaultyStream
-from drivers.sim.zvt.ledger import MONEY_MOVED, Ledger, Transaction, TransactionState
+from drivers.sim.faults import TerminalFaults
+from drivers.sim.ledger import MONEY_MOVED, Ledger, Transaction, TransactionState
+from drivers.sim.terminal import (
+    ANSWER_LOST,
+    ANSWER_LOST_FOR_GOOD,
+    REFUSE_BUSY,
+    SLOW,
+    SLOW_STEP_S,
+    SLOW_STEPS,
+    Order,
+    ResultCodes,
+    TerminalOptions,
+    TerminalSimulator,
+)
+from drivers.sim.zvt.dialogue import (
+    BUSY,
+    Dialogue,
+    leaked_fields,
+    leaked_lines,
+    receipt_lines,
+    reference_lines,
+    status_fields,
+)
 from drivers.zvt_codec import CURRENCY_NUMBERS, Apdu, amount_to_bcd, bcd, build_fields
 from drivers.zvt_link import LineLostError, ZvtLink
 from drivers.zvt_messages import (
@@ -33,116 +49,63 @@ from drivers.zvt_messages import (
 from hubd.ports import ByteStream
 from hubd.runtime import Runtime
 
-DECLINE, STORED_THEN_APPROVED, STORED_THEN_DECLINED, ANSWER_LOST, ANSWER_LOST_FOR_GOOD, REFUSE_BUSY, SLOW = (
-    5, 11, 12, 13, 14, 20, 90,
-)  # fmt: skip
-TEST_AMOUNTS: Final = {
-    DECLINE: "declined",
-    STORED_THEN_APPROVED: "stored offline, approved when sent",
-    STORED_THEN_DECLINED: "stored offline, declined when sent",
-    ANSWER_LOST: "the answer is lost, an enquiry finds it approved",
-    ANSWER_LOST_FOR_GOOD: "the answer is lost, an enquiry has no content",
-    REFUSE_BUSY: "the terminal is busy",
-    SLOW: "the customer takes 90 seconds",
-}
-SLOW_STEPS, SLOW_STEP_S = 9, 10.0
 _INSERT_CARD, _WAITING_FOR_HOST, _REMOVE_CARD, _OFFLINE = 0x0A, 0x04, 0x0B, 0xF1
 _CANCELLED, _DECLINED, _NO_CONNECTION, _NO_RECEIPT = 0x6C, 0x05, 0xA3, 0x83
 _NOT_REGISTERED, _NOT_REVERSIBLE, _ALREADY_REVERSED, _CLEARING_FAILED = 0x6B, 0xB5, 0xB4, 0xFA
 
 
 @dataclass(frozen=True, slots=True)
-class SimulatorOptions:
-    """A terminal's own settings."""
+class SimulatorOptions(TerminalOptions):
+    """A ZVT terminal's own settings."""
 
-    terminal_id: str = "52500038"
     password: str = "000000"
-    currency: str = "EUR"
-    floor_limit_minor: int = 5000
-    """Highest amount it approves without its host."""
-    think_s: float = 0.0
-    """Seconds that the customer takes with the card, and the host with its answer."""
     print_blocks: bool = False
     print_reference: bool = False
     """Whether receipts show the additional text of the authorisation (field 3C)."""
-    keeps_going: bool = False
-    """Whether a payment goes on when the hub's line is lost; otherwise it is cancelled until the card is booked."""
 
 
-class ZvtSimulator:
+@dataclass(slots=True)
+class Faults(TerminalFaults):
+    """The menu of this protocol."""
+
+    reverse_last_hidden: bool = False
+    """As `reverse_last`, but the status information repeats what was asked; only the printed receipt tells."""
+    mute_enquiry_after_cancel: bool = False
+    """Ingenico i5310: no answer to a status enquiry right after a cancelled card read."""
+
+
+class ZvtSimulator(TerminalSimulator):
     """One terminal with any number of lines to it, one dialogue at a time."""
 
+    codes = ResultCodes(_CANCELLED, _DECLINED, _NO_CONNECTION)
+
     def __init__(self, runtime: Runtime, options: SimulatorOptions | None = None, ledger: Ledger | None = None) -> None:
-        self._runtime = runtime
-        self.options = options or SimulatorOptions()
-        self._lines: set[ByteStream] = set()
+        super().__init__(runtime, ledger)
+        self.options: SimulatorOptions = options or SimulatorOptions()
+        self.faults: Faults = Faults()
         self._registered = False
         self.registered_currency = ""
         self._in_dialogue = False
         self._just_cancelled = False
-        self.ledger = ledger or Ledger()
-        self.faults = Faults()
-        self.host_up = True
-        self.plugged = True
-        self.technology = "chip"
         self.terminal_status = 0
         """What a status enquiry tells: 00 ready, DC card inserted, C2 diagnosis needed."""
-        self.authorizations_received = 0
-        """How many 06 01 have arrived, whatever became of them."""
 
-    async def serve(self, stream: ByteStream, *, serial: bool = False) -> None:
-        """Talk on one line until it is lost. Cancellation closes it."""
-        if not self.plugged:
-            await stream.close()
-            return
-        self._lines.add(stream)
-        faulty = FaultyStream(stream, self.faults, self._runtime)
-        link = ZvtLink(faulty, self._runtime.clock, serial=serial)
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(link.pump(), name="zvt-simulator:pump")
-                try:
-                    if self.faults.greeting:
-                        await faulty.write(bytes.fromhex(self.faults.greeting))
-                    while True:
-                        await self._answer(link, await link.receive(None))
-                except OSError:
-                    pass  # the line is lost; the next one finds the terminal as the books say
-                finally:
-                    await link.close()
-        finally:
-            self._lines.discard(stream)
+    async def talk(self, stream: ByteStream, *, serial: bool) -> None:
+        """See `TerminalSimulator`."""
+        link = ZvtLink(stream, self._runtime.clock, serial=serial)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(link.pump(), name="zvt-simulator:pump")
+            try:
+                while True:
+                    await self._answer(link, await link.receive(None))
+            except OSError:
+                pass  # the line is lost
+            finally:
+                await link.close()
 
-    async def unplug(self) -> None:
-        """Cut all lines and take no new one."""
-        self.plugged = False
-        for stream in tuple(self._lines):
-            await stream.close()
-
-    def replug(self) -> None:
-        """Take lines again; the registration is forgotten, as after a power cut."""
-        self.plugged, self._registered = True, False
-
-    async def control(self, request: dict[str, object]) -> dict[str, object]:
-        """One command of the control socket; raises ValueError for what is not understood."""
-        match request:
-            case {"cmd": "ledger"}:
-                return {"ledger": self.ledger.as_json(), "authorizations_received": self.authorizations_received}
-            case {"cmd": "host", "up": bool(up)}:
-                self.host_up = up
-            case {"cmd": "unplug"}:
-                await self.unplug()
-            case {"cmd": "replug"}:
-                self.replug()
-            case {"cmd": "card", "technology": "chip" | "contactless" as technology}:
-                self.technology = str(technology)
-            case {"cmd": "fault", "name": str(name), "value": value}:
-                self.faults.set(name, value)
-            case {"cmd": "well"}:
-                self.faults.clear()
-            case _:
-                raise ValueError("commands are ledger, host, unplug, replug, card, fault, well")
-        return {"ok": True}
+    def power_cut(self) -> None:
+        """The registration is forgotten."""
+        self._registered = False
 
     # -- commands ------------------------------------------------------------------------------------------------------
 
@@ -232,7 +195,8 @@ class ZvtSimulator:
     # -- payments ------------------------------------------------------------------------------------------------------
 
     async def _authorize(self, dialogue: Dialogue, command: Authorization) -> None:
-        special = command.amount_minor % 100
+        order = Order(command.amount_minor, command.currency, command.reference)
+        special = order.ending
         if special == REFUSE_BUSY:
             await dialogue.acknowledge(BUSY)
             return
@@ -240,10 +204,10 @@ class ZvtSimulator:
             await dialogue.acknowledge()
             stopped = await self._present_card(dialogue, special)
         except LineLostError:
-            self._book_payment(command, TransactionState.CANCELLED, _CANCELLED)
+            self.book_payment(order, TransactionState.CANCELLED, _CANCELLED)
             raise
         self._just_cancelled = stopped
-        transaction = self._decide(command, stopped=stopped)
+        transaction = self.decide(order, stopped=stopped)
         if special in (ANSWER_LOST, ANSWER_LOST_FOR_GOOD) and not dialogue.detached and not stopped:
             raise LineLostError("test amount: the line goes with the answer")
         if transaction.offline:
@@ -266,37 +230,6 @@ class ZvtSimulator:
         await dialogue.progress(_WAITING_FOR_HOST if self.host_up else _OFFLINE)
         return await dialogue.wait(self.options.think_s) or dialogue.aborted
 
-    def _decide(self, command: Authorization, *, stopped: bool) -> Transaction:
-        special = command.amount_minor % 100
-        if stopped:
-            return self._book_payment(command, TransactionState.CANCELLED, _CANCELLED)
-        if special == DECLINE:
-            return self._book_payment(command, TransactionState.DECLINED, _DECLINED)
-        if special in (STORED_THEN_APPROVED, STORED_THEN_DECLINED):
-            return self._book_payment(command, TransactionState.STORED, 0)
-        if self.host_up:
-            return self._book_payment(command, TransactionState.APPROVED, 0)
-        if command.amount_minor <= self.options.floor_limit_minor and self.technology != "contactless":
-            return self._book_payment(command, TransactionState.STORED, 0)
-        return self._book_payment(command, TransactionState.DECLINED, _NO_CONNECTION)
-
-    def _book_payment(self, command: Authorization, state: TransactionState, result_code: int) -> Transaction:
-        """Nothing after this can undo what the customer's bank has been told."""
-        return self.ledger.book(
-            Transaction(
-                trace=self.ledger.next_trace,
-                kind="payment",
-                state=state,
-                amount_minor=command.amount_minor,
-                currency=command.currency or self.options.currency,
-                receipt_number="" if state is TransactionState.CANCELLED else self.ledger.next_receipt,
-                reference=command.reference,
-                at_us=self._runtime.clock.now_us(),
-                offline=state is TransactionState.STORED,
-                result_code=result_code,
-            )
-        )
-
     async def _tell(self, dialogue: Dialogue, transaction: Transaction, *, truthful: bool = False) -> None:
         """Status information and receipt, with the lies of the fault menu unless `truthful`."""
         amount, receipt = transaction.amount_minor, transaction.receipt_number
@@ -312,9 +245,12 @@ class ZvtSimulator:
                 receipt_number=receipt,
                 technology=self.technology,
             )
+            + leaked_fields(self.faults.leak)
         )
         if transaction.receipt_number:
-            lines = receipt_lines(transaction, self.options.terminal_id, transaction.amount_minor)
+            lines = leaked_lines(self.faults.leak) + receipt_lines(
+                transaction, self.options.terminal_id, transaction.amount_minor
+            )
             if self.options.print_reference:
                 lines += reference_lines(transaction.reference)
             await dialogue.print_lines(lines, as_block=self.options.print_blocks)
@@ -323,7 +259,7 @@ class ZvtSimulator:
         await dialogue.acknowledge()
         asked = self.ledger.payment(command.receipt_number)
         wrong = self.faults.reverse_last or self.faults.reverse_last_hidden
-        target = self._last_payment() if wrong else asked
+        target = self.last_payment() if wrong else asked
         if asked is None or target is None or target.state not in MONEY_MOVED:
             reversed_before = target is not None and target.state is TransactionState.REVERSED
             await dialogue.fail(_ALREADY_REVERSED if reversed_before else _NOT_REVERSIBLE)
@@ -335,29 +271,10 @@ class ZvtSimulator:
         if not self.host_up and target.state is not TransactionState.STORED:
             await dialogue.fail(_NO_CONNECTION)
             return
-        reversal = self._book_reversal(target)
+        reversal = self.book_reversal(target)
         shown = asked if self.faults.reverse_last_hidden else target
         await self._tell_reversal(dialogue, reversal, shown)
         await dialogue.complete()
-
-    def _last_payment(self) -> Transaction | None:
-        payments = [t for t in self.ledger.transactions if t.kind == "payment" and t.receipt_number]
-        return payments[-1] if payments else None
-
-    def _book_reversal(self, target: Transaction) -> Transaction:
-        self.ledger.change(target, TransactionState.REVERSED)
-        return self.ledger.book(
-            Transaction(
-                trace=self.ledger.next_trace,
-                kind="reversal",
-                state=TransactionState.APPROVED,
-                amount_minor=target.amount_minor,
-                currency=target.currency,
-                receipt_number=target.receipt_number,
-                at_us=self._runtime.clock.now_us(),
-                original_trace=target.trace,
-            )
-        )
 
     async def _tell_reversal(self, dialogue: Dialogue, reversal: Transaction, shown: Transaction) -> None:
         wrong = 1 if self.faults.wrong_amount else 0
@@ -380,17 +297,8 @@ class ZvtSimulator:
         if not self.host_up or self.faults.clearing_fails:
             await dialogue.fail(_CLEARING_FAILED)
             return
-        await self._tell_totals(dialogue, self._forward_stored())
+        await self._tell_totals(dialogue, self.forward_stored())
         await dialogue.complete()
-
-    def _forward_stored(self) -> tuple[Transaction, ...]:
-        """The host takes them all; a late decline is its secret, ZVT has no word for it."""
-        stored = self.ledger.stored()
-        for transaction in stored:
-            late = transaction.amount_minor % 100 == STORED_THEN_DECLINED
-            settlement = "declined_late" if late else "captured"
-            self.ledger.change(transaction, TransactionState.FORWARDED, settlement)
-        return stored
 
     async def _end_of_day(self, dialogue: Dialogue) -> None:
         await dialogue.progress(_WAITING_FOR_HOST)
@@ -398,19 +306,7 @@ class ZvtSimulator:
         if not self.host_up:
             await dialogue.fail(0x77)
             return
-        self._forward_stored()
-        batch = self.ledger.open_batch()
-        total = sum(transaction.amount_minor for transaction in batch)
-        self.ledger.book(
-            Transaction(
-                trace=self.ledger.next_trace,
-                kind="end_of_day",
-                state=TransactionState.APPROVED,
-                amount_minor=total,
-                currency=self.options.currency,
-                at_us=self._runtime.clock.now_us(),
-            )
-        )
+        batch = self.close_batch()
         await self._tell_totals(dialogue, batch)
         await dialogue.print_lines(["* * Kassenschnitt * *", f"Anzahl {len(batch)}"], as_block=False)
         await dialogue.complete()

@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random as SeededRandom  # noqa: TID251 - the seed itself, made in one place
 
 from drivers.registry import Registry, load
+from drivers.runner import accept_none
 from drivers.sim.zvt import SimulatorOptions, ZvtSimulator
 from hubd.app import Hub, World, trading_hub
 from hubd.config import TerminalConfig
@@ -215,6 +216,7 @@ async def shop(
         runtime=runtime,
         signer=KeySigner(bytes(range(32))),
         open_transport=transport or open_transport,
+        accept_lines=accept_none,
         registry=registry,
         sources=sources,
         pins=ThreadedScrypt(runtime.ids.token_bytes),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from drivers.sim.zvt.ledger import TransactionState
+from drivers.sim.ledger import TransactionState
 from hubd.model.mode import Facts, Hop, Mode
 from hubd.model.money import Money
 from hubd.model.payment import Custody, Method, PaymentState, Tender

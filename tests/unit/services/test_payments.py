@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from drivers.sim.ledger import TransactionState
 from drivers.sim.zvt import SimulatorOptions
-from drivers.sim.zvt.ledger import TransactionState
 from hubd.errors import HubError
 from hubd.model.entry import Draft
 from hubd.model.money import Money

@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from drivers.sim.zvt import SimulatorOptions, Transaction, TransactionState
+from drivers.sim.ledger import Transaction, TransactionState
+from drivers.sim.zvt import SimulatorOptions
 from hubd.app import once_there_is_room
 from hubd.errors import HubError, StoreError
 from hubd.model.money import Money

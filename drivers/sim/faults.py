@@ -1,4 +1,4 @@
-"""What can be wrong with a simulated terminal and its line."""
+"""What can be wrong with a simulated device and its line."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ BABBLE_BYTES = 64
 
 
 @dataclass(slots=True)
-class Faults:
-    """The menu. All off by default; a control command or a test switches them on and off."""
+class LineFaults:
+    """What can be wrong with any device. All off by default; a control command or a test switches them on and off."""
 
     split_bytes: int = 0
     """Write at most this many bytes at once."""
@@ -20,7 +20,7 @@ class Faults:
     answer_twice: bool = False
     silent: bool = False
     babble: bool = False
-    """Bytes that are not ZVT instead of answers."""
+    """Bytes that mean nothing instead of answers."""
     greeting: str = ""
     """Hex of what is said before anything was asked, like a device with another protocol."""
     unplug_at_byte: int = 0
@@ -28,18 +28,6 @@ class Faults:
     drop_frame: int = 0
     """Lose the k-th frame from now; 1 is the next."""
     corrupt_frame: int = 0
-    refuse_registration: bool = False
-    wrong_amount: bool = False
-    wrong_receipt: bool = False
-    no_receipt_content: bool = False
-    """PAX A80: 06 20 is answered with an empty completion."""
-    reverse_last: bool = False
-    """PAX A80: a reversal undoes the last payment, whichever was named, and says so."""
-    reverse_last_hidden: bool = False
-    """The same, but the status information repeats what was asked; only the printed receipt tells."""
-    mute_enquiry_after_cancel: bool = False
-    """Ingenico i5310: no answer to a status enquiry right after a cancelled card read."""
-    clearing_fails: bool = False
 
     def set(self, name: str, value: object) -> None:
         """Switch one fault; raises ValueError for what is not on the menu or has another type."""
@@ -54,17 +42,31 @@ class Faults:
 
     def clear(self) -> None:
         """All is well again."""
-        for name in Faults.__slots__:
-            setattr(self, name, getattr(_WELL, name))
+        for entry in fields(self):
+            setattr(self, entry.name, entry.default)
 
 
-_WELL = Faults()
+@dataclass(slots=True)
+class TerminalFaults(LineFaults):
+    """What can be wrong with a card terminal beside its line."""
+
+    refuse_registration: bool = False
+    """It answers, but does not let the hub in."""
+    wrong_amount: bool = False
+    wrong_receipt: bool = False
+    no_receipt_content: bool = False
+    """An enquiry about the last transaction is answered without saying anything of it (ZVT: PAX A80)."""
+    reverse_last: bool = False
+    """A reversal undoes the last payment, whichever was named, and says so (ZVT: PAX A80)."""
+    clearing_fails: bool = False
+    leak: str = ""
+    """A card number that it names wherever it can (receipts, fields, tracks), like one that is wrongly set up."""
 
 
 class FaultyStream:
     """The simulator's end of a line, with the faults of the menu on what it writes."""
 
-    def __init__(self, stream: ByteStream, faults: Faults, runtime: Runtime) -> None:
+    def __init__(self, stream: ByteStream, faults: LineFaults, runtime: Runtime) -> None:
         self._stream = stream
         self._faults = faults
         self._runtime = runtime
