@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from msgspec import Struct
 
 from hubd.model.device import Capability, DeviceKind, Endpoint
+from hubd.model.printing import PrintDocument
 from hubd.ports import (
     AuthorizeRequest,
     ByteStream,
@@ -16,11 +17,16 @@ from hubd.ports import (
     Enquiry,
     EnquiryRequest,
     FlushResult,
+    NoWeight,
     Outcome,
+    PrinterCondition,
+    PrintOutcome,
     ProgressSink,
     ReverseRequest,
+    Scan,
     ServeLine,
     TerminalTotals,
+    Weight,
 )
 from hubd.runtime import Runtime
 
@@ -113,6 +119,8 @@ class Driver(abc.ABC):
     """
 
     capabilities: frozenset[Capability]
+    keep_alive_s: float = 60.0
+    """An idle device is asked for a sign of life this long after its last answer: some die in the night."""
 
     @abc.abstractmethod
     def attach(self, stream: ByteStream, url: str, lines: Lines) -> None:
@@ -176,6 +184,43 @@ class TerminalDriver(Driver):
         """See `hubd.ports.Terminal.diagnose`."""
 
 
+class PrinterDriver(Driver):
+    """A printer."""
+
+    @property
+    @abc.abstractmethod
+    def condition(self) -> PrinterCondition:
+        """See `hubd.ports.Printer.condition`."""
+
+    @abc.abstractmethod
+    async def print(self, document: PrintDocument) -> PrintOutcome:
+        """See `hubd.ports.Printer.print`."""
+
+    @abc.abstractmethod
+    async def open_drawer(self) -> PrintOutcome:
+        """See `hubd.ports.Printer.open_drawer`."""
+
+
+class ScaleDriver(Driver):
+    """A scale."""
+
+    @abc.abstractmethod
+    async def weigh(self) -> Weight | NoWeight:
+        """See `hubd.ports.Scale.weigh`."""
+
+    @abc.abstractmethod
+    async def zero(self) -> NoWeight | None:
+        """See `hubd.ports.Scale.zero`."""
+
+
+class ScannerDriver(Driver):
+    """A scanner. It speaks by itself, so its silence says nothing: it is well as long as its line is open."""
+
+    @abc.abstractmethod
+    def listen(self, sink: Callable[[Scan], None]) -> None:
+        """See `hubd.ports.Scanner.listen`."""
+
+
 DriverOptions = Mapping[str, str]
 """What the hub knows of one terminal from elsewhere, by name. A driver takes what it knows and notes none of it."""
 CURRENCY = "currency"
@@ -183,4 +228,4 @@ CURRENCY = "currency"
 PASSWORD = "password"
 """Of the terminal's cash register function; absent: the driver's own default."""
 
-DriverFactory = Callable[[Runtime, DriverOptions], TerminalDriver]
+DriverFactory = Callable[[Runtime, DriverOptions], Driver]

@@ -15,7 +15,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from drivers.base import DriverFactory, Manifest, Mdns, Serial, Tcp, TerminalDriver, Usb
+from drivers.base import Driver, DriverFactory, Manifest, Mdns, Serial, Tcp, Usb
 from hubd.errors import DeviceError
 from hubd.model.device import Capability, DeviceKind, Endpoint
 
@@ -124,7 +124,7 @@ def _load_one(module: str) -> Entry:
         factory = getattr(loaded, manifest.driver)
     except Exception as error:  # noqa: BLE001 - whatever a foreign module raises on import is the reason to show
         return Entry(module, manifest, reason=f"load_error: {type(error).__name__}: {error}")
-    if not (isinstance(factory, type) and issubclass(factory, TerminalDriver)):
+    if not (isinstance(factory, type) and issubclass(factory, Driver)):
         return Entry(module, manifest, reason=f"config_error: {manifest.driver} is not a driver")
     return Entry(module, manifest, factory=factory)
 

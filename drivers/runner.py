@@ -1,7 +1,7 @@
 """One device, kept alive: open the line, identify, watch, reopen with back-off, close. Failures stay inside.
 
-`Runner.run` is the only owner of the line. Services hold `Runner.terminal`, which is there before the device is and
-after it has gone, and which lets one dialogue run at a time.
+`Runner.run` is the only owner of the line. Services hold the device's face (`drivers.faces`), which is there before the
+device is and after it has gone, and which lets one dialogue run at a time.
 """
 
 from __future__ import annotations
@@ -22,22 +22,11 @@ from hubd.errors import DeviceError, HubError, Retry
 from hubd.model.device import Capability, DeviceState
 from hubd.ports import (
     AcceptLines,
-    AuthorizeRequest,
-    Diagnosis,
-    Enquiry,
-    EnquiryRequest,
-    FlushResult,
-    Inconclusive,
-    NotStarted,
     OpenTransport,
-    Outcome,
     Progress,
     ProgressSink,
-    ReverseRequest,
     ServeLine,
-    StillRunning,
     TerminalStatus,
-    TerminalTotals,
 )
 from hubd.runtime import Runtime
 
@@ -45,10 +34,8 @@ log = logging.getLogger(__name__)
 
 OPEN_TIMEOUT_S = 5.0
 IDENTIFY_TIMEOUT_S = 30.0
-KEEP_ALIVE_S = 60.0
-"""An idle terminal is asked for a sign of life this long after its last answer: some die in the night."""
-SILENT_AFTER_S = 2 * KEEP_ALIVE_S
-"""Age of the last good answer from which a terminal that should have been asked counts as silent."""
+SILENT_AFTER_KEEP_ALIVES = 2.0
+"""Age of the last good answer, in keep-alives, from which a device that should have been asked counts as silent."""
 REOPEN_INITIAL_S = 0.5
 REOPEN_MAX_S = 30.0
 RECONNECT_WAIT_S = 10.0
@@ -111,12 +98,6 @@ class Runner:
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
         self._checking = False
-        self._terminal = RunnerTerminal(self)
-
-    @property
-    def terminal(self) -> RunnerTerminal:
-        """The terminal as services see it; always the same object."""
-        return self._terminal
 
     async def run(self) -> None:
         """Keep the device alive for ever; cancellation closes the line. Raises nothing that a device can cause."""
@@ -228,11 +209,11 @@ class Runner:
             if not self._turn.locked():
                 if not self.driver.usable:
                     return
-                if self._age_s() >= KEEP_ALIVE_S:
+                if self._age_s() >= self.driver.keep_alive_s:
                     await self._check()
                     continue
             with contextlib.suppress(TimeoutError):
-                async with self._clock.timeout(max(1.0, KEEP_ALIVE_S - self._age_s())):
+                async with self._clock.timeout(max(1.0, self.driver.keep_alive_s - self._age_s())):
                     await self._wake.wait()
 
     async def _check(self) -> None:
@@ -250,9 +231,13 @@ class Runner:
 
     # -- status --------------------------------------------------------------------------------------------------------
 
+    @property
+    def _silent_after_s(self) -> float:
+        return SILENT_AFTER_KEEP_ALIVES * self.driver.keep_alive_s
+
     def _age_s(self) -> float:
         last = self._status.last_answer_monotonic
-        return SILENT_AFTER_S if last is None else self._clock.monotonic() - last
+        return self._silent_after_s if last is None else self._clock.monotonic() - last
 
     def _answered(self, identity: Identity | None = None) -> None:
         number = (identity.device_number if identity else "") or self._status.terminal_id
@@ -277,11 +262,11 @@ class Runner:
 
     def status(self) -> TerminalStatus:
         """State by the age of the last good answer: a line that is open and says nothing does not count."""
-        if self._status.state is DeviceState.READY and self._age_s() > SILENT_AFTER_S and not self._turn.locked():
+        if self._status.state is DeviceState.READY and self._age_s() > self._silent_after_s and not self._turn.locked():
             return replace(self._status, state=DeviceState.SILENT, problem="no_answer", remedy=_REMEDIES["no_answer"])
         return self._status
 
-    # -- for the terminal ----------------------------------------------------------------------------------------------
+    # -- for its face --------------------------------------------------------------------------------------------------
 
     @property
     def driver_capabilities(self) -> frozenset[Capability]:
@@ -327,10 +312,6 @@ class Runner:
         """Whether the terminal refused us because it is in the middle of something."""
         return self._status.problem == "terminal_busy"
 
-    async def abort(self) -> bool:
-        """Ask the running dialogue to stop."""
-        return await self.driver.abort()
-
     def heard(self, sink: ProgressSink) -> ProgressSink:
         """A sink that also counts progress as a sign of life."""
 
@@ -339,84 +320,6 @@ class Runner:
             sink(progress)
 
         return note
-
-
-class RunnerTerminal:
-    """`hubd.ports.Terminal` for a device that comes and goes."""
-
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        """What this terminal can do."""
-        return self._runner.driver_capabilities
-
-    @property
-    def status(self) -> TerminalStatus:
-        """How it is now."""
-        return self._runner.status()
-
-    async def baseline(self) -> str:
-        """The last receipt number, or "" when it cannot be told now."""
-        try:
-            async with self._runner.dialogue(quiet=True):
-                return await self._runner.driver.baseline()
-        except DeviceError:
-            return ""
-
-    async def authorize(self, request: AuthorizeRequest, progress: ProgressSink) -> Outcome:
-        """Take a payment; `NotStarted` when the terminal is busy or not there."""
-        try:
-            async with self._runner.dialogue():
-                return await self._runner.driver.authorize(request, self._runner.heard(progress))
-        except DeviceError as error:
-            return _not_started(error)
-
-    async def enquire(self, request: EnquiryRequest) -> Enquiry:
-        """Ask what became of a payment; waits a little for a line that is being reopened."""
-        try:
-            async with self._runner.dialogue(RECONNECT_WAIT_S):
-                return await self._runner.driver.enquire(request)
-        except DeviceError as error:
-            if error.code == "device.busy" or self._runner.busy_elsewhere:
-                return StillRunning()
-            return Inconclusive("terminal_unreachable")
-
-    async def reverse(self, request: ReverseRequest, progress: ProgressSink) -> Outcome:
-        """Undo a payment; `NotStarted` when the terminal is busy or not there."""
-        try:
-            async with self._runner.dialogue():
-                return await self._runner.driver.reverse(request, self._runner.heard(progress))
-        except DeviceError as error:
-            return _not_started(error)
-
-    async def abort(self) -> bool:
-        """Ask the running dialogue to stop; True if the request was sent."""
-        return await self._runner.abort()
-
-    async def end_of_day(self) -> TerminalTotals:
-        """Close the batch, or raise DeviceError."""
-        async with self._runner.dialogue():
-            return await self._runner.driver.end_of_day()
-
-    async def send_offline(self) -> FlushResult:
-        """Send stored transactions; `complete` is false with a reason when that was not possible."""
-        try:
-            async with self._runner.dialogue():
-                return await self._runner.driver.send_offline()
-        except DeviceError as error:
-            return FlushResult(complete=False, reason=_not_started(error).reason)
-
-    async def diagnose(self) -> Diagnosis:
-        """Let the terminal test its line to its host, or raise DeviceError."""
-        async with self._runner.dialogue():
-            return await self._runner.driver.diagnose()
-
-
-def _not_started(error: DeviceError) -> NotStarted:
-    reason = "terminal_busy" if error.code == "device.busy" else "terminal_unreachable"
-    return NotStarted(reason, error.remedy)
 
 
 def _busy() -> DeviceError:

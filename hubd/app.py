@@ -17,6 +17,7 @@ from typing import TypeVar
 from msgspec import Struct, field
 
 from drivers.base import CURRENCY, DriverOptions
+from drivers.faces import RunningDevice
 from drivers.registry import Registry
 from drivers.runner import OnMoved, Runner
 from hubd.errors import StoreError
@@ -41,6 +42,7 @@ from hubd.services.outages import OutageDesk
 from hubd.services.overview_desk import OverviewDesk
 from hubd.services.pairing import PairingDesk
 from hubd.services.payments import PaymentDesk
+from hubd.services.peripherals import Peripherals
 from hubd.services.pins import PinHasher
 from hubd.services.receipts import ReceiptDesk
 from hubd.services.recovery import RecoveryDesk
@@ -123,10 +125,10 @@ class _DriverWorkers:
 
 def _make_driver(
     world: World, changed: Callable[[str, TerminalStatus], None], moved: OnMoved, device: Device, currency: str
-) -> Runner:
+) -> RunningDevice:
     factory = world.registry.factory(device.driver)
     options = {**world.driver_options(device), **({CURRENCY: currency} if currency else {})}
-    return Runner(
+    runner = Runner(
         device.id,
         factory,
         device.address,
@@ -137,6 +139,7 @@ def _make_driver(
         moved,
         world.accept_lines,
     )
+    return RunningDevice(runner)
 
 
 def _claimed(registry: Registry, endpoint: Endpoint) -> Claimed | None:
@@ -161,22 +164,29 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
     runtime = world.runtime
     feed, problems = Feed(db, runtime), Problems(runtime.clock)
     access = AccessDesk(db, runtime, world.pins, feed)
-    terminals, tills, outages = Terminals(), TillLines(db, runtime, world.signer), OutageDesk(db, runtime)
+    terminals, peripherals = Terminals(), Peripherals()
+    tills, outages = TillLines(db, runtime, world.signer), OutageDesk(db, runtime)
     dialogues, view = Dialogues(db, runtime, terminals, jobs, world.signer.hub_id), partial(_outage_view, outages)
     staff = StaffDesk(db, runtime, access, world.pins, RecoveryDesk(db, runtime, problems))
     payments = PaymentDesk(db, runtime, dialogues, terminals, tills, view, world.room_for_sales)
 
-    def terminal_changed(device_id: str, status: TerminalStatus) -> None:
+    def device_changed(device_id: str, status: TerminalStatus) -> None:
+        peripheral = peripherals.get(device_id)
+        if peripheral is not None:
+            _note_device(problems, peripheral.name, device_id, status)
+            peripherals.changed(device_id)
+            return
         terminals.changed(device_id)
-        _note_terminal(problems, terminals, device_id, status)
+        attached = terminals.get(device_id)
+        _note_device(problems, attached.name if attached else device_id, device_id, status)
         if status.state in READY and outages.snapshot().mode is Mode.ONLINE:
             jobs.start("flush.wake", flusher.wake())
 
-    def terminal_moved(device_id: str, address: str) -> None:
+    def device_moved(device_id: str, address: str) -> None:
         jobs.start(f"device.moved:{device_id}:{address}", discovery.moved(device_id, address))
 
-    make_driver = partial(_make_driver, world, terminal_changed, terminal_moved)
-    devices = DeviceDesk(db, terminals, make_driver, _DriverWorkers(supervisor), dialogues.make_document)
+    make_driver = partial(_make_driver, world, device_changed, device_moved)
+    devices = DeviceDesk(db, terminals, peripherals, make_driver, _DriverWorkers(supervisor), dialogues.make_document)
     discovery = DiscoveryDesk(runtime, partial(_claimed, world.registry), devices, staff, terminals, problems)
     flusher = Flusher(db, runtime, terminals, jobs, lambda: outages.snapshot().mode is Mode.ONLINE)
 
@@ -186,7 +196,7 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
             jobs.start(f"flush.wake:{runtime.ids.new_id()}", flusher.wake())
 
     outages.listen(partial(_flush_when_online, jobs, flusher))
-    _tell_followers(feed, terminals, outages, problems)
+    _tell_followers(feed, terminals, peripherals, outages, problems)
     dialogues.stored = flush_what_was_stored
     dialogues.other_hub_heard = lambda: any(one.code == "hub.cloned" for one in problems.present())
     return Services(
@@ -201,6 +211,7 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
         staff=staff,
         settings=SettingsDesk(db, runtime.clock.now_us),
         terminals=terminals,
+        peripherals=peripherals,
         tills=tills,
         replacement=ReplacementDesk(db, world.signer.hub_id),
         dialogues=dialogues,
@@ -217,7 +228,9 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
     )
 
 
-def _tell_followers(feed: Feed, terminals: Terminals, outages: OutageDesk, problems: Problems) -> None:
+def _tell_followers(
+    feed: Feed, terminals: Terminals, peripherals: Peripherals, outages: OutageDesk, problems: Problems
+) -> None:
     """What is of this moment and not stored: followers of the events hear it once (docs/reference/events.md)."""
     shown: dict[str, tuple[str, str, str]] = {}
 
@@ -233,15 +246,21 @@ def _tell_followers(feed: Feed, terminals: Terminals, outages: OutageDesk, probl
         if now[1:] != before[1:] and now[1]:
             feed.tell("payment.prompt", now[1], {"device": device_id, "prompt": prompt})
 
+    def peripheral_changed(device_id: str) -> None:
+        peripheral = peripherals.get(device_id)
+        state = peripheral.face.status.state.value if peripheral else DeviceState.GONE.value
+        if shown.get(device_id, ("",))[0] != state:
+            shown[device_id] = (state, "", "")
+            feed.tell("device.state", device_id, {"state": state})
+
     terminals.watch(terminal_changed)
+    peripherals.watch(peripheral_changed)
     outages.listen(lambda snapshot: feed.tell("mode.changed", "", {"mode": snapshot.mode.value}))
     problems.listen(lambda: feed.tell("problems.changed", "", {"count": len(problems.visible())}))
 
 
-def _note_terminal(problems: Problems, terminals: Terminals, device_id: str, status: TerminalStatus) -> None:
-    """Problems of a terminal follow from its status; a driver that was stopped on purpose is no problem."""
-    attached = terminals.get(device_id)
-    name = attached.name if attached else device_id
+def _note_device(problems: Problems, name: str, device_id: str, status: TerminalStatus) -> None:
+    """Problems of a device follow from its status; a driver that was stopped on purpose is no problem."""
     stopped = status.problem == "stopped"
     problems.set(status.state is DeviceState.SILENT, "device.silent", device_id, name=name)
     problems.set(status.state is DeviceState.GONE and not stopped, "device.gone", device_id, name=name)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from enum import StrEnum
 from typing import Protocol
 
 from msgspec import Struct
 
 from hubd.model.device import Capability, DeviceKind, DeviceState, Endpoint, EndpointKind
 from hubd.model.money import Money
+from hubd.model.printing import PrintDocument
 
 
 class ByteStream(Protocol):
@@ -269,6 +271,138 @@ class Terminal(Protocol):
 
     async def diagnose(self) -> Diagnosis:
         """Let the terminal test its line to its host."""
+        ...
+
+
+class Paper(StrEnum):
+    """How much paper a printer says it has."""
+
+    OK = "ok"
+    LOW = "low"
+    OUT = "out"
+    UNKNOWN = "unknown"
+
+
+class PrinterCondition(Struct, frozen=True):
+    """What a printer said of itself when it was last asked; None where it has no word for it."""
+
+    paper: Paper = Paper.UNKNOWN
+    cover_open: bool | None = None
+    drawer_open: bool | None = None
+
+
+class Printed(Struct, frozen=True):
+    """The printer took every byte, and said after them that it is well: the paper is out."""
+
+    condition: PrinterCondition
+
+
+class NotPrinted(Struct, frozen=True):
+    """Nothing of the document left the hub, or the printer said before it that it cannot print. Safe to try again."""
+
+    reason: str
+    """`paper_out`, `cover_open`, `unreachable`, `busy`, or a driver's own word."""
+    remedy: str = ""
+
+
+class PrintUnknown(Struct, frozen=True):
+    """Some of the document left the hub and no good answer came: it may be out, in part or in full."""
+
+    reason: str
+
+
+PrintOutcome = Printed | NotPrinted | PrintUnknown
+
+
+class Printer(Protocol):
+    """A printer: one document at a time, every method bounded in time, none of them raises for a lost answer."""
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What it can do."""
+        ...
+
+    @property
+    def status(self) -> TerminalStatus:
+        """How it is now."""
+        ...
+
+    @property
+    def condition(self) -> PrinterCondition:
+        """Paper, cover and drawer as it last said."""
+        ...
+
+    async def print(self, document: PrintDocument) -> PrintOutcome:
+        """Print it once. Nothing is repeated: whoever asks again decides, and marks the second paper as a copy."""
+        ...
+
+    async def open_drawer(self) -> PrintOutcome:
+        """Open the cash drawer; `Printed` when the pulse was taken and, where that is told, it was read back open."""
+        ...
+
+
+class Weight(Struct, frozen=True):
+    """A weight that the scale called stable."""
+
+    grams: int
+    """Without tare where the scale has one set; never negative."""
+    net: bool = False
+    """Whether a tare was taken off."""
+
+
+class NoWeight(Struct, frozen=True):
+    """There is no weight that may be sold by."""
+
+    reason: str
+    """`in_motion`, `under_zero`, `over_capacity`, `no_answer`, `unreachable`, `busy`, or a driver's own word."""
+    remedy: str = ""
+
+
+class Scale(Protocol):
+    """A scale, asked for a weight."""
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What it can do."""
+        ...
+
+    @property
+    def status(self) -> TerminalStatus:
+        """How it is now."""
+        ...
+
+    async def weigh(self) -> Weight | NoWeight:
+        """Ask once; bounded by two seconds. A weight without the scale's own word that it is stable is none."""
+        ...
+
+    async def zero(self) -> NoWeight | None:
+        """Set the empty scale to zero; None when it took the command."""
+        ...
+
+
+class Scan(Struct, frozen=True):
+    """What a scanner has read: a code on a product or a coupon, never a card."""
+
+    text: str
+    symbology: str = ""
+    """`ean13`, `gs1_128`, `qr` …, when the scanner tells; else empty."""
+
+
+class Scanner(Protocol):
+    """A scanner speaks by itself; what it has read comes through `listen`."""
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What it can do."""
+        ...
+
+    @property
+    def status(self) -> TerminalStatus:
+        """How it is now."""
+        ...
+
+    def listen(self, sink: Callable[[Scan], None]) -> None:
+        """Give every scan to `sink` from now on, and to nobody else."""
         ...
 
 

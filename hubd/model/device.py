@@ -16,6 +16,7 @@ class DeviceKind(StrEnum):
     PRINTER = "printer"
     SCANNER = "scanner"
     SCALE = "scale"
+    MODEM = "modem"
 
 
 class Capability(StrEnum):
@@ -28,6 +29,15 @@ class Capability(StrEnum):
     SEND_OFFLINE = "send_offline"
     DIAGNOSE = "diagnose"
     ABORT = "abort"
+    PRINT = "print"
+    CUT = "cut"
+    DRAWER = "drawer"
+    LINE_DISPLAY = "line_display"
+    PRINTER_STATUS = "printer_status"
+    """It says how it is, so that a job can be known to be on paper."""
+    WEIGH = "weigh"
+    SCAN = "scan"
+    SEND_SMS = "send_sms"
 
 
 class DeviceState(StrEnum):

@@ -20,6 +20,7 @@ from hubd.services.outages import OutageDesk
 from hubd.services.overview_desk import OverviewDesk
 from hubd.services.pairing import PairingDesk
 from hubd.services.payments import PaymentDesk
+from hubd.services.peripherals import Peripherals
 from hubd.services.pins import PinHasher
 from hubd.services.receipts import ReceiptDesk
 from hubd.services.recovery import RecoveryDesk
@@ -45,6 +46,7 @@ class Services(Struct, frozen=True):
     staff: StaffDesk
     settings: SettingsDesk
     terminals: Terminals
+    peripherals: Peripherals
     tills: TillLines
     replacement: ReplacementDesk
     dialogues: Dialogues

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 from msgspec import Struct
 
@@ -14,10 +14,11 @@ from hubd.model.money import Money
 from hubd.model.payment import Custody, Mode, Payment
 from hubd.model.permissions import Permission
 from hubd.model.statement import TERMINAL_CLOSED
-from hubd.ports import Diagnosis, Progress, Terminal, TerminalStatus, TerminalTotals
+from hubd.ports import Diagnosis, Printer, Progress, Scale, Scanner, Terminal, TerminalStatus, TerminalTotals
 from hubd.services.access import Caller
 from hubd.services.calendar import business_date
 from hubd.services.outcomes import MakeDocument
+from hubd.services.peripherals import Peripheral, Peripherals
 from hubd.services.settings import effective
 from hubd.services.terminals import Attached, Terminals
 from hubd.store import devices, journal, outages, payments, people
@@ -31,11 +32,11 @@ REASON_MIN, REASON_MAX = 3, 500
 
 
 class RunningDriver(Protocol):
-    """A driver on its endpoint: run for ever, and the terminal that it offers."""
+    """A driver on its endpoint: run for ever, and the device that it offers."""
 
     @property
-    def terminal(self) -> Terminal:
-        """What services talk to."""
+    def face(self) -> Terminal | Printer | Scale | Scanner:
+        """What services talk to, of the kind that the driver's manifest names."""
         ...
 
     async def run(self) -> None:
@@ -82,7 +83,7 @@ class DeviceView(Struct, frozen=True):
 
 
 class NewDevice(Struct, frozen=True):
-    """A terminal that discovery or the configuration proposes."""
+    """A device that discovery or the configuration proposes."""
 
     address: str
     driver: str
@@ -92,6 +93,7 @@ class NewDevice(Struct, frozen=True):
     role: str = ""
     identity: str = ""
     """What it is, whatever its address; empty: its address is all that is known."""
+    kind: DeviceKind = DeviceKind.TERMINAL
 
 
 class DeviceDesk:
@@ -101,27 +103,28 @@ class DeviceDesk:
         self,
         db: Database,
         terminals: Terminals,
+        peripherals: Peripherals,
         make_driver: MakeDriver,
         workers: Workers,
         make_document: MakeDocument,
     ) -> None:
         self._db = db
         self._make_document = make_document
-        self._terminals = terminals
+        self._terminals, self._peripherals = terminals, peripherals
         self._make_driver = make_driver
         self._workers = workers
         self._load_errors: dict[str, HubError] = {}
         self._running: dict[str, RunningDriver] = {}
 
     async def start(self) -> None:
-        """Run the drivers of all active terminals. Called once, before payments are taken."""
-        terminals, numbers, places = await self._db.read(
+        """Run the drivers of all active devices. Called once, before payments are taken."""
+        found, numbers, places = await self._db.read(
             "device.start",
-            lambda c: (devices.all_devices(c, DeviceKind.TERMINAL), payments.terminal_numbers(c), people.locations(c)),
+            lambda c: (devices.all_devices(c), payments.terminal_numbers(c), people.locations(c)),
         )
         currencies = {place.id: place.currency for place in places}
-        for device in terminals:
-            if device.active:
+        for device in found:
+            if device.active and device.driver:
                 self._attach(device, currencies.get(device.location, ""), numbers.get(device.id, ""))
 
     async def all(self) -> list[DeviceView]:
@@ -141,7 +144,7 @@ class DeviceDesk:
         raise _unknown_device()
 
     async def claim(self, device_id: str, new: NewDevice, actor: str) -> Device:
-        """Note a proposed terminal; it takes no payments before a person activates it. A known one: no change.
+        """Note a proposed device; a terminal takes no payments before a person activates it. A known one: no change.
 
         Known is what has the same identity, or, when only an address is known of it, the same address.
         """
@@ -149,7 +152,7 @@ class DeviceDesk:
             raise InvalidValueError("invalid_name", f"A name has 1 to {NAME_MAX} characters.", remedy="Shorten it.")
 
         def work(tx: Tx) -> Device:
-            for known in devices.all_devices(tx.connection, DeviceKind.TERMINAL):
+            for known in devices.all_devices(tx.connection, new.kind):
                 same = known.identity == new.identity if new.identity else known.address == new.address
                 if known.id == device_id or same:
                     return known
@@ -160,7 +163,7 @@ class DeviceDesk:
                 "device_class": new.device_class,
                 "driver": new.driver,
                 "identity": new.identity or new.address,
-                "kind": DeviceKind.TERMINAL.value,
+                "kind": new.kind.value,
                 "location": new.location,
                 "name": new.name,
                 "role": new.role,
@@ -175,16 +178,18 @@ class DeviceDesk:
 
         def work(tx: Tx) -> tuple[Device, str]:
             device = _get_for(tx, device_id, caller)
-            if device.kind is not DeviceKind.TERMINAL:
+            if not device.driver:
                 raise DeviceError(
-                    "device.not_a_terminal", "Only terminals are activated.", remedy="Pair tills instead."
+                    "device.not_a_terminal",
+                    "Only devices that the hub drives are activated.",
+                    remedy="Pair tills instead.",
                 )
             if not device.active:
                 journal.append(tx, Draft("device.activated", device_id, caller.actor, {"address": device.address}))
             return _get(tx, device_id), _currency_at(tx, device.location)
 
         device, currency = await self._db.write("device.activate", work)
-        if self._terminals.get(device_id) is None:
+        if self._terminals.get(device_id) is None and self._peripherals.get(device_id) is None:
             self._attach(device, currency)
         return await self.get(device_id)
 
@@ -215,7 +220,7 @@ class DeviceDesk:
             return _get(tx, device_id)
 
         await self._db.write("device.deactivate", work)
-        self._terminals.detach(device_id)
+        self._detach(device_id)
         self._running.pop(device_id, None)
         await self._workers.stop(_worker(device_id))
         return await self.get(device_id)
@@ -238,25 +243,30 @@ class DeviceDesk:
             return device, _get(tx, device_id), _currency_at(tx, device.location)
 
         before, after, currency = await self._db.write("device.assign", work)
-        if after.active and after.kind is DeviceKind.TERMINAL:
+        if after.active and after.driver:
             if before.address != after.address:
-                self._terminals.detach(device_id)
+                self._detach(device_id)
                 await self._workers.stop(_worker(device_id))
                 self._attach(after, currency)
             elif (attached := self._terminals.get(device_id)) is not None:
                 attached.name, attached.role = after.name, after.role
                 self._terminals.changed(device_id)
+            elif (peripheral := self._peripherals.get(device_id)) is not None:
+                peripheral.name, peripheral.role = after.name, after.role
+                self._peripherals.changed(device_id)
         return await self.get(device_id)
 
-    async def terminals(self) -> tuple[list[Device], frozenset[str]]:
-        """The terminals, and which of them hold money or work on a payment."""
+    async def driven(self) -> tuple[list[Device], frozenset[str]]:
+        """The devices that have a driver, and which of them hold money or work on a payment."""
         found, open_ones = await self._db.read(
-            "device.terminals", lambda c: (devices.all_devices(c, DeviceKind.TERMINAL), payments.open_ones(c))
+            "device.driven", lambda c: (devices.all_devices(c), payments.open_ones(c))
         )
-        return found, frozenset(payment.terminal for payment in open_ones if payment.terminal)
+        return [device for device in found if device.driver], frozenset(
+            payment.terminal for payment in open_ones if payment.terminal
+        )
 
     def follow(self, device_id: str, url: str) -> None:
-        """A terminal was announced at another address; its driver looks there when it does not answer at its own."""
+        """A device was announced at another address; its driver looks there when it does not answer at its own."""
         driver = self._running.get(device_id)
         if driver is not None:
             driver.follow(url)
@@ -343,12 +353,34 @@ class DeviceDesk:
         self._load_errors.pop(device.id, None)
         self._running[device.id] = driver
         driver.expect(number)
-        self._terminals.attach(
-            Attached(
-                device.id, device.name, device.role, device.location, device.device_class or "terminal", driver.terminal
+        if device.kind is DeviceKind.TERMINAL:
+            self._terminals.attach(
+                Attached(
+                    device.id,
+                    device.name,
+                    device.role,
+                    device.location,
+                    device.device_class or "terminal",
+                    cast("Terminal", driver.face),
+                )
             )
-        )
+        else:
+            face = cast("Printer | Scale | Scanner", driver.face)
+            self._peripherals.attach(
+                Peripheral(device.id, device.kind, device.name, device.role, device.location, face)
+            )
         self._workers.start(_worker(device.id), driver.run)
+
+    def _detach(self, device_id: str) -> None:
+        self._terminals.detach(device_id)
+        self._peripherals.detach(device_id)
+
+    def _status(self, device: Device) -> TerminalStatus | None:
+        if (attached := self._terminals.get(device.id)) is not None:
+            return attached.terminal.status
+        if (peripheral := self._peripherals.get(device.id)) is not None:
+            return peripheral.face.status
+        return self._why_it_does_not_run(device)
 
     def _view(self, device: Device, stored: list[Payment], unheard: bool) -> DeviceView:
         held = [payment for payment in stored if payment.terminal == device.id]
@@ -358,7 +390,7 @@ class DeviceDesk:
         attached = self._terminals.get(device.id)
         return DeviceView(
             device,
-            attached.terminal.status if attached else self._why_it_does_not_run(device),
+            self._status(device),
             len(held),
             tuple(Money(total, currency) for currency, total in sorted(sums.items())),
             attached.payment_id if attached else "",

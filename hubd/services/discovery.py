@@ -34,7 +34,8 @@ NOTICES_MAX = 5
 """Problems raised for found devices; a network full of announcements must not bury what matters."""
 LOCATION_CHECK_S = 5.0
 """How often a configured device without a location to stand in is looked at again."""
-DEVICE_CLASS = "terminal"
+TERMINAL_CLASS = "terminal"
+"""The class of a terminal of which the configuration says nothing else; outage policies name classes."""
 
 Match = Callable[[Endpoint], Claimed | None]
 """The driver for an endpoint; None: none wants it. Raises DeviceError with the reason when one cannot be used."""
@@ -165,9 +166,9 @@ class DiscoveryDesk:
         """Bring devices and endpoints together: claim what is configured, tell drivers of new addresses."""
         async with self._considering:
             self._changed.clear()
-            terminals, busy = await self._devices.terminals()
-            self._known = frozenset(device.identity for device in terminals)
-            found = [await self._judge(found_id, one, terminals, busy) for found_id, one in list(self._seen.values())]
+            devices, busy = await self._devices.driven()
+            self._known = frozenset(device.identity for device in devices)
+            found = [await self._judge(found_id, one, devices, busy) for found_id, one in list(self._seen.values())]
             self._raise_problems(found)
             self._found = found
 
@@ -176,7 +177,7 @@ class DiscoveryDesk:
         await self._devices.moved(device_id, address)
         self.look_again()
 
-    async def _judge(self, found_id: str, seen: Endpoint, terminals: list[Device], busy: frozenset[str]) -> Found:
+    async def _judge(self, found_id: str, seen: Endpoint, devices: list[Device], busy: frozenset[str]) -> Found:
         def unusable(reason: str, drivers: tuple[str, str] | None = None) -> Found:
             return Found(found_id, seen, Standing.UNUSABLE, reason=reason, drivers=drivers)
 
@@ -190,7 +191,7 @@ class DiscoveryDesk:
             return unusable("no_driver")
         if seen.flaw:
             return unusable(seen.flaw.value)
-        device = _device_of(seen, claimed, terminals)
+        device = _device_of(seen, claimed, devices)
         if device is None and seen.kind is EndpointKind.CONFIGURED:
             device = await self._claim_configured(seen, claimed)
             if device is None:
@@ -219,8 +220,9 @@ class DiscoveryDesk:
             address=seen.url,
             driver=claimed.driver,
             name=seen.name or claimed.driver,
-            device_class=seen.device_class or DEVICE_CLASS,
+            device_class=seen.device_class or _class_of(claimed.kind),
             location=places[0].id,
+            kind=claimed.kind,
         )
         return await self._devices.claim(self._runtime.ids.new_id(), new, "hub")
 
@@ -267,10 +269,11 @@ class DiscoveryDesk:
             address=found.endpoint.url,
             driver=found.driver,
             name=name or shown_name(found)[:NAME_MAX],
-            device_class=DEVICE_CLASS,
+            device_class=_class_of(found.kind),
             location=await self._location(caller),
             role=role,
             identity=found.endpoint.identity,
+            kind=found.kind or DeviceKind.TERMINAL,
         )
         device_id = found.device_id or self._runtime.ids.new_id()
         device = await self._devices.claim(device_id, new, caller.actor)
@@ -282,14 +285,18 @@ class DiscoveryDesk:
         return caller.location if caller.location in places or not places else places[0]
 
 
+def _class_of(kind: DeviceKind | None) -> str:
+    return TERMINAL_CLASS if kind is DeviceKind.TERMINAL else ""
+
+
 def shown_name(found: Found) -> str:
     """What people call it before it has a name of its own."""
     return found.endpoint.name or found.driver or found.endpoint.service or "device"
 
 
-def _device_of(seen: Endpoint, claimed: Claimed, terminals: list[Device]) -> Device | None:
+def _device_of(seen: Endpoint, claimed: Claimed, devices: list[Device]) -> Device | None:
     """The device of the store that this endpoint is: by identity, else by the address of one that has no other."""
-    mine = [device for device in terminals if device.driver == claimed.driver]
+    mine = [device for device in devices if device.driver == claimed.driver]
     for device in mine:
         if device.identity == seen.identity:
             return device

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from drivers.faces import RunnerTerminal, face_of
 from drivers.registry import load
 from drivers.runner import Runner
 from drivers.sim.ledger import Transaction, TransactionState
@@ -132,7 +133,9 @@ class Bench:
         self._group = group
         factory = REGISTRY.factory(driver_id)
         self.runner = Runner(driver_id, factory, url, self._open, runtime, lambda _, status: self.states.append(status))
-        self.terminal = self.runner.terminal
+        face = face_of(self.runner)
+        assert isinstance(face, RunnerTerminal)
+        self.terminal = face
 
     async def _open(self, url: str) -> MemoryStream:
         assert url == self.url

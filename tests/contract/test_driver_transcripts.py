@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from drivers.base import Lines
+from drivers.base import Lines, TerminalDriver
 from drivers.runner import accept_none
 from hubd.model.money import Money
 from hubd.ports import AuthorizeRequest, ByteStream, Outcome
@@ -51,6 +51,7 @@ def test_transcript(path: Path) -> None:
         clock = VirtualClock()
         runtime = Runtime(clock, SystemIds(), random.Random(1), b"t" * 16)
         driver = REGISTRY.factory(path.parent.name)(runtime, {})
+        assert isinstance(driver, TerminalDriver)
         hub, device = memory_pipe()
         driver.attach(hub, f"{transcript['scheme']}://terminal:1", NO_LINES)
         async with asyncio.TaskGroup() as group:

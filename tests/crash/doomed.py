@@ -87,7 +87,7 @@ def _doom_store(orders: Orders) -> None:
 
 
 def _doom_terminals(orders: Orders) -> None:
-    from drivers.runner import RunnerTerminal
+    from drivers.faces import RunnerTerminal
 
     def doomed(name: str, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def call(self: RunnerTerminal, *args: Any) -> Any:

@@ -15,6 +15,7 @@ import pytest
 from zeroconf import ServiceStateChange
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
+from drivers.faces import RunnerTerminal, face_of
 from drivers.runner import Runner
 from drivers.transport import open_transport
 from drivers.zvt import ZvtTerminal
@@ -88,7 +89,9 @@ class Shop:
         self.runner = Runner(
             "t1", ZvtTerminal, url, open_transport, RUNTIME, lambda _, status: self.states.append(status)
         )
-        self.terminal = self.runner.terminal
+        face = face_of(self.runner)
+        assert isinstance(face, RunnerTerminal)
+        self.terminal = face
         self.progress: list[Progress] = []
 
     async def state(self, state: DeviceState) -> None:
