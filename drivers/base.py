@@ -66,9 +66,13 @@ class Tcp(Struct, frozen=True):
 
 
 class Serial(Struct, frozen=True):
-    """Any serial line: a last resort, because adapters look alike whatever hangs on them."""
+    """Devices of this driver hang on serial lines.
 
-    rank: int = 1
+    Adapters look alike whatever hangs on them, so this claims nothing: it makes the driver one of those among which a
+    person chooses.
+    """
+
+    rank: int = 0
 
     def fits(self, seen: Endpoint) -> bool:
         """Whether the endpoint is a serial line."""

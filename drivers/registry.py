@@ -94,12 +94,22 @@ class Registry:
             )
         return names[0]
 
+    def candidates(self, seen: Endpoint) -> list[Manifest]:
+        """The drivers that can be used and among which a person chooses, when none claims the endpoint by itself."""
+        return [
+            entry.manifest
+            for entry in self.entries
+            if entry.manifest is not None
+            and entry.factory is not None
+            and any(isinstance(match, Serial) and match.fits(seen) for match in entry.manifest.matches)
+        ]
+
     @staticmethod
     def _best(entries: Iterable[Entry], seen: Endpoint) -> list[Manifest]:
         claims: list[tuple[int, Manifest]] = []
         for entry in entries:
             if entry.manifest is not None:
-                ranks = [match.rank for match in entry.manifest.matches if match.fits(seen)]
+                ranks = [match.rank for match in entry.manifest.matches if match.rank and match.fits(seen)]
                 if ranks:
                     claims.append((max(ranks), entry.manifest))
         best = max((rank for rank, _ in claims), default=0)

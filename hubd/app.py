@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from msgspec import Struct, field
 
-from drivers.base import CURRENCY, DriverOptions
+from drivers.base import CURRENCY, DriverOptions, Manifest
 from drivers.faces import RunningDevice
 from drivers.registry import Registry
 from drivers.runner import OnMoved, Runner
@@ -142,9 +142,22 @@ def _make_driver(
     return RunningDevice(runner)
 
 
-def _claimed(registry: Registry, endpoint: Endpoint) -> Claimed | None:
-    manifest = registry.claim(endpoint)
-    return Claimed(manifest.id, manifest.kind, manifest.name) if manifest else None
+class _DriverBook:
+    """`hubd.ports.DriverBook` of the registry."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def claim(self, seen: Endpoint) -> Claimed | None:
+        manifest = self._registry.claim(seen)
+        return _claimed(manifest) if manifest else None
+
+    def candidates(self, seen: Endpoint) -> tuple[Claimed, ...]:
+        return tuple(_claimed(manifest) for manifest in self._registry.candidates(seen))
+
+
+def _claimed(manifest: Manifest) -> Claimed:
+    return Claimed(manifest.id, manifest.kind, manifest.name, manifest.capabilities)
 
 
 def _outage_view(outages: OutageDesk) -> OutageView:
@@ -187,7 +200,15 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
 
     make_driver = partial(_make_driver, world, device_changed, device_moved)
     devices = DeviceDesk(db, terminals, peripherals, make_driver, _DriverWorkers(supervisor), dialogues.make_document)
-    discovery = DiscoveryDesk(runtime, partial(_claimed, world.registry), devices, staff, terminals, problems)
+    discovery = DiscoveryDesk(
+        runtime,
+        _DriverBook(world.registry),
+        devices,
+        staff,
+        terminals,
+        problems,
+        lambda count: feed.tell("endpoints.changed", "", {"count": count}),
+    )
     flusher = Flusher(db, runtime, terminals, jobs, lambda: outages.snapshot().mode is Mode.ONLINE)
 
     def flush_what_was_stored() -> None:

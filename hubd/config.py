@@ -149,6 +149,7 @@ class DiscoveryConfig(Struct, frozen=True):
     """How the hub is found, and finds devices."""
 
     mdns: Annotated[bool, Option("Announce the hub on the network, notice a clone of it, and look for devices.")] = True
+    usb: Annotated[bool, Option("Look for devices that are plugged in: USB and serial lines.")] = True
     interfaces: Annotated[tuple[str, ...], Option("Own addresses to use for mDNS; empty: all interfaces.")] = ()
 
 

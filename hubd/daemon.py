@@ -194,6 +194,24 @@ def configured_options(terminals: Iterable[TerminalConfig], device: Device) -> D
     return {PASSWORD: found.password} | {key.strip(): value.strip() for key, _, value in pairs}
 
 
+class _Plugged(Struct, frozen=True):
+    """`PluggedSource`, whose libraries are loaded beside the loop: no answer needs them."""
+
+    clock: Clock
+    kind: EndpointKind = EndpointKind.USB
+
+    def present(self) -> Sequence[Endpoint]:
+        """Nothing is known before it is listed."""
+        return ()
+
+    async def run(self, sink: EndpointSink) -> None:
+        """Look until cancelled."""
+        await load("drivers.discovery.usb")
+        from drivers.discovery.usb import PluggedSource
+
+        await PluggedSource(self.clock).run(sink)
+
+
 class _Mdns(Struct, frozen=True):
     """`MdnsSource`, whose library is loaded beside the loop: no answer needs it."""
 
@@ -215,12 +233,15 @@ class _Mdns(Struct, frozen=True):
 
 
 def _sources(config: Config, runtime: Runtime, drivers: Registry) -> Sequence[EndpointSource]:
-    """Where devices are looked for: what the configuration names, and the network unless it says no."""
+    """Where devices are looked for: what the configuration names, and plugs and network unless it says no."""
     fixed = [configured(one.address, one.driver, one.name, one.device_class) for one in config.terminals]
-    if not config.discovery.mdns:
-        return (ConfiguredSource(fixed),)
-    interfaces = config.discovery.interfaces or config.api.addresses
-    return (ConfiguredSource(fixed), _Mdns(runtime.clock, drivers.services(), partial(own_addresses, interfaces)))
+    sources: list[EndpointSource] = [ConfiguredSource(fixed)]
+    if config.discovery.usb:
+        sources.append(_Plugged(runtime.clock))
+    if config.discovery.mdns:
+        interfaces = config.discovery.interfaces or config.api.addresses
+        sources.append(_Mdns(runtime.clock, drivers.services(), partial(own_addresses, interfaces)))
+    return sources
 
 
 @asynccontextmanager

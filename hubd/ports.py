@@ -413,6 +413,19 @@ class Claimed(Struct, frozen=True):
     kind: DeviceKind
     name: str
     """What the driver calls its devices."""
+    capabilities: frozenset[Capability] = frozenset()
+
+
+class DriverBook(Protocol):
+    """Which drivers there are, as far as discovery needs to know."""
+
+    def claim(self, seen: Endpoint) -> Claimed | None:
+        """The driver for an endpoint; None: none claims it. Raises DeviceError when the one that does is unusable."""
+        ...
+
+    def candidates(self, seen: Endpoint) -> tuple[Claimed, ...]:
+        """Drivers that may be the right one for an endpoint that none claims: a person knows what hangs there."""
+        ...
 
 
 class EndpointSink(Protocol):

@@ -80,6 +80,7 @@ SHOWN: dict[str, tuple[Permission, tuple[str, ...]]] = {
 NOTICES: dict[str, Permission] = {
     "pairing.changed": _P.PAIRINGS_MANAGE,
     "device.state": _P.DEVICES_READ,
+    "endpoints.changed": _P.DEVICES_READ,
     "payment.prompt": _P.PAYMENTS_READ,
     "mode.changed": _P.HUB_READ,
     "problems.changed": _P.PROBLEMS_READ,

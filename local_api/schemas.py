@@ -438,6 +438,8 @@ class ClaimIn(Request, frozen=True):
     name: ShortText | None = None
     """Absent: as it announces itself."""
     role: Annotated[str, msgspec.Meta(pattern="^$|^till:[0-9a-f-]{36}$")] = ""
+    driver: Annotated[str, msgspec.Meta(pattern="^[a-z0-9_]{1,40}$")] | None = None
+    """One of the endpoint's `drivers`, where a person has to choose; absent otherwise."""
 
     def __post_init__(self) -> None:
         """Refuse card data."""
@@ -446,10 +448,10 @@ class ClaimIn(Request, frozen=True):
 
 
 class EndpointOut(Answer, frozen=True):
-    """Something that was seen in the configuration or on the network, and what it is to the store.
+    """Something that was seen in the configuration, at a plug or on the network, and what it is to the store.
 
-    `standing` is `offered` (a person may claim it), `known` (it is `device`) or `unusable`; `reason` is a stable code,
-    `why` a sentence.
+    `standing` is `offered` (a person may claim it), `choose` (and name one of `drivers`), `known` (it is `device`) or
+    `unusable`; `reason` is a stable code, `why` a sentence; `position` is where it is plugged in.
     """
 
     id: str
@@ -459,6 +461,7 @@ class EndpointOut(Answer, frozen=True):
     service: str | None
     identity: str
     identity_source: str
+    position: str | None
     txt: dict[str, str]
     standing: str
     driver: str | None

@@ -52,6 +52,25 @@ def list_(context: typer.Context, as_json: JsonFlag = False) -> None:
         )
 
 
+@app.command()
+def use(
+    context: typer.Context,
+    endpoint: Annotated[str, typer.Argument(help="Id of what was found, from `hubctl devices`.")],
+    driver: Annotated[str, typer.Option(help="Its driver, where that cannot be seen from here.")] = "",
+    name: Annotated[str, typer.Option(help="What people will call it.")] = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Make what was found a device of the store and use it."""
+    client = client_of(context)
+    wanted = {key: value for key, value in (("driver", driver), ("name", name)) if value}
+    device = client.call("POST", f"/v1/endpoints/{endpoint}/claim", wanted)
+    device = client.call("POST", f"/v1/devices/{device['id']}/activate")
+    if as_json:
+        print_json(device=device)
+        return
+    print_line(f"{device['name']} is in use ({device['driver']}).")
+
+
 @app.command("end-of-day")
 def end_of_day(
     context: typer.Context,

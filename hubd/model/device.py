@@ -105,6 +105,10 @@ class Endpoint(Struct, frozen=True):
     txt: tuple[tuple[str, str], ...] = ()
     usb_vid: int | None = None
     usb_pid: int | None = None
+    usb_classes: tuple[int, ...] = ()
+    """Classes of its interfaces: 7 is a printer, 3 a keyboard, a scanner or the like."""
+    position: str = ""
+    """Where it is plugged in: the port path on the bus, `1-1.3`, with the interface where it has several."""
     driver: str = ""
     """The driver that a person named in the configuration."""
     device_class: str = ""

@@ -18,7 +18,7 @@ from hubd.errors import DeviceError, NotFoundError
 from hubd.health import Problems
 from hubd.model.device import DeviceKind, Endpoint, EndpointKind, Flaw, IdentitySource
 from hubd.model.permissions import Permission
-from hubd.ports import Claimed
+from hubd.ports import Claimed, DriverBook
 from hubd.runtime import Runtime
 from hubd.services.access import Caller
 from hubd.services.devices import NAME_MAX, DeviceDesk, NewDevice
@@ -37,15 +37,14 @@ LOCATION_CHECK_S = 5.0
 TERMINAL_CLASS = "terminal"
 """The class of a terminal of which the configuration says nothing else; outage policies name classes."""
 
-Match = Callable[[Endpoint], Claimed | None]
-"""The driver for an endpoint; None: none wants it. Raises DeviceError with the reason when one cannot be used."""
-
 
 class Standing(StrEnum):
     """What an endpoint is to the store."""
 
     OFFERED = "offered"
     """A driver can use it; a person decides."""
+    CHOOSE = "choose"
+    """A line at which anything may hang: a person says by which of `drivers` it is to be used."""
     KNOWN = "known"
     """It is a device of the store, at its address or on the way to its new one."""
     UNUSABLE = "unusable"
@@ -55,6 +54,7 @@ class Standing(StrEnum):
 _WHY = {
     "": "",
     "no_driver": "No driver of this hub speaks with it.",
+    "no_line": "The system has no driver of its own for it, or has not made its device node.",
     "claimed_twice": "Two drivers claim it; a technician names the right one in the configuration.",
     "driver_unusable": "Its driver cannot be used.",
     Flaw.NO_ADDRESS: "It names no address that the hub can reach.",
@@ -78,12 +78,16 @@ class Found(Struct, frozen=True):
     device_id: str = ""
     """The device of the store that it is."""
     reason: str = ""
-    drivers: tuple[str, str] | None = None
-    """The two that claim it."""
+    drivers: tuple[str, ...] = ()
+    """The two that claim it, or those among which a person chooses."""
+    choices: tuple[Claimed, ...] = ()
+    """The same ones that can be chosen, or the only one, with what they can do."""
 
     @property
     def why(self) -> str:
-        """The reason in a sentence."""
+        """The reason in a sentence; for one of which a person has to say what it is, that."""
+        if self.standing is Standing.CHOOSE:
+            return f"A line at which anything may hang: name its driver ({', '.join(self.drivers)})."
         return _WHY.get(self.reason, self.reason)
 
 
@@ -93,17 +97,18 @@ class DiscoveryDesk:
     def __init__(
         self,
         runtime: Runtime,
-        match: Match,
+        drivers: DriverBook,
         devices: DeviceDesk,
         staff: StaffDesk,
         terminals: Terminals,
         problems: Problems,
+        tell: Callable[[int], None] = lambda _count: None,
     ) -> None:
         self._runtime = runtime
-        self._match = match
+        self._drivers = drivers
         self._devices = devices
         self._staff = staff
-        self._problems = problems
+        self._problems, self._tell = problems, tell
         self._seen: dict[tuple[EndpointKind, str], tuple[str, Endpoint]] = {}
         self._found: list[Found] = []
         self._known: frozenset[str] = frozenset()
@@ -170,7 +175,9 @@ class DiscoveryDesk:
             self._known = frozenset(device.identity for device in devices)
             found = [await self._judge(found_id, one, devices, busy) for found_id, one in list(self._seen.values())]
             self._raise_problems(found)
-            self._found = found
+            changed, self._found = found != self._found, found
+            if changed:
+                self._tell(len(found))
 
     async def moved(self, device_id: str, address: str) -> None:
         """A driver has found its device at another address."""
@@ -178,26 +185,32 @@ class DiscoveryDesk:
         self.look_again()
 
     async def _judge(self, found_id: str, seen: Endpoint, devices: list[Device], busy: frozenset[str]) -> Found:
-        def unusable(reason: str, drivers: tuple[str, str] | None = None) -> Found:
+        def unusable(reason: str, drivers: tuple[str, ...] = ()) -> Found:
             return Found(found_id, seen, Standing.UNUSABLE, reason=reason, drivers=drivers)
 
         try:
-            claimed = self._match(seen)
+            claimed = self._drivers.claim(seen)
         except DeviceError as error:
             if error.code == "device.ambiguous":
                 return unusable("claimed_twice", (str(error.params["first"]), str(error.params["second"])))
             return unusable("driver_unusable")
+        choices = self._drivers.candidates(seen) if claimed is None and not seen.flaw else ()
+        if claimed is None:
+            claimed = next((one for one in choices if _device_of(seen, one, devices)), None)
+        if claimed is None and choices:
+            names = tuple(one.driver for one in choices)
+            return Found(found_id, seen, Standing.CHOOSE, drivers=names, choices=choices)
         if claimed is None:
             return unusable("no_driver")
-        if seen.flaw:
-            return unusable(seen.flaw.value)
+        if seen.flaw or not seen.url:
+            return unusable(seen.flaw.value or "no_line")
         device = _device_of(seen, claimed, devices)
         if device is None and seen.kind is EndpointKind.CONFIGURED:
             device = await self._claim_configured(seen, claimed)
             if device is None:
                 return unusable("no_location")
         if device is None:
-            return Found(found_id, seen, Standing.OFFERED, claimed.driver, claimed.kind)
+            return Found(found_id, seen, Standing.OFFERED, claimed.driver, claimed.kind, choices=(claimed,))
         reason = self._follow(device, seen, busy)
         return Found(found_id, seen, Standing.KNOWN, claimed.driver, claimed.kind, device.id, reason)
 
@@ -235,23 +248,24 @@ class DiscoveryDesk:
                 self._problems.clear("device.claimed_twice", before.id)
         for one in (wanted[found_id] for found_id in shown):
             name = shown_name(one)
-            twice, offered = one.drivers, one.standing is Standing.OFFERED
+            twice, offered = one.reason == "claimed_twice", one.standing is Standing.OFFERED
             self._problems.set(offered, "device.not_activated", one.id, name=name)
-            first, second = twice or ("", "")
-            self._problems.set(twice is not None, "device.claimed_twice", one.id, name=name, first=first, second=second)
+            first, second = one.drivers if twice else ("", "")
+            self._problems.set(twice, "device.claimed_twice", one.id, name=name, first=first, second=second)
 
     # -- what people ask -----------------------------------------------------------------------------------------------
 
     def all(self) -> list[Found]:
         """What is seen now, as it was last judged: offered ones first, then those that nobody can use."""
-        order = {Standing.OFFERED: 0, Standing.UNUSABLE: 1, Standing.KNOWN: 2}
+        order = {Standing.OFFERED: 0, Standing.CHOOSE: 1, Standing.UNUSABLE: 2, Standing.KNOWN: 3}
         here = {found_id for found_id, _ in self._seen.values()}
         return sorted((one for one in self._found if one.id in here), key=lambda one: order[one.standing])
 
-    async def claim(self, found_id: str, name: str, role: str, caller: Caller) -> Device:
-        """Make an offered endpoint a device of the store; it takes no payments before it is activated.
+    async def claim(self, found_id: str, name: str, role: str, caller: Caller, driver: str = "") -> Device:
+        """Make an offered endpoint a device of the store; a terminal takes no payments before it is activated.
 
-        Raises `endpoint_unknown`, and `device.not_offered` with the reason. One that is a device already: that device.
+        Where a person has to choose, `driver` is one of `Found.drivers`: else `device.driver_not_chosen`. Raises
+        `endpoint_unknown`, and `device.not_offered` with the reason. One that is a device already: that device.
         """
         caller.need(Permission.DEVICES_MANAGE)
         await self.consider()
@@ -265,20 +279,36 @@ class DiscoveryDesk:
                 remedy="Look at the list of what was found.",
                 params={"reason": found.reason},
             )
+        chosen = self._chosen(found, driver)
         new = NewDevice(
             address=found.endpoint.url,
-            driver=found.driver,
+            driver=chosen.driver,
             name=name or shown_name(found)[:NAME_MAX],
-            device_class=_class_of(found.kind),
+            device_class=_class_of(chosen.kind),
             location=await self._location(caller),
             role=role,
             identity=found.endpoint.identity,
-            kind=found.kind or DeviceKind.TERMINAL,
+            kind=chosen.kind,
         )
         device_id = found.device_id or self._runtime.ids.new_id()
         device = await self._devices.claim(device_id, new, caller.actor)
         await self.consider()
         return device
+
+    def _chosen(self, found: Found, driver: str) -> Claimed:
+        if found.standing is Standing.CHOOSE:
+            choices = {one.driver: one for one in found.choices}
+        else:
+            choices = {found.driver: Claimed(found.driver, found.kind or DeviceKind.TERMINAL, "")}
+            driver = driver or found.driver
+        if driver not in choices:
+            raise DeviceError(
+                "device.driver_not_chosen",
+                "What hangs on this line cannot be seen from here.",
+                remedy=f"Name its driver: {', '.join(choices)}.",
+                params={"drivers": ", ".join(choices)},
+            )
+        return choices[driver]
 
     async def _location(self, caller: Caller) -> str:
         places = [place.id for place in await self._staff.locations()]

@@ -140,8 +140,7 @@ class Feed:
 
     async def news(self, place: Place) -> News:
         """What came after `place`; waits for something to come, at most `BEAT_S`. Empty when nothing did."""
-        if not self._has_news(place):
-            await self._wake.wait()
+        await self.until_news(place)
         if self._seq - place.seq > BEHIND_MAX:
             return News((), (), self.place, lost=True)
         entries = self._entries_in_memory(place.seq)
@@ -149,6 +148,11 @@ class Feed:
             older = partial(journal.entries_after, seq=place.seq, limit=BATCH_MAX)
             entries = tuple(await self._db.read("feed.older", older))
         return self._news(place, entries)
+
+    async def until_news(self, place: Place) -> None:
+        """Return once something has come after `place`, after `BEAT_S` at most."""
+        if not self._has_news(place):
+            await self._wake.wait()
 
     def news_in_memory(self, place: Place) -> News | None:
         """What came after `place`, without waiting; None when more is missing than the memory holds."""

@@ -16,7 +16,7 @@ from hubd.services.recovery import OWNER_ONLY
 from local_api.app import Pages
 from local_api.context import HubFacts
 from local_api.gate import App, Receive, Scope, Send
-from local_api.page import check, home, money, people
+from local_api.page import check, devices, home, money, people
 from local_api.page.render import templates
 from local_api.page.screen import PAGE_HEADERS, Answer, Screen, Tools, redirect
 from local_api.problems import method_not_allowed, not_found, problem_of, status_of
@@ -45,6 +45,7 @@ _ROWS: tuple[tuple[str, str, Permission | None, View], ...] = (
     ("POST", "/recovery-code/confirm", OWNER_ONLY, people.recovery_code_confirm),
     ("GET", "/join", None, people.join_form),
     ("POST", "/join", None, people.join),
+    ("GET", "/news", _P.HUB_READ, home.news),
     ("POST", "/measure", _P.HUB_READ, home.measure),
     ("GET", "/help/internet", _P.HUB_READ, home.help_internet),
     ("GET", "/help/service", _P.HUB_READ, home.help_service),
@@ -55,11 +56,11 @@ _ROWS: tuple[tuple[str, str, Permission | None, View], ...] = (
     ("GET", "/outages", _P.OUTAGES_READ, money.outages),
     ("GET", "/outages/{id}", _P.OUTAGES_READ, money.outage),
     ("GET", "/outages/{id}/statement", _P.TOTALS_READ, money.statement),
-    ("GET", "/devices", _P.DEVICES_READ, people.devices),
-    ("POST", "/devices/{id}/activate", _P.DEVICES_MANAGE, people.activate),
-    ("POST", "/endpoints/{id}/use", _P.DEVICES_MANAGE, people.use_found),
-    ("POST", "/devices/{id}/close", _P.DEVICES_MANAGE, people.close),
-    ("POST", "/devices/{id}/remove", _P.PAIRINGS_MANAGE, people.remove),
+    ("GET", "/devices", _P.DEVICES_READ, devices.devices),
+    ("POST", "/devices/{id}/activate", _P.DEVICES_MANAGE, devices.activate),
+    ("POST", "/endpoints/{id}/use", _P.DEVICES_MANAGE, devices.use_found),
+    ("POST", "/devices/{id}/close", _P.DEVICES_MANAGE, devices.close),
+    ("POST", "/devices/{id}/remove", _P.PAIRINGS_MANAGE, devices.remove),
     ("GET", "/pairing", _P.PAIRINGS_MANAGE, people.pairing),
     ("POST", "/pairing/open", _P.PAIRINGS_MANAGE, people.pairing_open),
     ("POST", "/pairing/{id}/confirm", _P.PAIRINGS_MANAGE, people.pairing_confirm),

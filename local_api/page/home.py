@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from hubd.model.mode import Hop
 from hubd.model.permissions import Permission
+from hubd.services.feed import Place
 from hubd.services.overview import Overview, Shop, build
 from hubd.services.pairing import PairingState
 from local_api.page.render import STATIC, qr_svg
@@ -60,6 +62,14 @@ def device_counts(screen: Screen, overview: Overview) -> dict[str, Any]:
 async def names_of(screen: Screen) -> dict[str, str]:
     """Names of the devices by id."""
     return {view.device.id: view.device.name for view in await screen.services.devices.all()}
+
+
+async def news(screen: Screen) -> Answer:
+    """Answer once something has happened after what the page shows; empty, because the page then reads itself anew."""
+    after = re.fullmatch(r"(\d{1,15})\.(\d{1,15})", screen.query.get("after", ""))
+    place = Place(int(after[1]), int(after[2])) if after else screen.place
+    await screen.services.feed.until_news(place)
+    return Answer(b"", media_type="text/plain; charset=utf-8")
 
 
 async def measure(screen: Screen) -> Answer:

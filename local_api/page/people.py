@@ -10,9 +10,7 @@ from msgspec import Struct
 
 from hubd.errors import AccessError, HubError
 from hubd.model.device import DeviceKind
-from hubd.model.permissions import Permission
 from hubd.services.access import Caller
-from hubd.services.discovery import Found, Standing, shown_name
 from hubd.services.pairing import HubAddress, Pairing, PairingRequest, PairingState, qr_text
 from hubd.services.staff import Location, NewPerson, SetUp
 from local_api.gate import DEVICE_COOKIE, SESSION_COOKIE, sender_of
@@ -153,66 +151,6 @@ async def recovery_code_confirm(screen: Screen) -> Answer:
     except AccessError as error:
         return await recovery_code(screen, sentence(screen, error))
     return redirect("/")
-
-
-async def devices(screen: Screen) -> Answer:
-    """Every device, with what it holds and how it is."""
-    shop = await screen.tools.overview.shop(screen.who.location)
-    return screen.show(
-        "devices.html",
-        shop,
-        devices=await screen.services.devices.all(),
-        found=[(one, shown_name(one), why_not(screen, one)) for one in screen.services.discovery.all() if is_news(one)],
-        can_manage=screen.may(Permission.DEVICES_MANAGE),
-        can_pair=screen.may(Permission.PAIRINGS_MANAGE),
-    )
-
-
-async def activate(screen: Screen) -> Answer:
-    """Use a terminal that was found."""
-    await screen.services.devices.activate(screen.id(), screen.who)
-    return redirect("/devices")
-
-
-async def use_found(screen: Screen) -> Answer:
-    """Make what was found a device of the store, under the name by which it announces itself, and use it."""
-    device = await screen.services.discovery.claim(screen.id(), "", "", screen.who)
-    await screen.services.devices.activate(device.id, screen.who)
-    return redirect("/devices")
-
-
-def is_news(found: Found) -> bool:
-    """Whether it is more than one of the devices that the page shows anyway."""
-    return found.standing is not Standing.KNOWN or found.reason == "holds_money"
-
-
-def why_not(screen: Screen, found: Found) -> str:
-    """Why it cannot be used, in the person's language; "" when it can."""
-    words = screen.words
-    return {
-        "": "",
-        "no_driver": words("The hub does not know how to work with this kind of device."),
-        "claimed_twice": words("It fits two drivers. A technician names the right one in the configuration."),
-        "driver_unusable": words("Its driver cannot be used. Call your technician."),
-        "no_address": words("It names no address that the hub can reach."),
-        "address_refused": words("It names an address outside the shop's network."),
-        "no_location": words("The shop is not set up yet."),
-        "holds_money": words("Its device holds payments. A technician confirms the new address."),
-    }.get(found.reason, found.reason)
-
-
-async def close(screen: Screen) -> Answer:
-    """Take a terminal out of use that will not come back; the reason is kept."""
-    reason = screen.form().get("reason", "").strip()
-    if reason:
-        await screen.services.devices.deactivate(screen.id(), screen.who, reason)
-    return redirect("/devices")
-
-
-async def remove(screen: Screen) -> Answer:
-    """Take a till or a phone out."""
-    await screen.services.pairing.remove(screen.id(), screen.who)
-    return redirect("/devices")
 
 
 async def pairing(screen: Screen) -> Answer:

@@ -104,7 +104,11 @@ class Screen:
         self.caller: Caller | None = scope.get("hubd.caller")
         self.headers = Headers(scope)
         self.query = read_pairs(scope["query_string"])
+        self.place = tools.services.feed.place
+        """Of the feed, before anything was read: what comes after it may not be on the page."""
         self.language = choose_language(self.headers, self.caller)
+        self.place = tools.services.feed.place
+        """Of the feed, before anything was read: what comes after it may not be on the page."""
 
     def form(self) -> dict[str, str]:
         """The fields that a person sent."""
@@ -156,6 +160,7 @@ class Screen:
             "store": shop.name,
             "place": shop.location,
             "now_us": now_us,
+            "news_after": f"{self.place.seq}.{self.place.notice}",
             "shop": shop,
             "is_set_up": shop.set_up,
             "known": self.caller is not None,

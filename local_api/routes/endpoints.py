@@ -25,7 +25,8 @@ def endpoint_out(found: Found) -> EndpointOut:
         txt=dict(seen.txt),
         standing=found.standing.value,
         driver=found.driver or None,
-        drivers=list(found.drivers or ()),
+        position=seen.position or None,
+        drivers=list(found.drivers),
         device=found.device_id or None,
         reason=found.reason or None,
         why=found.why or None,
@@ -44,7 +45,7 @@ async def claim_endpoint(call: Call) -> Reply:
     if wanted.role:
         parse_id(wanted.role.removeprefix("till:"), "role")
     services = call.context.services
-    device = await services.discovery.claim(call.id(), wanted.name or "", wanted.role, call.caller)
+    device = await services.discovery.claim(call.id(), wanted.name or "", wanted.role, call.caller, wanted.driver or "")
     return Reply(device_out(await services.devices.get(device.id)))
 
 

@@ -1,7 +1,7 @@
-// Keeps the page true: asks the hub again every two seconds, and says so when it does not answer.
+// Keeps the page true: asks the hub again when it has news and every two seconds, and says so when it does not answer.
 "use strict";
 (() => {
-  const EVERY_MS = 2000, STALE_AFTER_MS = 5000, GIVE_UP_MS = 4000;
+  const EVERY_MS = 2000, STALE_AFTER_MS = 5000, GIVE_UP_MS = 4000, NEWS_WITHIN_MS = 25000, NEWS_APART_MS = 300;
   const body = document.body;
   if (!document.querySelector("[data-live]")) return;
   const banner = document.getElementById("stale");
@@ -51,6 +51,7 @@
       refocus();
     }
     body.dataset.at = fresh.body.dataset.at;
+    if (fresh.body.dataset.newsAfter) body.dataset.newsAfter = fresh.body.dataset.newsAfter;
     document.title = fresh.title;
   };
 
@@ -72,6 +73,21 @@
     }
   };
 
+  // The hub answers when something has happened after what the page shows. A busy shop is asked three times a second.
+  const follow = async () => {
+    const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+    while (body.dataset.newsAfter) {
+      try {
+        const signal = AbortSignal.timeout(NEWS_WITHIN_MS);
+        const answer = await fetch(`/news?after=${body.dataset.newsAfter}`, { signal, cache: "no-store" });
+        if (answer.redirected || !answer.ok) await pause(STALE_AFTER_MS);
+        else if (!document.hidden) await ask();
+      } catch { await pause(EVERY_MS); }
+      await pause(NEWS_APART_MS);
+      while (document.hidden) await pause(EVERY_MS);
+    }
+  };
+
   const inWords = (seconds) => {
     const minutes = Math.floor(seconds / 60), hour = banner.querySelector("[data-age]").dataset.hour;
     if (seconds < 60) return `${seconds} s`;
@@ -88,6 +104,7 @@
     banner.hidden = false;
   };
 
+  follow();
   setInterval(ask, EVERY_MS);
   setInterval(tell, 1000);
   document.addEventListener("visibilitychange", ask);

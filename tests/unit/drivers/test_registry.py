@@ -30,13 +30,24 @@ def test_the_literal_is_what_the_module_says() -> None:
 
 
 def test_best_match_wins() -> None:
-    registry = Registry([entry("any", Serial()), entry("zvt", Tcp(20007), Usb(0x0B00, 0x0080))])
+    registry = Registry([entry("any", Tcp(20008)), entry("zvt", Tcp(20007), Usb(0x0B00, 0x0080))])
     assert registry.claim(seen("serial:///dev/ttyACM0", 0x0B00, 0x0080)).id == "zvt"  # type: ignore[union-attr]  # it was found
-    assert registry.claim(seen("serial:///dev/ttyS0")).id == "any"  # type: ignore[union-attr]  # it was found
     assert registry.claim(seen("tcp://10.0.0.7:20007")).id == "zvt"  # type: ignore[union-attr]  # it was found
     assert registry.claim(seen("tcp://10.0.0.7:9100")) is None
+    assert registry.claim(seen("tcp://10.0.0.7:20008")).id == "any"  # type: ignore[union-attr]  # it was found
     announced = Registry([entry("a", Mdns("_zvt._tcp.local.")), entry("b", Tcp(1))])
     assert announced.claim(seen("tcp://h:1", service="_zvt._tcp.local.")).id == "a"  # type: ignore[union-attr]  # it was found
+
+
+def test_a_serial_line_is_nobodys_until_a_person_chooses() -> None:
+    registry = Registry([entry("left", Serial(), Tcp(1)), entry("right", Serial()), entry("net", Tcp(2))])
+    line = seen("serial:///dev/serial/by-id/usb-FTDI_FT232R-if00-port0")
+    assert registry.claim(line) is None
+    assert [manifest.id for manifest in registry.candidates(line)] == ["left", "right"]
+    assert registry.candidates(seen("tcp://10.0.0.7:1")) == []
+    named = registry.claim(seen("serial:///dev/ttyS0", driver="right"))
+    assert named is not None
+    assert named.id == "right"
 
 
 def test_two_claims_on_one_device_are_an_error_that_names_both() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hubd.model.device import Endpoint, EndpointKind, IdentitySource
 from tests.simulation.discovery import announced
 from tests.unit.local_api.counter import OWNER_PIN, counter
 from tests.unit.services.shop import Terminals, shop_runtime
@@ -29,6 +30,7 @@ async def test_a_manager_claims_and_activates_what_was_found(tmp_path: Path) -> 
             "service": "_zvt._tcp.local.",
             "identity": "serial:SN-0001",
             "identity_source": "serial_number",
+            "position": None,
             "txt": {"id": "SN-0001"},
             "standing": "offered",
             "driver": "zvt",
@@ -62,3 +64,42 @@ async def test_a_manager_claims_and_activates_what_was_found(tmp_path: Path) -> 
         assert (known["standing"], known["device"]) == ("known", claimed["id"])
         again = await till.post(claim, json={"name": "Other"}, headers=manager)
         assert (again.json()["id"], again.json()["name"]) == (claimed["id"], "Counter")
+
+
+async def test_a_serial_line_is_used_by_the_driver_that_a_person_names(tmp_path: Path) -> None:
+    terminals = Terminals(shop_runtime())
+    line = "serial:///dev/serial/by-id/usb-FTDI_FT232R_A1-if00-port0"
+    terminals.add(line)
+    async with counter(tmp_path, terminals=terminals) as held:
+        till, owner = await held.till(), await held.owner()
+        discovery = held.shop.services.discovery
+        discovery.appeared(
+            Endpoint(
+                "/sys/1",
+                EndpointKind.SERIAL,
+                line,
+                "serial:0403:6001:A1:00",
+                IdentitySource.SERIAL_NUMBER,
+                "FTDI FT232R",
+                usb_vid=0x0403,
+                usb_pid=0x6001,
+                position="1-1:00",
+            )
+        )
+        await discovery.consider()
+        (seen,) = (await till.get("/v1/endpoints")).json()["items"]
+        assert (seen["standing"], seen["driver"], seen["position"]) == ("choose", None, "1-1:00")
+        assert "zvt" in seen["drivers"]
+        assert not [one for one in held.shop.services.problems.present() if one.code == "device.not_activated"]
+        session = (await till.post("/v1/sessions", json={"staff": owner, "pin": OWNER_PIN})).json()
+        manager, claim = {"hub-session": session["token"]}, f"/v1/endpoints/{seen['id']}/claim"
+        for body in ({}, {"driver": "acme"}):
+            vague = await till.post(claim, json=body, headers=manager)
+            assert (vague.status_code, vague.json()["code"]) == (409, "device.driver_not_chosen")
+        claimed = (await till.post(claim, json={"driver": "zvt"}, headers=manager)).json()
+        assert (claimed["driver"], claimed["kind"], claimed["name"]) == ("zvt", "terminal", "FTDI FT232R")
+        await till.post(f"/v1/devices/{claimed['id']}/activate", headers=manager)
+        await held.shop.ready(claimed["id"])
+        await discovery.consider()
+        (known,) = (await till.get("/v1/endpoints")).json()["items"]
+        assert (known["standing"], known["device"]) == ("known", claimed["id"])

@@ -208,7 +208,7 @@ async def shop(
         if simulator is None or url in counter.unplugged:
             raise ConnectionRefusedError(url)
         ours, theirs = memory_pipe()
-        wires.create_task(simulator.serve(theirs), name=f"simulator:{url}")
+        wires.create_task(simulator.serve(theirs, serial=url.startswith("serial:")), name=f"simulator:{url}")
         return ours
 
     world = World(

@@ -1,0 +1,158 @@
+"""What udev knows of a plugged device, as an endpoint. Pure: properties in, endpoints out.
+
+A device is shown once: a USB adapter or a terminal with a serial line by its line, a printer by its node, anything
+else by itself with the reason why nobody can use it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from hubd.model.device import ENDPOINT_NAME_MAX, IDENTITY_MAX, Endpoint, EndpointKind, IdentitySource, plain
+
+HUB_CLASS = 0x09
+HID_CLASS = 0x03
+_INTERFACE = re.compile(r"([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
+_SAFE_NODE = re.compile(r"/dev/[A-Za-z0-9/_.:+@,\-]{1,180}")
+"""What may stand in an address: links of /dev/serial carry text that the device itself has chosen."""
+_OPENED_BY = {"usbmisc": "lp", "hidraw": "hid"}
+"""Subsystem of a node → kind of line that a transport opens there. Keyboards' event nodes are never opened unasked."""
+
+
+class Node(Struct, frozen=True):
+    """A device node below a USB device: `/dev/ttyACM0`, `/dev/usb/lp0`, `/dev/hidraw1`."""
+
+    subsystem: str
+    path: str
+    """Of the node."""
+    sys_path: str
+    properties: Mapping[str, str]
+
+
+class Plugged(Struct, frozen=True):
+    """One USB device as udev and its descriptors tell of it, with the nodes that drivers of the kernel have made."""
+
+    sys_path: str
+    sys_name: str
+    """Its port path on the bus: `1-1.3`."""
+    properties: Mapping[str, str]
+    nodes: Sequence[Node] = ()
+
+
+class SerialPort(Struct, frozen=True):
+    """A serial line of the board itself."""
+
+    path: str
+    sys_path: str
+    properties: Mapping[str, str]
+
+
+def endpoints_of(devices: Iterable[Plugged], ports: Iterable[SerialPort]) -> dict[tuple[EndpointKind, str], Endpoint]:
+    """All endpoints of what is plugged in now, by kind and key.
+
+    Where two of them tell the same serial number (cheap adapters do), neither is known by it.
+    """
+    found = [endpoint for device in devices for endpoint in _of_device(device)]
+    numbers = Counter(endpoint.identity for endpoint, _ in found)
+    chosen = [
+        replace(endpoint, identity=position, identity_source=IdentitySource.PORT_PATH)
+        if numbers[endpoint.identity] > 1
+        else endpoint
+        for endpoint, position in found
+    ]
+    chosen += [_of_port(port) for port in ports]
+    return {(endpoint.kind, endpoint.key): endpoint for endpoint in chosen}
+
+
+def _of_device(device: Plugged) -> list[tuple[Endpoint, str]]:
+    """Each endpoint with the identity of its port, which always works and says less."""
+    classes = interface_classes(device.properties)
+    if HUB_CLASS in classes or classes == ():
+        return []
+    lines = [node for node in device.nodes if node.subsystem == "tty"]
+    if lines:
+        return [_of_line(device, node, classes) for node in lines]
+    node = next((node for node in device.nodes if node.subsystem in _OPENED_BY), None)
+    url = f"{_OPENED_BY[node.subsystem]}://{node.path}" if node and _SAFE_NODE.fullmatch(node.path) else ""
+    return [_endpoint(device, EndpointKind.USB, device.sys_path, url, device.sys_name, "", classes)]
+
+
+def _of_line(device: Plugged, node: Node, classes: tuple[int, ...]) -> tuple[Endpoint, str]:
+    number = node.properties.get("ID_USB_INTERFACE_NUM", "") or _interface_number(node.sys_path)
+    links = node.properties.get("DEVLINKS", "").split()
+    # The link by id holds only where the device has a number of its own; the one by path holds everywhere.
+    wanted = ["/dev/serial/by-id/"] if _number_of(device.properties) else []
+    kept = [link for start in [*wanted, "/dev/serial/by-path/"] for link in links if link.startswith(start)]
+    path = next((link for link in [*kept, node.path] if _SAFE_NODE.fullmatch(link)), "")
+    url = f"serial://{path}" if path else ""
+    position = f"{device.sys_name}:{number}" if number else device.sys_name
+    return _endpoint(device, EndpointKind.SERIAL, node.sys_path, url, position, number, classes)
+
+
+def _endpoint(
+    device: Plugged, kind: EndpointKind, key: str, url: str, position: str, interface: str, classes: tuple[int, ...]
+) -> tuple[Endpoint, str]:
+    vid, pid = _hex(device.properties.get("ID_VENDOR_ID", "")), _hex(device.properties.get("ID_MODEL_ID", ""))
+    product = f"{vid or 0:04x}:{pid or 0:04x}"
+    number = _number_of(device.properties)
+    port = plain(f"port:{position}:{product}", IDENTITY_MAX)
+    by_number = plain(f"serial:{product}:{number}" + (f":{interface}" if interface else ""), IDENTITY_MAX)
+    endpoint = Endpoint(
+        key=key,
+        kind=kind,
+        url=url,
+        identity=by_number if number else port,
+        identity_source=IdentitySource.SERIAL_NUMBER if number else IdentitySource.PORT_PATH,
+        name=plain(_name_of(device.properties) or product, ENDPOINT_NAME_MAX),
+        usb_vid=vid,
+        usb_pid=pid,
+        usb_classes=classes,
+        position=position,
+    )
+    return endpoint, port
+
+
+def _of_port(port: SerialPort) -> Endpoint:
+    name = port.path.rpartition("/")[2]
+    return Endpoint(
+        key=port.sys_path,
+        kind=EndpointKind.SERIAL,
+        url=f"serial://{port.path}" if _SAFE_NODE.fullmatch(port.path) else "",
+        identity=f"port:{name}",
+        identity_source=IdentitySource.PORT_PATH,
+        name=name,
+        position=name,
+    )
+
+
+def interface_classes(properties: Mapping[str, str]) -> tuple[int, ...]:
+    """Classes of a device's interfaces, in order: from `ID_USB_INTERFACES` (`:070102:030000:`)."""
+    found = _INTERFACE.findall(properties.get("ID_USB_INTERFACES", "")[:400].replace(":", " "))
+    return tuple(dict.fromkeys(int(parts[0], 16) for parts in found))
+
+
+def _number_of(properties: Mapping[str, str]) -> str:
+    """The serial number of the device itself; udev makes one up from vendor and model where there is none."""
+    return plain(properties.get("ID_SERIAL_SHORT", ""), IDENTITY_MAX // 2)
+
+
+def _name_of(properties: Mapping[str, str]) -> str:
+    """Maker and model: the device's own words, else those of the list of USB ids."""
+    model = properties.get("ID_MODEL", "").replace("_", " ") or properties.get("ID_MODEL_FROM_DATABASE", "")
+    maker = properties.get("ID_VENDOR", "").replace("_", " ") or properties.get("ID_VENDOR_FROM_DATABASE", "")
+    return model if model.startswith(maker) else f"{maker} {model}".strip()
+
+
+def _interface_number(sys_path: str) -> str:
+    """`00` from `…/1-1/1-1:1.0/tty/ttyACM0`: which of several lines of one device."""
+    found = re.search(r":\d+\.(\d+)(?:/|$)", sys_path)
+    return f"{int(found.group(1)):02d}" if found else ""
+
+
+def _hex(text: str) -> int | None:
+    return int(text, 16) if re.fullmatch(r"[0-9a-fA-F]{1,4}", text) else None

@@ -1,0 +1,165 @@
+"""What is plugged in: USB devices, their serial lines, and those of the board. udev says when something changes.
+
+Nothing is opened or sent. After each event everything is listed anew, in a thread, because reading sysfs may block; a
+device that comes and goes without end is listed at most four times a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import pyudev
+import usb.core
+import usb.util
+
+from drivers.discovery.plugged import Node, Plugged, SerialPort, endpoints_of
+from hubd.model.device import Endpoint, EndpointKind
+from hubd.ports import EndpointSink
+from hubd.runtime import Clock
+
+log = logging.getLogger(__name__)
+
+SETTLE_S = 0.25
+"""udev tells of a device piece by piece: device, interfaces, nodes, links. That long nothing more must come."""
+SETTLE_MAX_S = 1.0
+"""Something that never settles is shown all the same."""
+RESCAN_S = 60.0
+"""Everything is listed this often even if udev is silent: a message may be lost when its buffer is full."""
+SUBSYSTEMS = ("usb", "tty", "usbmisc", "hidraw")
+DEVICES_MAX = 128
+_NO_UART = "0"
+"""What a serial port of the board says in `type` when there is no chip behind its name."""
+
+Listed = dict[tuple[EndpointKind, str], Endpoint]
+
+
+class PluggedSource:
+    """See `EndpointSource`. Its endpoints are of the kinds USB and SERIAL."""
+
+    def __init__(self, clock: Clock, scan: Callable[[], Listed] | None = None) -> None:
+        self._clock = clock
+        self._scan = scan or list_plugged
+        self._shown: Listed = {}
+
+    @property
+    def kind(self) -> EndpointKind:
+        """What it looks at."""
+        return EndpointKind.USB
+
+    def present(self) -> Sequence[Endpoint]:
+        """Nothing is known before it is listed."""
+        return ()
+
+    async def run(self, sink: EndpointSink) -> None:
+        """Look until cancelled. Raises OSError when udev cannot be heard."""
+        monitor = pyudev.Monitor.from_netlink(pyudev.Context())
+        for subsystem in SUBSYSTEMS:
+            monitor.filter_by(subsystem)
+        monitor.start()  # before the first list, so that nothing falls between the two
+        heard = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def drain() -> None:
+            while monitor.poll(timeout=0) is not None:
+                heard.set()
+
+        loop.add_reader(monitor.fileno(), drain)
+        try:
+            while True:
+                heard.clear()
+                self._show(await asyncio.to_thread(self._scan), sink)
+                await self._until_changed(heard)
+        finally:
+            loop.remove_reader(monitor.fileno())
+
+    async def _until_changed(self, heard: asyncio.Event) -> None:
+        """Return when something was plugged and has settled, or after a minute."""
+        try:
+            async with self._clock.timeout(RESCAN_S):
+                await heard.wait()
+        except TimeoutError:
+            return
+        end = self._clock.monotonic() + SETTLE_MAX_S
+        while heard.is_set() and self._clock.monotonic() < end:
+            heard.clear()
+            await self._clock.sleep(SETTLE_S)
+
+    def _show(self, listed: Listed, sink: EndpointSink) -> None:
+        for place in self._shown.keys() - listed.keys():
+            sink.vanished(*place)
+        for place, endpoint in listed.items():
+            if self._shown.get(place) != endpoint:
+                sink.appeared(endpoint)
+        self._shown = listed
+
+
+def list_plugged() -> Listed:
+    """List everything that is plugged in now. Reads sysfs and udev's database; blocks."""
+    context = pyudev.Context()
+    devices: list[Plugged] = []
+    for device in context.list_devices(subsystem="usb", DEVTYPE="usb_device"):
+        if len(devices) < DEVICES_MAX:
+            devices.append(_plugged(device))
+    return endpoints_of(devices, _board_ports(context))
+
+
+def _plugged(device: pyudev.Device) -> Plugged:
+    nodes = [
+        Node(child.subsystem, child.device_node, child.sys_path, dict(child.properties))
+        for child in device.children
+        if child.device_node and child.subsystem in SUBSYSTEMS[1:] and _owner(child) == device.sys_path
+    ]
+    properties = dict(device.properties)
+    if not properties.get("ID_USB_INTERFACES"):
+        properties["ID_USB_INTERFACES"] = _described(device)
+    return Plugged(device.sys_path, device.sys_name, properties, tuple(nodes))
+
+
+def _owner(node: pyudev.Device) -> str:
+    """The USB device that a node belongs to: behind a hub the nearest one, not the hub."""
+    parent = node.find_parent("usb", "usb_device")
+    return parent.sys_path if parent is not None else ""
+
+
+def _described(device: pyudev.Device) -> str:
+    """The interfaces from the device's descriptors, in udev's notation, where udev has not looked at them."""
+    bus, address = device.properties.get("BUSNUM", ""), device.properties.get("DEVNUM", "")
+    wanted = {"bus": int(bus), "address": int(address)} if bus.isdigit() and address.isdigit() else None
+    if wanted is None:
+        parts = (device.device_node or "").split("/")[-2:]
+        if len(parts) != 2 or not all(part.isdigit() for part in parts):
+            return ""
+        wanted = {"bus": int(parts[0]), "address": int(parts[1])}
+    try:
+        found = usb.core.find(**wanted)
+        classes = [
+            f"{one.bInterfaceClass:02x}{one.bInterfaceSubClass:02x}{one.bInterfaceProtocol:02x}"
+            for configuration in (found or ())
+            for one in configuration
+        ]
+    except (usb.core.USBError, usb.core.NoBackendError, NotImplementedError) as error:
+        log.info("discovery.no_descriptors", extra={"reason": type(error).__name__})
+        return ""
+    return ":" + ":".join(classes) + ":" if classes else ""
+
+
+def _board_ports(context: pyudev.Context) -> Iterable[SerialPort]:
+    """Serial ports with a chip behind them that neither USB nor the system's console uses."""
+    consoles = _consoles()
+    for device in context.list_devices(subsystem="tty"):
+        if not device.device_node or device.parent is None or device.find_parent("usb") is not None:
+            continue
+        uart = device.attributes.get("type")
+        if uart is None or uart.decode("ascii", "replace").strip() == _NO_UART or device.sys_name in consoles:
+            continue
+        yield SerialPort(device.device_node, device.sys_path, dict(device.properties))
+
+
+def _consoles() -> frozenset[str]:
+    try:
+        return frozenset(Path("/sys/class/tty/console/active").read_text("ascii").split())
+    except OSError:
+        return frozenset()

@@ -1,0 +1,130 @@
+"""The devices of the store and what was found beside them, with the acts on both."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from hubd.model.device import Capability
+from hubd.model.permissions import Permission
+from hubd.services.discovery import Found, Standing, shown_name
+from local_api.page.screen import Answer, Screen, redirect
+
+
+async def devices(screen: Screen) -> Answer:
+    """Every device, with what it holds and how it is."""
+    shop = await screen.tools.overview.shop(screen.who.location)
+    return screen.show(
+        "devices.html",
+        shop,
+        devices=await screen.services.devices.all(),
+        found=[(one, shown_name(one), why_not(screen, one)) for one in screen.services.discovery.all() if is_news(one)],
+        kinds=kinds(screen),
+        sources=sources(screen),
+        rungs=rungs(screen),
+        can=partial(can, screen),
+        can_manage=screen.may(Permission.DEVICES_MANAGE),
+        can_pair=screen.may(Permission.PAIRINGS_MANAGE),
+    )
+
+
+async def activate(screen: Screen) -> Answer:
+    """Use a device that was claimed."""
+    await screen.services.devices.activate(screen.id(), screen.who)
+    return redirect("/devices")
+
+
+async def use_found(screen: Screen) -> Answer:
+    """Make what was found a device of the store, under the name by which it announces itself, and use it."""
+    device = await screen.services.discovery.claim(screen.id(), "", "", screen.who, screen.form().get("driver", ""))
+    await screen.services.devices.activate(device.id, screen.who)
+    return redirect("/devices")
+
+
+def is_news(found: Found) -> bool:
+    """Whether it is more than one of the devices that the page shows anyway."""
+    return found.standing is not Standing.KNOWN or found.reason == "holds_money"
+
+
+def why_not(screen: Screen, found: Found) -> str:
+    """Why it cannot be used, in the person's language; "" when it can."""
+    words = screen.words
+    return {
+        "": "",
+        "no_driver": words("The hub does not know how to work with this kind of device."),
+        "no_line": words("The hub's system does not know how to open it."),
+        "claimed_twice": words("It fits two drivers. A technician names the right one in the configuration."),
+        "driver_unusable": words("Its driver cannot be used. Call your technician."),
+        "no_address": words("It names no address that the hub can reach."),
+        "address_refused": words("It names an address outside the shop's network."),
+        "no_location": words("The shop is not set up yet."),
+        "holds_money": words("Its device holds payments. A technician confirms the new address."),
+    }.get(found.reason, found.reason)
+
+
+async def close(screen: Screen) -> Answer:
+    """Take a terminal out of use that will not come back; the reason is kept."""
+    reason = screen.form().get("reason", "").strip()
+    if reason:
+        await screen.services.devices.deactivate(screen.id(), screen.who, reason)
+    return redirect("/devices")
+
+
+async def remove(screen: Screen) -> Answer:
+    """Take a till or a phone out."""
+    await screen.services.pairing.remove(screen.id(), screen.who)
+    return redirect("/devices")
+
+
+def kinds(screen: Screen) -> dict[str, str]:
+    """What each kind of device is called."""
+    words = screen.words
+    return {
+        "terminal": words("Card terminal"),
+        "till": words("Till"),
+        "viewer": words("Phone or screen that looks on"),
+        "printer": words("Printer"),
+        "scanner": words("Scanner"),
+        "scale": words("Scale"),
+        "modem": words("Modem for text messages"),
+    }
+
+
+def sources(screen: Screen) -> dict[str, str]:
+    """Where it was found."""
+    words = screen.words
+    return {
+        "configured": words("Named in the configuration"),
+        "mdns": words("Found on the network"),
+        "usb": words("Plugged in"),
+        "serial": words("Plugged in, with a serial line"),
+    }
+
+
+def rungs(screen: Screen) -> dict[str, str]:
+    """By what it is known again: the rungs of the identity ladder."""
+    words = screen.words
+    return {
+        "serial_number": words("its serial number"),
+        "port_path": words("the plug it is in"),
+        "name": words("the name that it tells"),
+        "address": words("its address"),
+    }
+
+
+def can(screen: Screen, found: Found) -> str:
+    """What an offered device can do, in words; empty where a person has to choose first."""
+    words = screen.words
+    told = {
+        Capability.PAY: words("take payments"),
+        Capability.REVERSE: words("undo payments"),
+        Capability.SEND_OFFLINE: words("send stored payments"),
+        Capability.PRINT: words("print"),
+        Capability.CUT: words("cut the paper"),
+        Capability.DRAWER: words("open the drawer"),
+        Capability.WEIGH: words("weigh"),
+        Capability.SCAN: words("scan"),
+        Capability.SEND_SMS: words("send text messages"),
+    }
+    if len(found.choices) != 1:
+        return ""
+    return ", ".join(text for one, text in told.items() if one in found.choices[0].capabilities)
