@@ -184,14 +184,7 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
     payments = PaymentDesk(db, runtime, dialogues, terminals, tills, view, world.room_for_sales)
 
     def device_changed(device_id: str, status: TerminalStatus) -> None:
-        peripheral = peripherals.get(device_id)
-        if peripheral is not None:
-            _note_device(problems, peripheral.name, device_id, status)
-            peripherals.changed(device_id)
-            return
-        terminals.changed(device_id)
-        attached = terminals.get(device_id)
-        _note_device(problems, attached.name if attached else device_id, device_id, status)
+        _note_change(problems, terminals, peripherals, device_id, status)
         if status.state in READY and outages.snapshot().mode is Mode.ONLINE:
             jobs.start("flush.wake", flusher.wake())
 
@@ -200,15 +193,7 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
 
     make_driver = partial(_make_driver, world, device_changed, device_moved)
     devices = DeviceDesk(db, terminals, peripherals, make_driver, _DriverWorkers(supervisor), dialogues.make_document)
-    discovery = DiscoveryDesk(
-        runtime,
-        _DriverBook(world.registry),
-        devices,
-        staff,
-        terminals,
-        problems,
-        lambda count: feed.tell("endpoints.changed", "", {"count": count}),
-    )
+    discovery = DiscoveryDesk(runtime, _DriverBook(world.registry), devices, staff, terminals, problems)
     flusher = Flusher(db, runtime, terminals, jobs, lambda: outages.snapshot().mode is Mode.ONLINE)
 
     def flush_what_was_stored() -> None:
@@ -217,6 +202,7 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
             jobs.start(f"flush.wake:{runtime.ids.new_id()}", flusher.wake())
 
     outages.listen(partial(_flush_when_online, jobs, flusher))
+    discovery.tell = lambda count: feed.tell("endpoints.changed", "", {"count": count})
     _tell_followers(feed, terminals, peripherals, outages, problems)
     dialogues.stored = flush_what_was_stored
     dialogues.other_hub_heard = lambda: any(one.code == "hub.cloned" for one in problems.present())
@@ -280,8 +266,13 @@ def _tell_followers(
     problems.listen(lambda: feed.tell("problems.changed", "", {"count": len(problems.visible())}))
 
 
-def _note_device(problems: Problems, name: str, device_id: str, status: TerminalStatus) -> None:
-    """Problems of a device follow from its status; a driver that was stopped on purpose is no problem."""
+def _note_change(
+    problems: Problems, terminals: Terminals, peripherals: Peripherals, device_id: str, status: TerminalStatus
+) -> None:
+    """Tell the book that has the device. Its problems follow from its status; a driver stopped on purpose is none."""
+    peripheral, attached = peripherals.get(device_id), terminals.get(device_id)
+    (peripherals if peripheral else terminals).changed(device_id)
+    name = peripheral.name if peripheral else attached.name if attached else device_id
     stopped = status.problem == "stopped"
     problems.set(status.state is DeviceState.SILENT, "device.silent", device_id, name=name)
     problems.set(status.state is DeviceState.GONE and not stopped, "device.gone", device_id, name=name)

@@ -102,13 +102,14 @@ class DiscoveryDesk:
         staff: StaffDesk,
         terminals: Terminals,
         problems: Problems,
-        tell: Callable[[int], None] = lambda _count: None,
     ) -> None:
         self._runtime = runtime
         self._drivers = drivers
         self._devices = devices
         self._staff = staff
-        self._problems, self._tell = problems, tell
+        self._problems = problems
+        self.tell: Callable[[int], None] = lambda _count: None
+        """Called with how many endpoints are seen whenever what is known of them has changed."""
         self._seen: dict[tuple[EndpointKind, str], tuple[str, Endpoint]] = {}
         self._found: list[Found] = []
         self._known: frozenset[str] = frozenset()
@@ -177,7 +178,7 @@ class DiscoveryDesk:
             self._raise_problems(found)
             changed, self._found = found != self._found, found
             if changed:
-                self._tell(len(found))
+                self.tell(len(found))
 
     async def moved(self, device_id: str, address: str) -> None:
         """A driver has found its device at another address."""
