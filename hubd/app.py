@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from msgspec import Struct, field
 
@@ -22,9 +22,18 @@ from drivers.registry import Registry
 from drivers.runner import OnMoved, Runner
 from hubd.errors import StoreError
 from hubd.health import Problems
-from hubd.model.device import DeviceState, Endpoint
+from hubd.model.device import DeviceKind, DeviceState, Endpoint
 from hubd.model.mode import Mode, ModeSnapshot
-from hubd.ports import AcceptLines, Claimed, EndpointSource, OpenTransport, Signer, TerminalStatus
+from hubd.ports import (
+    AcceptLines,
+    Claimed,
+    EndpointSource,
+    OpenTransport,
+    Scan,
+    Scanner,
+    Signer,
+    TerminalStatus,
+)
 from hubd.runtime import Clock, Runtime
 from hubd.services.access import AccessDesk
 from hubd.services.bundle import Services
@@ -44,6 +53,7 @@ from hubd.services.pairing import PairingDesk
 from hubd.services.payments import PaymentDesk
 from hubd.services.peripherals import Peripherals
 from hubd.services.pins import PinHasher
+from hubd.services.printing import PrintDesk
 from hubd.services.receipts import ReceiptDesk
 from hubd.services.recovery import RecoveryDesk
 from hubd.services.replacement import ReplacementDesk
@@ -52,6 +62,7 @@ from hubd.services.staff import StaffDesk
 from hubd.services.taking import OutageView
 from hubd.services.terminals import READY, Terminals
 from hubd.services.till_lines import TillLines
+from hubd.services.weighing import WeighingDesk
 from hubd.store import backup, verify
 from hubd.store.db import AioSqliteThread, Database, OpenDbThread, open_database
 from hubd.store.devices import Device
@@ -173,6 +184,12 @@ def _flush_when_online(jobs: Jobs, flusher: Flusher, snapshot: ModeSnapshot) -> 
         jobs.start("flush.service_back", flusher.service_back())
 
 
+def _flush_what_was_stored(runtime: Runtime, jobs: Jobs, flusher: Flusher, outages: OutageDesk) -> None:
+    """A terminal may store a payment while we are online; nothing changes then that would wake the flusher."""
+    if outages.snapshot().mode is Mode.ONLINE:
+        jobs.start(f"flush.wake:{runtime.ids.new_id()}", flusher.wake())
+
+
 def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> Services:
     runtime = world.runtime
     feed, problems = Feed(db, runtime), Problems(runtime.clock)
@@ -196,15 +213,10 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
     discovery = DiscoveryDesk(runtime, _DriverBook(world.registry), devices, staff, terminals, problems)
     flusher = Flusher(db, runtime, terminals, jobs, lambda: outages.snapshot().mode is Mode.ONLINE)
 
-    def flush_what_was_stored() -> None:
-        # A terminal may store a payment while we are online; nothing changes then that would wake the flusher.
-        if outages.snapshot().mode is Mode.ONLINE:
-            jobs.start(f"flush.wake:{runtime.ids.new_id()}", flusher.wake())
-
     outages.listen(partial(_flush_when_online, jobs, flusher))
     discovery.tell = lambda count: feed.tell("endpoints.changed", "", {"count": count})
     _tell_followers(feed, terminals, peripherals, outages, problems)
-    dialogues.stored = flush_what_was_stored
+    dialogues.stored = partial(_flush_what_was_stored, runtime, jobs, flusher, outages)
     dialogues.other_hub_heard = lambda: any(one.code == "hub.cloned" for one in problems.present())
     return Services(
         runtime=runtime,
@@ -226,6 +238,8 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
         orders=OrderDesk(db, tills),
         receipts=ReceiptDesk(db, world.archives),
         devices=devices,
+        weighing=WeighingDesk(peripherals),
+        printing=PrintDesk(db, runtime, peripherals, jobs, problems, dialogues.make_document),
         discovery=discovery,
         flusher=flusher,
         outages=outages,
@@ -262,8 +276,22 @@ def _tell_followers(
 
     terminals.watch(terminal_changed)
     peripherals.watch(peripheral_changed)
+    peripherals.watch(partial(_hear_scanner, feed, peripherals))
     outages.listen(lambda snapshot: feed.tell("mode.changed", "", {"mode": snapshot.mode.value}))
     problems.listen(lambda: feed.tell("problems.changed", "", {"count": len(problems.visible())}))
+
+
+def _hear_scanner(feed: Feed, peripherals: Peripherals, device_id: str) -> None:
+    """What a scanner reads is told to the till that has it, or to all tills of a shop that share it; never stored."""
+    scanner = peripherals.get(device_id)
+    if scanner is None or scanner.kind is not DeviceKind.SCANNER:
+        return
+
+    def told(scan: Scan) -> None:
+        till = scanner.role.removeprefix("till:") if scanner.role.startswith("till:") else ""
+        feed.tell("scan", device_id, {"text": scan.text, "symbology": scan.symbology}, till)
+
+    cast("Scanner", scanner.face).listen(told)
 
 
 def _note_change(
@@ -365,6 +393,7 @@ async def trading_hub(world: World) -> AsyncIterator[Hub]:
             await services.recovery.load()
             await services.outages.load()
             await services.flusher.resume()
+            await services.printing.recover()
             await services.devices.start()
             await services.dialogues.resume(restored=restored)
             await _look_for_devices(world.sources, services.discovery, supervisor)

@@ -60,6 +60,10 @@ class OrderError(HubError):
     """An order request is wrong or not allowed now."""
 
 
+class PrintError(HubError):
+    """A print request is wrong or not possible now."""
+
+
 class AccessError(HubError):
     """The caller is not known, or may not do this."""
 

@@ -74,6 +74,7 @@ SHOWN: dict[str, tuple[Permission, tuple[str, ...]]] = {
     "backup": (_P.BACKUPS_READ, ()),
     "staff": (_P.STAFF_READ, ("language",)),
     "grant": (_P.STAFF_READ, ("location", "role")),
+    "print": (_P.PRINT, ("title", "printer", "payment", "reason")),
     "override": (_P.PAYMENTS_READ, ("rule", "payment", "overrides")),
 }
 """Kinds whose first word is not here are no events: they are the journal's own bookkeeping."""
@@ -81,6 +82,7 @@ NOTICES: dict[str, Permission] = {
     "pairing.changed": _P.PAIRINGS_MANAGE,
     "device.state": _P.DEVICES_READ,
     "endpoints.changed": _P.DEVICES_READ,
+    "scan": _P.DEVICES_READ,
     "payment.prompt": _P.PAYMENTS_READ,
     "mode.changed": _P.HUB_READ,
     "problems.changed": _P.PROBLEMS_READ,

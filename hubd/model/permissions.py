@@ -23,6 +23,7 @@ class Permission(StrEnum):
     ORDERS_READ = "orders.read"
     ORDERS_PLACE = "orders.place"
     ORDERS_CANCEL = "orders.cancel"
+    PRINT = "print.jobs"
     TOTALS_READ = "totals.read"
     DEVICES_READ = "devices.read"
     DEVICES_MANAGE = "devices.manage"
@@ -69,6 +70,7 @@ _CASHIER = _LOOK | {
     _P.ORDERS_READ,
     _P.ORDERS_PLACE,
     _P.ORDERS_CANCEL,
+    _P.PRINT,
     _P.DEVICES_READ,
 }
 _MANAGER = _CASHIER | {
@@ -100,6 +102,7 @@ ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
         _P.DEVICES_READ,
         _P.DEVICES_MANAGE,
         _P.DEVICES_OPERATE,
+        _P.PRINT,
         _P.PAIRINGS_MANAGE,
         _P.JOURNAL_READ,
         _P.SYNC_READ,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from hubd.model.device_problems import DEVICE_KINDS
 from hubd.model.problem import ProblemKind, Severity, Text
 
 _C, _W, _N = Severity.CRITICAL, Severity.WARNING, Severity.NOTICE
@@ -144,84 +145,7 @@ _KINDS = (
         ),
     ),
     # -- devices -----------------------------------------------------------------------------------------------------
-    ProblemKind(
-        "device.gone",
-        _W,
-        Text("{name} is unplugged or off", "{name} est débranché ou éteint", "{name} is losgekoppeld of staat uit"),
-        Text(
-            "Plug it in and switch it on again. Leave the hub and the other devices alone.",
-            "Rebranchez-le et rallumez-le. Ne touchez ni au boîtier ni aux autres appareils.",
-            "Sluit het weer aan en zet het aan. Laat de hub en de andere apparaten met rust.",
-        ),
-        money_title=Text(
-            "{money} in {name}, which is unplugged or off",
-            "{money} dans {name}, débranché ou éteint",
-            "{money} in {name}, die losgekoppeld is of uit staat",
-        ),
-        visible_after_s=5,
-    ),
-    ProblemKind(
-        "device.silent",
-        _W,
-        Text("{name} does not answer", "{name} ne répond pas", "{name} antwoordt niet"),
-        Text(
-            "Look at its screen; if it is stuck, restart it with its own button. Do not unplug the hub.",
-            "Regardez son écran ; s'il est bloqué, redémarrez-le avec son propre bouton. Ne débranchez pas le boîtier.",
-            "Kijk op het scherm; zit het vast, herstart het met de eigen knop. Koppel de hub niet los.",
-        ),
-        money_title=Text(
-            "{money} in {name}, which does not answer",
-            "{money} dans {name}, qui ne répond pas",
-            "{money} in {name}, die niet antwoordt",
-        ),
-        visible_after_s=10,
-    ),
-    ProblemKind(
-        "device.faulty",
-        _W,
-        Text(
-            "{name} reports a fault: {reason}", "{name} signale un défaut : {reason}", "{name} meldt een fout: {reason}"
-        ),
-        Text(
-            "Follow what its own screen says; if the fault stays, call your support with these words.",
-            "Suivez ce qu'indique son écran ; si le défaut reste, appelez l'assistance avec ces mots.",
-            "Volg wat het scherm zegt; blijft de fout, bel dan de helpdesk met deze woorden.",
-        ),
-        money_title=Text(
-            "{money} in {name}, which reports a fault: {reason}",
-            "{money} dans {name}, qui signale un défaut : {reason}",
-            "{money} in {name}, die een fout meldt: {reason}",
-        ),
-        visible_after_s=5,
-    ),
-    ProblemKind(
-        "device.claimed_twice",
-        _W,
-        Text(
-            "{name} fits two drivers: {first} and {second}",
-            "{name} correspond à deux pilotes : {first} et {second}",
-            "{name} past bij twee stuurprogramma's: {first} en {second}",
-        ),
-        Text(
-            "A technician names the right driver in the configuration of the hub.",
-            "Un technicien indique le bon pilote dans la configuration du boîtier.",
-            "Een technicus noemt het juiste stuurprogramma in de configuratie van de hub.",
-        ),
-    ),
-    ProblemKind(
-        "device.not_activated",
-        _N,
-        Text(
-            "{name} was found and is not in use yet",
-            "{name} a été trouvé et n'est pas encore utilisé",
-            "{name} is gevonden en nog niet in gebruik",
-        ),
-        Text(
-            "If it is yours, a manager activates it on the page of devices.",
-            "S'il est à vous, un responsable l'active sur la page des appareils.",
-            "Is het van u, dan activeert een manager het op de pagina met apparaten.",
-        ),
-    ),
+    *DEVICE_KINDS,
     # -- the line ----------------------------------------------------------------------------------------------------
     ProblemKind(
         "network.outage",

@@ -22,6 +22,7 @@ from hubd.services.pairing import PairingDesk
 from hubd.services.payments import PaymentDesk
 from hubd.services.peripherals import Peripherals
 from hubd.services.pins import PinHasher
+from hubd.services.printing import PrintDesk
 from hubd.services.receipts import ReceiptDesk
 from hubd.services.recovery import RecoveryDesk
 from hubd.services.replacement import ReplacementDesk
@@ -29,6 +30,7 @@ from hubd.services.settings import SettingsDesk
 from hubd.services.staff import StaffDesk
 from hubd.services.terminals import Terminals
 from hubd.services.till_lines import TillLines
+from hubd.services.weighing import WeighingDesk
 from hubd.store.db import Database
 
 
@@ -54,6 +56,8 @@ class Services(Struct, frozen=True):
     orders: OrderDesk
     receipts: ReceiptDesk
     devices: DeviceDesk
+    printing: PrintDesk
+    weighing: WeighingDesk
     discovery: DiscoveryDesk
     flusher: Flusher
     outages: OutageDesk

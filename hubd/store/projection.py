@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hubd.model.entry import Entry, Json
 from hubd.model.kinds import KINDS, is_known
 from hubd.model.upcast import upcast
-from hubd.store import devices, documents, lines, orders, outages, payments, people, replacements, settings
+from hubd.store import devices, documents, lines, orders, outages, payments, people, print_jobs, replacements, settings
 from hubd.store.tx import Tx
 
 Projector = Callable[[Tx, Entry, dict[str, Json]], None]
@@ -22,6 +22,7 @@ _PROJECTORS: dict[str, Projector] = {
     **outages.PROJECTORS,
     **documents.PROJECTORS,
     **replacements.PROJECTORS,
+    **print_jobs.PROJECTORS,
 }
 
 PROJECTED_TABLES = (
@@ -41,6 +42,7 @@ PROJECTED_TABLES = (
     "enrolment",
     "cloud_keys",
     "replacements",
+    "print_jobs",
 )
 """Every table whose rows follow from the entries alone."""
 

@@ -116,6 +116,14 @@ def drafts() -> list[Draft]:
     payment(13, "started", "stored")
     made[-1] = Draft(made[-1].kind, ids[13], "hub", made[-1].body, documents=(receipt,))
     add("receipt.printed", ids[5], {"copy": True})
+    paper = {"title": "Receipt A-000001", "printer": "printer-1", "payment": ids[5], "purpose": "customer"}
+    add(
+        "print.requested",
+        ids[14],
+        paper | {"document": receipt.id.hex(), "device": DEVICE, "staff": "", "location": "loc-1"},
+    )
+    for event in ("started", "postponed", "started", "unknown", "again", "started", "printed", "again", "cancelled"):
+        add(f"print.{event}", ids[14], {"reason": "r"})
     add("override.given", ids[8], {"what": "previous_unknown"}, f"staff:{MANAGER}")
     add("end_of_day.started", TERMINAL, {"location": "loc-1", "mode": "live"}, f"staff:{MANAGER}")
     add("end_of_day.closed", TERMINAL, {"total": 1250, "currency": "EUR"})

@@ -1,4 +1,4 @@
--- Schema 1, compat 1. Written by tests/migrations.
+-- Schema 2, compat 1. Written by tests/migrations.
 
 CREATE TABLE cloud_keys(
   key_id     TEXT PRIMARY KEY,
@@ -221,6 +221,27 @@ CREATE TABLE payments(
   updated_at_us    INTEGER NOT NULL
 ) STRICT;
 
+CREATE TABLE print_jobs(
+  id              TEXT PRIMARY KEY,
+  seq             INTEGER NOT NULL,
+  line            BLOB NOT NULL,
+  hash            BLOB NOT NULL,
+  last_seq        INTEGER NOT NULL,
+  state           TEXT NOT NULL,
+  title           TEXT NOT NULL,
+  printer         TEXT NOT NULL,
+  payment         TEXT NOT NULL,
+  purpose         TEXT NOT NULL,
+  document        BLOB NOT NULL,
+  papers          INTEGER NOT NULL,
+  till            TEXT NOT NULL,
+  staff           TEXT NOT NULL,
+  location        TEXT NOT NULL,
+  reason          TEXT NOT NULL,
+  requested_at_us INTEGER NOT NULL,
+  updated_at_us   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE proofs(
   line      BLOB NOT NULL,
   seq       INTEGER NOT NULL,
@@ -310,6 +331,12 @@ CREATE INDEX payments_outage ON payments(outage, seq) WHERE outage IS NOT NULL;
 
 CREATE INDEX payments_receipt ON payments(terminal, json_extract(evidence, '$.receipt_number'))
   WHERE terminal IS NOT NULL;
+
+CREATE INDEX print_jobs_open ON print_jobs(printer, seq) WHERE state IN ('waiting', 'printing', 'unknown');
+
+CREATE INDEX print_jobs_payment ON print_jobs(payment, purpose) WHERE payment <> '';
+
+CREATE UNIQUE INDEX print_jobs_seq ON print_jobs(seq);
 
 CREATE INDEX statements_outage ON statements(outage, seq);
 

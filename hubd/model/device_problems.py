@@ -1,0 +1,118 @@
+"""The part of the catalogue of problems (`hubd.model.problems`) that is about devices."""
+
+from __future__ import annotations
+
+from hubd.model.problem import ProblemKind, Severity, Text
+
+_C, _W, _N = Severity.CRITICAL, Severity.WARNING, Severity.NOTICE
+_LINE = ("network.outage", "service.disruption")
+
+DEVICE_KINDS = (
+    ProblemKind(
+        "device.gone",
+        _W,
+        Text("{name} is unplugged or off", "{name} est débranché ou éteint", "{name} is losgekoppeld of staat uit"),
+        Text(
+            "Plug it in and switch it on again. Leave the hub and the other devices alone.",
+            "Rebranchez-le et rallumez-le. Ne touchez ni au boîtier ni aux autres appareils.",
+            "Sluit het weer aan en zet het aan. Laat de hub en de andere apparaten met rust.",
+        ),
+        money_title=Text(
+            "{money} in {name}, which is unplugged or off",
+            "{money} dans {name}, débranché ou éteint",
+            "{money} in {name}, die losgekoppeld is of uit staat",
+        ),
+        visible_after_s=5,
+    ),
+    ProblemKind(
+        "device.silent",
+        _W,
+        Text("{name} does not answer", "{name} ne répond pas", "{name} antwoordt niet"),
+        Text(
+            "Look at its screen; if it is stuck, restart it with its own button. Do not unplug the hub.",
+            "Regardez son écran ; s'il est bloqué, redémarrez-le avec son propre bouton. Ne débranchez pas le boîtier.",
+            "Kijk op het scherm; zit het vast, herstart het met de eigen knop. Koppel de hub niet los.",
+        ),
+        money_title=Text(
+            "{money} in {name}, which does not answer",
+            "{money} dans {name}, qui ne répond pas",
+            "{money} in {name}, die niet antwoordt",
+        ),
+        visible_after_s=10,
+    ),
+    ProblemKind(
+        "device.faulty",
+        _W,
+        Text(
+            "{name} reports a fault: {reason}", "{name} signale un défaut : {reason}", "{name} meldt een fout: {reason}"
+        ),
+        Text(
+            "Follow what its own screen says; if the fault stays, call your support with these words.",
+            "Suivez ce qu'indique son écran ; si le défaut reste, appelez l'assistance avec ces mots.",
+            "Volg wat het scherm zegt; blijft de fout, bel dan de helpdesk met deze woorden.",
+        ),
+        money_title=Text(
+            "{money} in {name}, which reports a fault: {reason}",
+            "{money} dans {name}, qui signale un défaut : {reason}",
+            "{money} in {name}, die een fout meldt: {reason}",
+        ),
+        visible_after_s=5,
+    ),
+    ProblemKind(
+        "device.claimed_twice",
+        _W,
+        Text(
+            "{name} fits two drivers: {first} and {second}",
+            "{name} correspond à deux pilotes : {first} et {second}",
+            "{name} past bij twee stuurprogramma's: {first} en {second}",
+        ),
+        Text(
+            "A technician names the right driver in the configuration of the hub.",
+            "Un technicien indique le bon pilote dans la configuration du boîtier.",
+            "Een technicus noemt het juiste stuurprogramma in de configuratie van de hub.",
+        ),
+    ),
+    ProblemKind(
+        "device.not_activated",
+        _N,
+        Text(
+            "{name} was found and is not in use yet",
+            "{name} a été trouvé et n'est pas encore utilisé",
+            "{name} is gevonden en nog niet in gebruik",
+        ),
+        Text(
+            "If it is yours, a manager activates it on the page of devices.",
+            "S'il est à vous, un responsable l'active sur la page des appareils.",
+            "Is het van u, dan activeert een manager het op de pagina met apparaten.",
+        ),
+    ),
+    ProblemKind(
+        "print.waiting",
+        _W,
+        Text(
+            "{count} print job(s) wait for {name}",
+            "{count} impression(s) en attente sur {name}",
+            "{count} afdruk(ken) wachten op {name}",
+        ),
+        Text(
+            "Look at its paper, its cover and its cable; the hub prints by itself when it is ready.",
+            "Vérifiez le papier, le capot et le câble ; le boîtier imprime de lui-même dès que c'est possible.",
+            "Controleer papier, klep en kabel; de hub drukt vanzelf af zodra dat kan.",
+        ),
+        visible_after_s=20,
+    ),
+    ProblemKind(
+        "print.unknown",
+        _N,
+        Text(
+            "{count} paper(s) of {name} may or may not be printed",
+            "{count} papier(s) de {name} : imprimés ou non, on ne sait pas",
+            "{count} afdruk(ken) van {name}: gelukt of niet, dat is onbekend",
+        ),
+        Text(
+            "Look whether the paper is there. If not, print it again: it will say COPY.",
+            "Regardez si le papier est sorti. Sinon, réimprimez : il portera DUPLICATA.",
+            "Kijk of het papier er is. Zo niet, druk opnieuw af: er staat dan KOPIE op.",
+        ),
+    ),
+)
