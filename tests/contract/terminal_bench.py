@@ -13,6 +13,7 @@ import pytest
 from drivers.faces import RunnerTerminal, face_of
 from drivers.registry import load
 from drivers.runner import Runner
+from drivers.sim.concert import ConcertSimulator
 from drivers.sim.ledger import Transaction, TransactionState
 from drivers.sim.terminal import TerminalSimulator
 from drivers.sim.zvt import ZvtSimulator
@@ -73,11 +74,24 @@ def _zvt_moves_money(block: bytes) -> bool:
     return block.removeprefix(b"\x10\x02")[:2] in (b"\x06\x01", b"\x06\x30", b"\x06\x31")
 
 
+def _concert_moves_money(block: bytes) -> bool:
+    return block.startswith(b"\x02")
+
+
 REGISTRY = load()
 KINDS = {
+    "concert": TerminalKind(
+        ConcertSimulator,
+        ("tcp://terminal:8888", "serial:///dev/terminal"),
+        _concert_moves_money,
+        terminal_id="",
+        shows_last4=False,
+        tells_stored=False,
+        refused_problem="cash_connection_refused",
+    ),
     "zvt": TerminalKind(
         ZvtSimulator, ("tcp://terminal:20007", "serial:///dev/terminal"), _zvt_moves_money, numbered=True
-    )
+    ),
 }
 CASES = [(driver_id, url) for driver_id, kind in sorted(KINDS.items()) for url in kind.urls]
 
@@ -232,6 +246,12 @@ class Payment:
     enquiry: Found | NotTaken | StillRunning | Inconclusive | None = None
     booked: list[Transaction] = field(default_factory=list)
     commands: int = 0
+
+    @property
+    def refused_without_proof(self) -> bool:
+        """Whether it is called off although the command has left; before that, not to have started is the truth."""
+        called_off = isinstance(self.outcome, (Declined, Cancelled))
+        return called_off or (isinstance(self.outcome, NotStarted) and self.commands > 0)
 
     @property
     def verdict(self) -> Approved | Stored | Declined | Cancelled | NotStarted | NotTaken | Unknown:

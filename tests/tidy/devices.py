@@ -23,7 +23,7 @@ def connections(manifest: Manifest) -> str:
                 said.append("serial line")
             case Usb(vid, pid):
                 said.append(f"USB {vid:04x}:{pid:04x}")
-    return ", ".join(said)
+    return ", ".join(said) or "the address in the settings"
 
 
 def table() -> str:

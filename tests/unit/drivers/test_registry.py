@@ -26,7 +26,7 @@ def entry(driver_id: str, *matches: Usb | Mdns | Tcp | Serial) -> Entry:
 
 def test_the_literal_is_what_the_module_says() -> None:
     assert read_manifest("drivers.zvt") == MANIFEST
-    assert [found.manifest for found in load().entries] == [MANIFEST]
+    assert MANIFEST in [found.manifest for found in load().entries]
 
 
 def test_best_match_wins() -> None:
@@ -106,5 +106,5 @@ def test_a_driver_that_cannot_be_used_is_listed_with_its_reason(
 
 
 def test_unknown_driver_names_the_known_ones() -> None:
-    with pytest.raises(DeviceError, match="Known drivers: zvt"):
+    with pytest.raises(DeviceError, match=r"Known drivers: .*zvt"):
         load().factory("acme")
