@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random  # noqa: TID251 - the bench makes the Runtime that everybody else is given
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import pytest
 from drivers.faces import RunnerTerminal, face_of
 from drivers.registry import load
 from drivers.runner import Runner
+from drivers.sim.caisse_ap import CaisseApSimulator
 from drivers.sim.concert import ConcertSimulator
 from drivers.sim.ledger import Transaction, TransactionState
 from drivers.sim.terminal import TerminalSimulator
@@ -78,6 +80,10 @@ def _concert_moves_money(block: bytes) -> bool:
     return block.startswith(b"\x02")
 
 
+def _caisse_ap_moves_money(block: bytes) -> bool:
+    return re.search(rb"CD001[0-9]", block) is not None
+
+
 REGISTRY = load()
 KINDS = {
     "concert": TerminalKind(
@@ -88,6 +94,14 @@ KINDS = {
         shows_last4=False,
         tells_stored=False,
         refused_problem="cash_connection_refused",
+    ),
+    "caisse_ap": TerminalKind(
+        CaisseApSimulator,
+        ("tcp://terminal:8888",),
+        _caisse_ap_moves_money,
+        terminal_id="",
+        tells_stored=False,
+        refused_problem="forbidden",
     ),
     "zvt": TerminalKind(
         ZvtSimulator, ("tcp://terminal:20007", "serial:///dev/terminal"), _zvt_moves_money, numbered=True

@@ -32,6 +32,7 @@ from drivers.concert_codec import (
     encode_request,
     reference_of,
 )
+from drivers.faces import RunnerTerminal, face_of
 from drivers.runner import Runner
 from drivers.transport import open_transport
 from hubd.model.device import DeviceState
@@ -100,12 +101,14 @@ async def shop(url: str) -> AsyncIterator[Runner]:
 
 
 async def ready(runner: Runner) -> None:
-    await wait_until(lambda: runner.terminal.status.state is DeviceState.READY, STATE_TIMEOUT_S, "a ready terminal")
+    await wait_until(lambda: runner.status().state is DeviceState.READY, STATE_TIMEOUT_S, "a ready terminal")
 
 
 async def pay(runner: Runner, amount_minor: int) -> Outcome:
     request = AuthorizeRequest(f"payment-{amount_minor}", Money(amount_minor, "EUR"))
-    return await runner.terminal.authorize(request, lambda _: None)
+    terminal = face_of(runner)
+    assert isinstance(terminal, RunnerTerminal)
+    return await terminal.authorize(request, lambda _: None)
 
 
 async def test_payments_on_a_real_line(simulator: Simulator) -> None:
