@@ -43,6 +43,17 @@ class Usb(Struct, frozen=True):
         return (seen.usb_vid, seen.usb_pid) == (self.vid, self.pid)
 
 
+class UsbClass(Struct, frozen=True):
+    """A USB device by the class of one of its interfaces: whoever made it, and whatever its numbers are."""
+
+    interface_class: int
+    rank: int = 3
+
+    def fits(self, seen: Endpoint) -> bool:
+        """Whether the endpoint has an interface of this class."""
+        return self.interface_class in seen.usb_classes
+
+
 class Mdns(Struct, frozen=True):
     """A device that announces itself on the network."""
 
@@ -79,7 +90,7 @@ class Serial(Struct, frozen=True):
         return seen.scheme == "serial"
 
 
-Match = Usb | Mdns | Tcp | Serial
+Match = Usb | UsbClass | Mdns | Tcp | Serial
 
 
 class Manifest(Struct, frozen=True):
@@ -104,6 +115,8 @@ class Identity(Struct, frozen=True):
     """The device's own number: for a terminal its TID."""
     problem: str = ""
     """A code when it answers but cannot work yet (`diagnosis_required`); empty when all is well."""
+    remedy: str = ""
+    """What a person does about the problem; empty where the runner has words of its own for it."""
 
 
 class Lines(Struct, frozen=True):
@@ -142,6 +155,11 @@ class Driver(abc.ABC):
     @abc.abstractmethod
     def usable(self) -> bool:
         """Whether the next dialogue may use this line."""
+
+    @property
+    def noticed(self) -> Identity | None:
+        """What the last dialogue has shown of the device's state, beside its result; None when nothing."""
+        return None
 
     @abc.abstractmethod
     async def identify(self) -> Identity:

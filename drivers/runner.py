@@ -242,8 +242,13 @@ class Runner:
     def _answered(self, identity: Identity | None = None) -> None:
         number = (identity.device_number if identity else "") or self._status.terminal_id
         self._status = replace(self._status, last_answer_monotonic=self._clock.monotonic(), terminal_id=number)
-        problem = identity.problem if identity else self._status.problem if self._known_problem() else ""
-        self._set(DeviceState.FAULTY if problem else DeviceState.READY, problem)
+        if identity is not None:
+            problem, remedy = identity.problem, identity.remedy
+        elif self._known_problem():
+            problem, remedy = self._status.problem, self._status.remedy
+        else:
+            problem, remedy = "", ""
+        self._set(DeviceState.FAULTY if problem else DeviceState.READY, problem, remedy)
 
     def _known_problem(self) -> bool:
         return self._status.state is DeviceState.FAULTY
@@ -300,7 +305,7 @@ class Runner:
 
     def _after_dialogue(self) -> None:
         if self.driver.usable and self._ready.is_set():
-            self._answered()
+            self._answered(self.driver.noticed)
         else:
             self._ready.clear()
             if self._status.state in (DeviceState.BUSY, DeviceState.READY):

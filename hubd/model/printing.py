@@ -14,11 +14,8 @@ from msgspec import Struct
 
 COLUMNS_MIN, COLUMNS_MAX = 16, 96
 LINES_MAX = 2000
-"""Lines of one document; what comes after them is cut off and said so."""
+"""Lines of one document, a code or a picture counted as one; what comes after them is left out and said so."""
 TRUNCATED = "[…]"
-_SPACES = dict.fromkeys(map(ord, "\u00a0\u202f\u2007\u2009\t"), " ")
-"""Typographic spaces (money in French has U+202F) that no code page has."""
-
 
 class Align(StrEnum):
     """Where a line stands."""
@@ -121,18 +118,20 @@ class Line(Struct, frozen=True):
 def lay_out(document: PrintDocument, columns: int) -> Iterator[Line | Qr | Barcode | Logo | Cut | Drawer]:
     """The document in lines of at most `columns` characters (half of it for large ones); the rest as it is.
 
-    Raises ValueError for a width that no printer has.
+    A document that is too long loses its end, but neither its cuts nor the opening of the drawer. Raises ValueError for
+    a width that no printer has.
     """
     if not COLUMNS_MIN <= columns <= COLUMNS_MAX:
         raise ValueError(f"a line has {COLUMNS_MIN} to {COLUMNS_MAX} columns")
     lines = 0
     for item in document.items:
         for made in _laid_out(item, columns):
-            if isinstance(made, Line):
+            if not isinstance(made, (Cut, Drawer)):
                 lines += 1
-                if lines > LINES_MAX:
+                if lines == LINES_MAX + 1:
                     yield Line(TRUNCATED)
-                    return
+                if lines > LINES_MAX:
+                    continue
             yield made
 
 
@@ -154,8 +153,12 @@ def _laid_out(item: Item, columns: int) -> Iterator[Line | Qr | Barcode | Logo |
 
 
 def printable(text: str) -> str:
-    """One line of text without control characters; typographic spaces become plain ones."""
-    return "".join(one if one.isprintable() else "" for one in text.translate(_SPACES))
+    """One line of text without control characters; a tab and typographic spaces become plain ones.
+
+    Money in French has U+202F, which no code page has.
+    """
+    spaces = "".join(" " if one == "\t" or (one > "\x7f" and one.isspace()) else one for one in text)
+    return "".join(one for one in spaces if one.isprintable())
 
 
 def _broken(text: str, width: int) -> list[str]:
@@ -174,9 +177,9 @@ def _row(left: str, right: str, width: int) -> Iterator[str]:
     figure = printable(right)[:width]
     words = _broken(left, width)
     room = width - len(figure) - 1
-    if len(words[-1]) > room:
-        narrower = textwrap.wrap(printable(left), max(1, room), break_on_hyphens=False) if room >= width // 3 else words
-        words = narrower if narrower and len(narrower[-1]) <= room else [*words, ""]
+    if words[-1] and len(words[-1]) > room:
+        narrower = _broken(left, room) if room >= width // 3 else words
+        words = narrower if len(narrower[-1]) <= room else [*words, ""]
     yield from words[:-1]
     last = words[-1]
     yield last + " " * (width - len(last) - len(figure)) + figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drivers.base import Manifest, Mdns, Serial, Tcp, Usb
+from drivers.base import Manifest, Mdns, Serial, Tcp, Usb, UsbClass
 from drivers.registry import load
 from tests.tidy.tree import ROOT
 
@@ -21,6 +21,8 @@ def connections(manifest: Manifest) -> str:
                 said.append(f"mDNS `{service.removesuffix('.local.')}`")
             case Serial():
                 said.append("serial line")
+            case UsbClass(number):
+                said.append(f"USB class {number}")
             case Usb(vid, pid):
                 said.append(f"USB {vid:04x}:{pid:04x}")
     return ", ".join(said) or "the address in the settings"
