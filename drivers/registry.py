@@ -15,16 +15,17 @@ from typing import Any
 
 from msgspec import Struct
 
-from drivers.base import Driver, DriverFactory, Manifest, Mdns, Serial, Tcp, Usb
+from drivers.base import Driver, DriverFactory, Manifest, Mdns, Serial, Tcp, Usb, UsbClass
 from hubd.errors import DeviceError
 from hubd.model.device import Capability, DeviceKind, Endpoint
 
 ENTRY_POINT_GROUP = "hubd.drivers"
-BUILT_IN = ("drivers.caisse_ap", "drivers.concert", "drivers.zvt")
+BUILT_IN = ("drivers.caisse_ap", "drivers.concert", "drivers.escpos", "drivers.zvt")
 
 _CALLS: dict[str, Callable[..., Any]] = {
     "Manifest": Manifest,
     "Usb": Usb,
+    "UsbClass": UsbClass,
     "Mdns": Mdns,
     "Tcp": Tcp,
     "Serial": Serial,

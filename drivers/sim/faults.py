@@ -66,7 +66,9 @@ class TerminalFaults(LineFaults):
 class FaultyStream:
     """The simulator's end of a line, with the faults of the menu on what it writes."""
 
-    def __init__(self, stream: ByteStream, faults: LineFaults, runtime: Runtime) -> None:
+    def __init__(self, stream: ByteStream, faults: LineFaults, runtime: Runtime, frame_bytes_min: int = 2) -> None:
+        """What is shorter than `frame_bytes_min` is no frame but the link's own ACK or NAK, and left alone."""
+        self._frame_bytes_min = frame_bytes_min
         self._stream = stream
         self._faults = faults
         self._runtime = runtime
@@ -82,9 +84,10 @@ class FaultyStream:
             return
         if faults.answer_delay_s:
             await self._runtime.clock.sleep(faults.answer_delay_s)
-        if len(data) > 1:  # one byte is the link's ACK or NAK, not a frame
+        is_frame = len(data) >= self._frame_bytes_min
+        if is_frame:
             data = self._frame(data)
-        for _ in range(2 if faults.answer_twice and len(data) > 1 else 1):
+        for _ in range(2 if faults.answer_twice and is_frame else 1):
             await self._pieces(data)
 
     def _frame(self, data: bytes) -> bytes:

@@ -7,6 +7,7 @@ terminals, so control characters never pass (`PrintDocument` refuses none, the l
 from __future__ import annotations
 
 import textwrap
+import unicodedata
 from collections.abc import Iterator
 from enum import StrEnum
 
@@ -155,8 +156,9 @@ def _laid_out(item: Item, columns: int) -> Iterator[Line | Qr | Barcode | Logo |
 def printable(text: str) -> str:
     """One line of text without control characters; a tab and typographic spaces become plain ones.
 
-    Money in French has U+202F, which no code page has.
+    Money in French has U+202F, which no code page has. A letter and its accent become one character, as columns count.
     """
+    text = unicodedata.normalize("NFC", text)
     spaces = "".join(" " if one == "\t" or (one > "\x7f" and one.isspace()) else one for one in text)
     return "".join(one for one in spaces if one.isprintable())
 
