@@ -18,6 +18,7 @@ LINES_MAX = 2000
 """Lines of one document, a code or a picture counted as one; what comes after them is left out and said so."""
 TRUNCATED = "[…]"
 
+
 class Align(StrEnum):
     """Where a line stands."""
 

@@ -11,12 +11,15 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from drivers.base import CURRENCY, DriverOptions
 from drivers.faces import RunnerTerminal, face_of
 from drivers.registry import load
 from drivers.runner import Runner
 from drivers.sim.caisse_ap import CaisseApSimulator
 from drivers.sim.concert import ConcertSimulator
 from drivers.sim.ledger import Transaction, TransactionState
+from drivers.sim.poslink import PoslinkSimulator
+from drivers.sim.poslink import SimulatorOptions as PoslinkSimulatorOptions
 from drivers.sim.terminal import TerminalSimulator
 from drivers.sim.zvt import ZvtSimulator
 from hubd.model.device import Capability, DeviceState
@@ -70,6 +73,8 @@ class TerminalKind:
     """Whether it says that a payment is kept to be sent later; otherwise it calls it approved."""
     refused_problem: str = "function_not_possible"
     """What is shown when it does not let the hub in."""
+    options: DriverOptions = field(default_factory=dict)
+    """What the hub tells the driver; the contract pays in EUR."""
 
 
 def _zvt_moves_money(block: bytes) -> bool:
@@ -82,6 +87,10 @@ def _concert_moves_money(block: bytes) -> bool:
 
 def _caisse_ap_moves_money(block: bytes) -> bool:
     return re.search(rb"CD001[0-9]", block) is not None
+
+
+def _poslink_moves_money(block: bytes) -> bool:
+    return block[1:5] == b"T00\x1c"
 
 
 REGISTRY = load()
@@ -102,6 +111,13 @@ KINDS = {
         terminal_id="",
         tells_stored=False,
         refused_problem="forbidden",
+    ),
+    "poslink": TerminalKind(
+        lambda runtime: PoslinkSimulator(runtime, PoslinkSimulatorOptions(currency="EUR")),
+        ("tcp://terminal:10009",),
+        _poslink_moves_money,
+        refused_problem="request_refused",
+        options={CURRENCY: "EUR"},
     ),
     "zvt": TerminalKind(
         ZvtSimulator, ("tcp://terminal:20007", "serial:///dev/terminal"), _zvt_moves_money, numbered=True
@@ -160,7 +176,15 @@ class Bench:
         self.reference_count = 0
         self._group = group
         factory = REGISTRY.factory(driver_id)
-        self.runner = Runner(driver_id, factory, url, self._open, runtime, lambda _, status: self.states.append(status))
+        self.runner = Runner(
+            driver_id,
+            factory,
+            url,
+            self._open,
+            runtime,
+            lambda _, status: self.states.append(status),
+            self.kind.options,
+        )
         face = face_of(self.runner)
         assert isinstance(face, RunnerTerminal)
         self.terminal = face
