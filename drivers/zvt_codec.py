@@ -6,11 +6,12 @@ are little-endian behind FF, lengths inside TLV containers are BER and big-endia
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from msgspec import Struct
+
+from drivers.masking import mask_card_data
 
 DLE, STX, ETX, ACK, NAK = 0x10, 0x02, 0x03, 0x06, 0x15
 APDU_DATA_MAX = 0xFFFF
@@ -440,25 +441,6 @@ def _last4_of_bcd(value: bytes) -> str:
     return digits[-4:] if len(digits) >= 4 and digits[-4:].isdigit() else ""
 
 
-_LONG_NUMBER = re.compile(r"(?<!\d)\d(?:[ .\-/]?\d){12,18}(?!\d)")
-_TRACK = re.compile(r"(?:%?[A-Z]?|;)\d{12,19}[=^D][^\s]*")
-
-
 def scrub_text(value: bytes) -> str:
-    """Terminal text without control characters, and with anything like a card number cut to its last four digits.
-
-    Terminals print in code page 437. A receipt should hold masked numbers only, but this one may be wrongly set up.
-    """
-    text = "".join(character if character.isprintable() else " " for character in value.decode("cp437"))
-    text = _TRACK.sub("****", text)
-    return _LONG_NUMBER.sub(_mask, text).rstrip()
-
-
-def _mask(match: re.Match[str]) -> str:
-    digits = re.sub(r"\D", "", match[0])
-    return f"**** {digits[-4:]}" if _luhn(digits) else match[0]
-
-
-def _luhn(digits: str) -> bool:
-    doubled = (sum(divmod(int(digit) * 2, 10)) for digit in digits[-2::-2])
-    return (sum(int(digit) for digit in digits[::-2]) + sum(doubled)) % 10 == 0
+    """Terminal text, which is in code page 437, as `mask_card_data` leaves it."""
+    return mask_card_data(value.decode("cp437"))
