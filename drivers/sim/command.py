@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
 from drivers.sim.program import Program
 from drivers.sim.terminal import TEST_AMOUNTS, TerminalSimulator
+from drivers.transport.tcp import open_tcp
+from hubd.ports import ByteStream
 
 
 def terminal_parser(module: str, what: str, service: str) -> argparse.ArgumentParser:
@@ -42,10 +45,17 @@ async def run_terminal(simulator: TerminalSimulator, arguments: argparse.Namespa
     for fault in arguments.fault:
         name, _, value = fault.partition("=")
         simulator.faults.set(name, json.loads(value or "true"))
-    await Program(simulator).run(
+    await Program(simulator, partial(_called_by, simulator)).run(
         tcp=arguments.tcp,
         pty=arguments.pty,
         control=arguments.control,
         mdns=f"{arguments.service}.local/{arguments.mdns}" if arguments.mdns else "",
         txt={"id": arguments.serial_number} if arguments.serial_number else {},
     )
+
+
+def _called_by(simulator: TerminalSimulator, host: str) -> None:
+    async def dial(port: int) -> ByteStream:
+        return await open_tcp(f"tcp://{host}:{port}")
+
+    simulator.dial = dial

@@ -97,10 +97,11 @@ class PtyStream:
 
 
 class Program:
-    """Runs an engine on one address until it is told to stop."""
+    """Runs an engine on one address until it is told to stop; `on_peer` hears from which host each line came."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, on_peer: Callable[[str], None] = lambda _host: None) -> None:
         self._engine = engine
+        self._on_peer = on_peer
         self._server: asyncio.Server | None = None
         self._plug = asyncio.Event()
         self._tcp: tuple[str, int] | None = None
@@ -155,6 +156,7 @@ class Program:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         prepare_socket(writer.get_extra_info("socket"))
+        self._on_peer(writer.get_extra_info("peername")[0])
         stream = AsyncioStream(reader, writer)
         try:
             await self._engine.serve(stream)

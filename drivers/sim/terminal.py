@@ -7,6 +7,7 @@ simulator adds its own words; what it books, and when, is here.
 from __future__ import annotations
 
 import abc
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,6 +68,15 @@ class Order:
         return self.amount_minor % 100
 
 
+Dial = Callable[[int], Awaitable[ByteStream]]
+"""Opens a line to this port of the hub; raises OSError. Whoever opens it closes it."""
+
+
+async def dial_nobody(port: int) -> ByteStream:
+    """Nobody has opened a line yet, so there is no hub to call. Raises OSError."""
+    raise OSError(f"no hub to call at port {port}")
+
+
 class TerminalSimulator(abc.ABC):
     """One terminal with any number of lines to it. No transport, no thread, no time of its own."""
 
@@ -78,6 +88,8 @@ class TerminalSimulator(abc.ABC):
         self._runtime = runtime
         self._lines: set[ByteStream] = set()
         self.ledger = ledger or Ledger()
+        self.dial: Dial = dial_nobody
+        """For protocols in which the terminal calls the hub as well: to where its newest line came from."""
         self.host_up = True
         self.plugged = True
         self.technology = "chip"

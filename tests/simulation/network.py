@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+
+from hubd.ports import ServeLine
 
 LINE_BYTES_MAX = 1024 * 1024
 """Unread bytes per direction; beyond it the run is broken, not the line."""
@@ -137,3 +140,50 @@ def memory_pipe() -> tuple[MemoryStream, MemoryStream]:
     one, other = MemoryStream(), MemoryStream()
     one._peer, other._peer = other, one
     return one, other
+
+
+class MemoryPorts:
+    """Ports of a hub that listens for devices: `accept` is a `hubd.ports.AcceptLines`, `dial` the devices' way in."""
+
+    def __init__(self, group: asyncio.TaskGroup) -> None:
+        self._group = group
+        self._serving: dict[int, ServeLine] = {}
+        self._open: dict[int, set[MemoryStream]] = {}
+
+    @asynccontextmanager
+    async def accept(self, port: int, _: str, serve: ServeLine) -> AsyncIterator[None]:
+        """See `AcceptLines`; every device is at the right host."""
+        if port in self._serving:
+            raise OSError(f"port {port} is taken")
+        self._serving[port], self._open[port] = serve, set()
+        try:
+            yield
+        finally:
+            del self._serving[port]
+            for stream in tuple(self._open.pop(port)):
+                await stream.close()
+
+    async def dial(self, port: int) -> MemoryStream:
+        """A line to this port; raises OSError when nobody listens."""
+        serve = self._serving.get(port)
+        if serve is None:
+            raise ConnectionRefusedError("nobody listens")
+        hub, device = memory_pipe()
+        self._group.create_task(self._serve(serve, hub, self._open[port]), name=f"port:{port}")
+        return device
+
+    def hang_up(self, port: int) -> int:
+        """Break the lines that are open at this port; return how many there were."""
+        lines = tuple(self._open[port])
+        for stream in lines:
+            stream.cut()
+        return len(lines)
+
+    @staticmethod
+    async def _serve(serve: ServeLine, stream: MemoryStream, open_streams: set[MemoryStream]) -> None:
+        open_streams.add(stream)
+        try:
+            await serve(stream)
+        finally:
+            open_streams.discard(stream)
+            await stream.close()
