@@ -18,6 +18,7 @@ from drivers.runner import Runner
 from drivers.sim.caisse_ap import CaisseApSimulator
 from drivers.sim.concert import ConcertSimulator
 from drivers.sim.ledger import Transaction, TransactionState
+from drivers.sim.opi import OpiSimulator
 from drivers.sim.poslink import PoslinkSimulator
 from drivers.sim.poslink import SimulatorOptions as PoslinkSimulatorOptions
 from drivers.sim.terminal import TerminalSimulator
@@ -43,7 +44,7 @@ from hubd.ports import (
 )
 from hubd.runtime import Runtime, SystemIds
 from tests.simulation.loop import VirtualClock
-from tests.simulation.network import Delivery, MemoryStream, memory_pipe
+from tests.simulation.network import Delivery, MemoryPorts, MemoryStream, memory_pipe
 
 MOVED = {TransactionState.APPROVED, TransactionState.STORED, TransactionState.FORWARDED}
 ENQUIRIES_MAX = 40
@@ -93,6 +94,10 @@ def _poslink_moves_money(block: bytes) -> bool:
     return block[1:5] == b"T00\x1c"
 
 
+def _opi_moves_money(block: bytes) -> bool:
+    return b'RequestType="CardPayment"' in block or b'RequestType="PaymentReversal"' in block
+
+
 REGISTRY = load()
 KINDS = {
     "concert": TerminalKind(
@@ -119,6 +124,7 @@ KINDS = {
         refused_problem="request_refused",
         options={CURRENCY: "EUR"},
     ),
+    "opi": TerminalKind(OpiSimulator, ("tcp://terminal:4100",), _opi_moves_money, refused_problem="login_refused"),
     "zvt": TerminalKind(
         ZvtSimulator, ("tcp://terminal:20007", "serial:///dev/terminal"), _zvt_moves_money, numbered=True
     ),
@@ -174,6 +180,11 @@ class Bench:
         self.states: list[TerminalStatus] = []
         self.on_line: Callable[[Line], None] | None = None
         self.reference_count = 0
+        self.trace_numbers: dict[str, str] = {}
+        """Of approved payments, by receipt number: a reversal is asked for with both."""
+        self.ports = MemoryPorts(group)
+        """Where the terminal may call the hub."""
+        self.simulator.dial = self.ports.dial
         self._group = group
         factory = REGISTRY.factory(driver_id)
         self.runner = Runner(
@@ -184,6 +195,7 @@ class Bench:
             runtime,
             lambda _, status: self.states.append(status),
             self.kind.options,
+            accept_lines=self.ports.accept,
         )
         face = face_of(self.runner)
         assert isinstance(face, RunnerTerminal)
@@ -242,6 +254,9 @@ class Bench:
         if isinstance(outcome, Unknown):
             await self.resolve(payment, EnquiryRequest(request.reference, amount, baseline))
         payment.booked = [t for t in self.simulator.ledger.transactions if t.kind == "payment" and t.trace not in known]
+        if isinstance(payment.verdict, (Approved, Stored)):
+            evidence = payment.verdict.evidence
+            self.trace_numbers[evidence.receipt_number] = evidence.trace_number
         return payment
 
     @property
@@ -264,11 +279,13 @@ class Bench:
         """Undo a payment and resolve it if its outcome is unknown."""
         baseline = await self.terminal.baseline()
         before = self.money_blocks
-        request = ReverseRequest("reversal", amount, receipt_number)
+        trace_number = self.trace_numbers.get(receipt_number, "")
+        request = ReverseRequest("reversal", amount, receipt_number, trace_number)
         payment = Payment(await self.terminal.reverse(request, lambda _: None), baseline, set(), self.can_ask)
         payment.commands = self.money_blocks - before
         if isinstance(payment.outcome, Unknown):
-            await self.resolve(payment, EnquiryRequest("reversal", amount, baseline, wanted=receipt_number))
+            enquiry = EnquiryRequest("reversal", amount, baseline, receipt_number, trace_number)
+            await self.resolve(payment, enquiry)
         payment.booked = [t for t in self.simulator.ledger.transactions if t.kind == "reversal"]
         return payment
 
