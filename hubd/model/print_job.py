@@ -77,7 +77,7 @@ class PrintJob(Struct, frozen=True):
     papers: int
     """How often this job is, or may be, on paper."""
     till: str
-    staff: str
+    staff: str | None
     location: str
     reason: str
     requested_at_us: int

@@ -47,7 +47,7 @@ class _Speaker:
         return _WORDS[name][_LANGUAGES.index(self.language)]
 
     def money(self, value: Mapping[str, Any]) -> str:
-        plain = Money(value["amount"], value["currency"]).plain()
+        plain = Money(value["amount"], value["currency"]).plain().partition(" ")[0]
         return plain if self.language == "en" else plain.replace(".", ",")
 
 

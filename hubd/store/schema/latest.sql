@@ -235,7 +235,7 @@ CREATE TABLE print_jobs(
   document        BLOB NOT NULL,
   papers          INTEGER NOT NULL,
   till            TEXT NOT NULL,
-  staff           TEXT NOT NULL,
+  staff           TEXT,
   location        TEXT NOT NULL,
   reason          TEXT NOT NULL,
   requested_at_us INTEGER NOT NULL,

@@ -13,11 +13,13 @@ from random import Random as SeededRandom  # noqa: TID251 - the seed itself, mad
 
 from drivers.registry import Registry, load
 from drivers.runner import accept_none
+from drivers.sim.program import Engine
 from drivers.sim.zvt import SimulatorOptions, ZvtSimulator
 from hubd.app import Hub, World, trading_hub
 from hubd.config import TerminalConfig
 from hubd.daemon import configured_options
 from hubd.identity import KeySigner
+from hubd.model.device import DeviceKind
 from hubd.model.entry import Draft
 from hubd.model.money import Money
 from hubd.model.payment import CustodyEvent, Method, Payment, PaymentState, Tender, contradicts
@@ -67,6 +69,8 @@ class Terminals:
 
     runtime: Runtime
     simulators: dict[str, ZvtSimulator] = field(default_factory=dict)
+    others: dict[str, Engine] = field(default_factory=dict)
+    """Printers, scales and the like, by address."""
     unplugged: set[str] = field(default_factory=set)
 
     def add(self, url: str, options: SimulatorOptions | None = None) -> ZvtSimulator:
@@ -167,6 +171,17 @@ class Shop:
         await self.ready(device_id)
         return device_id
 
+    async def add_peripheral(self, url: str, driver: str, kind: DeviceKind, role: str = "") -> str:
+        """Claim and use a printer, a scale or a scanner that stands on the counter, and wait until it is ready."""
+        device_id = self.services.runtime.ids.new_id()
+        new = NewDevice(url, driver, f"The {kind}", "", LOCATION, role, kind=kind)
+        await self.services.devices.claim(device_id, new, "hub")
+        await self.services.devices.activate(device_id, MANAGER)
+        async with self.services.runtime.clock.timeout(WAIT_S):
+            while (found := self.services.peripherals.get(device_id)) is None or found.face.status.state != "ready":
+                await self.services.runtime.clock.sleep(0.005)
+        return device_id
+
     async def ready(self, device_id: str) -> None:
         """Return once the terminal answers."""
         async with self.services.runtime.clock.timeout(WAIT_S):
@@ -204,7 +219,7 @@ async def shop(
     counter = counter or Terminals(runtime)
 
     async def open_transport(url: str) -> ByteStream:
-        simulator = counter.simulators.get(url)
+        simulator: Engine | None = counter.simulators.get(url) or counter.others.get(url)
         if simulator is None or url in counter.unplugged:
             raise ConnectionRefusedError(url)
         ours, theirs = memory_pipe()
