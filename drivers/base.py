@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -76,6 +77,17 @@ class Tcp(Struct, frozen=True):
         return seen.scheme == "tcp" and seen.url.rpartition(":")[2].partition("?")[0] == str(self.port)
 
 
+class Tls(Struct, frozen=True):
+    """A device at its usual TLS port."""
+
+    port: int
+    rank: int = 2
+
+    def fits(self, seen: Endpoint) -> bool:
+        """Whether the address is TLS with this port."""
+        return seen.scheme == "tls" and urlsplit(seen.url).port == self.port
+
+
 class Serial(Struct, frozen=True):
     """Devices of this driver hang on serial lines.
 
@@ -90,7 +102,7 @@ class Serial(Struct, frozen=True):
         return seen.scheme == "serial"
 
 
-Match = Usb | UsbClass | Mdns | Tcp | Serial
+Match = Usb | UsbClass | Mdns | Tcp | Tls | Serial
 
 
 class Manifest(Struct, frozen=True):

@@ -15,7 +15,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from drivers.base import Driver, DriverFactory, Manifest, Mdns, Serial, Tcp, Usb, UsbClass
+from drivers.base import Driver, DriverFactory, Manifest, Mdns, Serial, Tcp, Tls, Usb, UsbClass
 from hubd.errors import DeviceError
 from hubd.model.device import Capability, DeviceKind, Endpoint
 
@@ -28,6 +28,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "UsbClass": UsbClass,
     "Mdns": Mdns,
     "Tcp": Tcp,
+    "Tls": Tls,
     "Serial": Serial,
     "frozenset": frozenset,
 }

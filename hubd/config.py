@@ -156,7 +156,10 @@ class DiscoveryConfig(Struct, frozen=True):
 class TerminalConfig(Struct, frozen=True):
     """A card terminal at its fixed address."""
 
-    address: Annotated[str, Option("tcp://host:port or serial:///dev/serial/by-id/NAME?baud=9600.")]
+    address: Annotated[
+        str,
+        Option("tcp://host:port, tls://host:port?roots=FILE&poiid=NAME or serial:///dev/serial/by-id/NAME?baud=9600."),
+    ]
     driver: Annotated[str, Option("Driver that speaks to it.")] = "zvt"
     name: Annotated[str, Option("What people call it; empty: the driver's own words.")] = ""
     device_class: Annotated[str, Option("Class that an outage policy may name; empty: the driver's default.")] = ""

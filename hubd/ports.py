@@ -36,7 +36,9 @@ class ByteStream(Protocol):
 
 
 OpenTransport = Callable[[str], Awaitable[ByteStream]]
-"""Opens `tcp://host:port` or `serial:///path?baud=115200`; raises OSError when it cannot."""
+"""Opens `tcp://host:port`, `tls://host:port?…` or `serial:///path?baud=115200`.
+
+Raises OSError when it cannot, HubError for an address that cannot be used or a certificate that is refused."""
 
 ServeLine = Callable[[ByteStream], Awaitable[None]]
 """Talks on one line until it is lost."""

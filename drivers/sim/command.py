@@ -7,7 +7,7 @@ import json
 from functools import partial
 from pathlib import Path
 
-from drivers.sim.program import Program
+from drivers.sim.program import Program, Tls
 from drivers.sim.terminal import TEST_AMOUNTS, TerminalSimulator
 from drivers.transport.tcp import open_tcp
 from hubd.ports import ByteStream
@@ -39,7 +39,7 @@ def terminal_parser(module: str, what: str, service: str) -> argparse.ArgumentPa
     return parser
 
 
-async def run_terminal(simulator: TerminalSimulator, arguments: argparse.Namespace) -> None:
+async def run_terminal(simulator: TerminalSimulator, arguments: argparse.Namespace, tls: Tls | None = None) -> None:
     """Run until SIGTERM. Raises ValueError for an unknown fault."""
     simulator.host_up = arguments.host_up
     for fault in arguments.fault:
@@ -51,6 +51,7 @@ async def run_terminal(simulator: TerminalSimulator, arguments: argparse.Namespa
         control=arguments.control,
         mdns=f"{arguments.service}.local/{arguments.mdns}" if arguments.mdns else "",
         txt={"id": arguments.serial_number} if arguments.serial_number else {},
+        tls=tls,
     )
 
 

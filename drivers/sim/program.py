@@ -8,9 +8,11 @@ import json
 import os
 import signal
 import socket
+import ssl
 import sys
 import tty
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
@@ -38,6 +40,14 @@ class Engine(Protocol):
     async def control(self, request: dict[str, object]) -> dict[str, object]:
         """One control command; raises ValueError for what is not understood."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """The device's certificate, and what the hub's address must say to accept it."""
+
+    context: ssl.SSLContext
+    query: str
 
 
 class PtyStream:
@@ -105,6 +115,7 @@ class Program:
         self._server: asyncio.Server | None = None
         self._plug = asyncio.Event()
         self._tcp: tuple[str, int] | None = None
+        self._tls: Tls | None = None
 
     async def run(
         self,
@@ -114,8 +125,10 @@ class Program:
         control: Path | None = None,
         mdns: str = "",
         txt: Mapping[str, str] = MappingProxyType({}),
+        tls: Tls | None = None,
     ) -> None:
-        """Serve; return on SIGTERM or SIGINT. `mdns` is `service/name`, announced with `txt`."""
+        """Serve; return on SIGTERM or SIGINT. `mdns` is `service/name`, announced with `txt`; `tls` goes over TCP."""
+        self._tls = tls
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -147,11 +160,13 @@ class Program:
         host, _, port = address.rpartition(":")
         self._tcp = (host, int(port))
         await self._open_port()
-        return f"tcp://{self._tcp[0]}:{self._tcp[1]}"
+        place = f"{self._tcp[0]}:{self._tcp[1]}"
+        return f"tls://{place}?{self._tls.query}" if self._tls else f"tcp://{place}"
 
     async def _open_port(self) -> None:
         assert self._tcp is not None
-        self._server = await asyncio.start_server(self._accept, *self._tcp, reuse_address=True)
+        context = self._tls.context if self._tls else None
+        self._server = await asyncio.start_server(self._accept, *self._tcp, reuse_address=True, ssl=context)
         self._tcp = (self._tcp[0], self._server.sockets[0].getsockname()[1])
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

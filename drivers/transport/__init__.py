@@ -1,9 +1,10 @@
-"""Byte streams to devices: TCP and serial lines behind one small protocol (`hubd.ports.ByteStream`)."""
+"""Byte streams to devices: TCP, TLS and serial lines behind one small protocol (`hubd.ports.ByteStream`)."""
 
 from __future__ import annotations
 
 from drivers.transport.serial import open_serial
 from drivers.transport.tcp import accept_tcp, open_tcp
+from drivers.transport.tls import open_tls
 from hubd.errors import ConfigError
 from hubd.ports import ByteStream
 
@@ -11,14 +12,19 @@ __all__ = ["accept_tcp", "open_transport"]
 
 
 async def open_transport(url: str) -> ByteStream:
-    """Open `tcp://host:port` or `serial:///path?baud=115200`. Raises OSError when the device cannot be reached."""
+    """Open `tcp://host:port`, `tls://host:port?roots=FILE&poiid=NAME` or `serial:///path?baud=115200`.
+
+    Raises OSError when the device cannot be reached, DeviceError when it is not the one that was meant.
+    """
     scheme = url.partition("://")[0]
     if scheme == "tcp":
         return await open_tcp(url)
+    if scheme == "tls":
+        return await open_tls(url)
     if scheme == "serial":
         return await open_serial(url)
     raise ConfigError(
         "config.invalid_value",
         f"No transport is known for addresses of the kind {scheme}.",
-        remedy="Write tcp://host:port or serial:///dev/serial/by-id/name?baud=115200.",
+        remedy="Write tcp://host:port, tls://host:port?roots=FILE&poiid=NAME or serial:///dev/serial/by-id/name?baud=115200.",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drivers.base import Manifest, Mdns, Serial, Tcp, Usb, UsbClass
+from drivers.base import Manifest, Mdns, Serial, Tcp, Tls, Usb, UsbClass
 from drivers.registry import load
 from tests.tidy.tree import ROOT
 
@@ -17,6 +17,8 @@ def connections(manifest: Manifest) -> str:
         match match:
             case Tcp(port):
                 said.append(f"TCP port {port}")
+            case Tls(port):
+                said.append(f"TLS port {port}")
             case Mdns(service):
                 said.append(f"mDNS `{service.removesuffix('.local.')}`")
             case Serial():
