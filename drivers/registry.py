@@ -20,7 +20,15 @@ from hubd.errors import DeviceError
 from hubd.model.device import Capability, DeviceKind, Endpoint
 
 ENTRY_POINT_GROUP = "hubd.drivers"
-BUILT_IN = ("drivers.caisse_ap", "drivers.concert", "drivers.escpos", "drivers.opi", "drivers.poslink", "drivers.zvt")
+BUILT_IN = (
+    "drivers.caisse_ap",
+    "drivers.concert",
+    "drivers.escpos",
+    "drivers.nexo",
+    "drivers.opi",
+    "drivers.poslink",
+    "drivers.zvt",
+)
 
 _CALLS: dict[str, Callable[..., Any]] = {
     "Manifest": Manifest,

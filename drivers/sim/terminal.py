@@ -186,7 +186,7 @@ class TerminalSimulator(abc.ABC):
             )
         )
 
-    def book_reversal(self, target: Transaction) -> Transaction:
+    def book_reversal(self, target: Transaction, reference: str = "") -> Transaction:
         """The payment is undone."""
         self.ledger.change(target, TransactionState.REVERSED)
         return self.ledger.book(
@@ -197,6 +197,7 @@ class TerminalSimulator(abc.ABC):
                 amount_minor=target.amount_minor,
                 currency=target.currency,
                 receipt_number=target.receipt_number,
+                reference=reference,
                 at_us=self._runtime.clock.now_us(),
                 original_trace=target.trace,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random  # noqa: TID251 - the bench makes the Runtime that everybody else is given
 import re
 from collections.abc import AsyncIterator, Callable
@@ -11,13 +12,14 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from drivers.base import CURRENCY, DriverOptions
+from drivers.base import CURRENCY, PASSWORD, DriverOptions
 from drivers.faces import RunnerTerminal, face_of
 from drivers.registry import load
 from drivers.runner import Runner
 from drivers.sim.caisse_ap import CaisseApSimulator
 from drivers.sim.concert import ConcertSimulator
 from drivers.sim.ledger import Transaction, TransactionState
+from drivers.sim.nexo import NexoSimulator
 from drivers.sim.opi import OpiSimulator
 from drivers.sim.poslink import PoslinkSimulator
 from drivers.sim.poslink import SimulatorOptions as PoslinkSimulatorOptions
@@ -75,7 +77,13 @@ class TerminalKind:
     refused_problem: str = "function_not_possible"
     """What is shown when it does not let the hub in."""
     options: DriverOptions = field(default_factory=dict)
-    """What the hub tells the driver; the contract pays in EUR."""
+    """What its driver must be told of the simulated terminal; the contract pays in EUR."""
+    byte_step: int = 1
+    """Long messages are cut, split and spoiled at every byte of this many; at all of them with HUBD_SOAK."""
+
+    def places(self, *bounds: int) -> range:
+        """Bytes of a message to try, from `range` with the same bounds."""
+        return range(*bounds)[:: 1 if os.environ.get("HUBD_SOAK") else self.byte_step]
 
 
 def _zvt_moves_money(block: bytes) -> bool:
@@ -96,6 +104,10 @@ def _poslink_moves_money(block: bytes) -> bool:
 
 def _opi_moves_money(block: bytes) -> bool:
     return b'RequestType="CardPayment"' in block or b'RequestType="PaymentReversal"' in block
+
+
+def _nexo_moves_money(block: bytes) -> bool:
+    return any(f'"MessageCategory":"{name}"'.encode() in block for name in ("Payment", "Reversal"))
 
 
 REGISTRY = load()
@@ -124,7 +136,22 @@ KINDS = {
         refused_problem="request_refused",
         options={CURRENCY: "EUR"},
     ),
-    "opi": TerminalKind(OpiSimulator, ("tcp://terminal:4100",), _opi_moves_money, refused_problem="login_refused"),
+    "opi": TerminalKind(
+        OpiSimulator, ("tcp://terminal:4100",), _opi_moves_money, refused_problem="login_refused", byte_step=5
+    ),
+    "nexo": TerminalKind(
+        NexoSimulator,
+        ("tls://terminal:8443",),
+        _nexo_moves_money,
+        terminal_id="V400m-52500038",
+        refused_problem="not_allowed",
+        options={
+            "poiid": "V400m-52500038",
+            "key_identifier": "CryptoKeyIdentifier12345",
+            PASSWORD: "p@ssw0rd123456",
+        },
+        byte_step=11,
+    ),
     "zvt": TerminalKind(
         ZvtSimulator, ("tcp://terminal:20007", "serial:///dev/terminal"), _zvt_moves_money, numbered=True
     ),

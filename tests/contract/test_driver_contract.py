@@ -158,7 +158,7 @@ def test_lost_answer_is_unknown_and_an_enquiry_finds_it(driver_id: str, url: str
 @directions
 def test_frames_split_at_every_byte_change_nothing(driver_id: str, url: str, direction: str) -> None:
     blocks = run(blocks_of_a_payment(driver_id, url, direction))
-    for split in range(1, max(map(len, blocks))):
+    for split in KINDS[driver_id].places(1, max(map(len, blocks))):
 
         def cut_in_two(_: int, data: bytes, split: int = split) -> list[Delivery]:
             return [Delivery(data[:split]), Delivery(data[split:], 0.05)]
@@ -208,7 +208,7 @@ def test_every_late_block_is_recovered(driver_id: str, url: str, direction: str,
 def test_every_corrupted_byte_gives_no_wrong_verdict(driver_id: str, url: str, direction: str) -> None:
     blocks = run(blocks_of_a_payment(driver_id, url, direction))
     for index, block in enumerate(blocks):
-        for at in range(len(block)):
+        for at in KINDS[driver_id].places(len(block)):
             flip = 1 << ((index + at) % 8)
 
             def corrupt(data: bytes, at: int = at, flip: int = flip) -> list[Delivery]:
@@ -235,7 +235,7 @@ def test_line_cut_at_every_byte_is_recovered(driver_id: str, url: str, direction
             payment.judge(AMOUNT)
             await made.ready()
 
-    for at in range(size + 1):
+    for at in KINDS[driver_id].places(size + 1):
         run(main(at))
 
 
@@ -275,7 +275,8 @@ def test_a_reversal_survives_every_lost_and_doubled_block(driver_id: str, url: s
             reversal = await made.reverse(AMOUNT, paid.evidence.receipt_number)
             assert reversal.commands <= 1
             undone = made.simulator.ledger.transactions[0].state == "reversed"
-            assert isinstance(reversal.verdict, Approved if undone else NotTaken), reversal
+            # A driver may ask before it sends: what is lost then has moved no money.
+            assert isinstance(reversal.verdict, Approved if undone else (NotTaken, NotStarted)), reversal
             return len(line.hub_blocks if direction == "hub" else line.device_blocks)
 
     for deliver in (lambda _: [], lambda data: [Delivery(data), Delivery(data)]):
@@ -365,7 +366,9 @@ def test_cancellation_stops_the_terminal_and_is_passed_on(driver_id: str, url: s
             assert paying.cancelled()
             await made.ready()
             enquiry = await made.terminal.enquire(EnquiryRequest("payment-1", Money(1090, EUR), baseline))
-            assert isinstance(enquiry, NotTaken)
+            # A terminal that is asked by the payment's own id repeats what it said then.
+            stopped = isinstance(enquiry, Found) and isinstance(enquiry.outcome, Cancelled)
+            assert stopped or isinstance(enquiry, NotTaken), enquiry
             assert [t.state.value for t in made.simulator.ledger.transactions] == ["cancelled"]
 
     run(main())

@@ -14,10 +14,11 @@ import pytest
 from drivers.base import Lines, TerminalDriver
 from hubd.model.money import Money
 from hubd.ports import AuthorizeRequest, ByteStream, Outcome
-from hubd.runtime import Runtime, SystemIds
+from hubd.runtime import Runtime
 from tests.contract.terminal_bench import KINDS, REGISTRY
 from tests.simulation.loop import VirtualClock, run
 from tests.simulation.network import MemoryStream, memory_pipe
+from tests.simulation.seeded import SeededIds
 
 
 async def _no_line() -> ByteStream:
@@ -49,8 +50,10 @@ def test_transcript(path: Path) -> None:
 
     async def main() -> Outcome:
         clock = VirtualClock()
-        runtime = Runtime(clock, SystemIds(), random.Random(1), b"t" * 16)
-        driver = REGISTRY.factory(path.parent.name)(runtime, {})
+        rng = random.Random(1)
+        # What a driver draws (nonces, numbers of messages) stands in the transcript, so it is drawn from a seed.
+        runtime = Runtime(clock, SeededIds(rng), rng, b"t" * 16)
+        driver = REGISTRY.factory(path.parent.name)(runtime, transcript.get("options", {}))
         assert isinstance(driver, TerminalDriver)
         hub, device = memory_pipe()
         driver.attach(hub, f"{transcript['scheme']}://terminal:1", NO_LINES)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from drivers.base import Manifest, Mdns, Serial, Tcp, Usb
+from drivers.base import Manifest, Mdns, Serial, Tcp, Tls, Usb
 from drivers.registry import Entry, Registry, load, read_manifest
 from drivers.zvt import MANIFEST, ZvtTerminal
 from hubd.errors import DeviceError
@@ -19,7 +19,7 @@ def seen(url: str, vid: int | None = None, pid: int | None = None, service: str 
     return Endpoint(url, kind, url, url, address, service=service, usb_vid=vid, usb_pid=pid, driver=driver)
 
 
-def entry(driver_id: str, *matches: Usb | Mdns | Tcp | Serial) -> Entry:
+def entry(driver_id: str, *matches: Usb | Mdns | Tcp | Tls | Serial) -> Entry:
     manifest = Manifest(driver_id, driver_id, MANIFEST.kind, matches, MANIFEST.capabilities, "experimental", "", "X")
     return Entry(driver_id, manifest, factory=ZvtTerminal)
 
@@ -35,6 +35,9 @@ def test_best_match_wins() -> None:
     assert registry.claim(seen("tcp://10.0.0.7:20007")).id == "zvt"  # type: ignore[union-attr]  # it was found
     assert registry.claim(seen("tcp://10.0.0.7:9100")) is None
     assert registry.claim(seen("tcp://10.0.0.7:20008")).id == "any"  # type: ignore[union-attr]  # it was found
+    secured = Registry([entry("plain", Tcp(8443)), entry("nexo", Tls(8443))])
+    assert secured.claim(seen("tls://10.0.0.7:8443?roots=/r.pem&poiid=V400m-1")).id == "nexo"  # type: ignore[union-attr]  # it was found
+    assert secured.claim(seen("tls://10.0.0.7:443")) is None
     announced = Registry([entry("a", Mdns("_zvt._tcp.local.")), entry("b", Tcp(1))])
     assert announced.claim(seen("tcp://h:1", service="_zvt._tcp.local.")).id == "a"  # type: ignore[union-attr]  # it was found
 
