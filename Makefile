@@ -23,7 +23,7 @@ help:  ## what can be done here
 run: .venv/.run  ## set everything up and open the demo store
 	exec .venv/bin/hubd demo
 
-test: install-debian venv .cache/axe/axe.min.js  ## set everything up and run every test
+test: install-debian venv .cache/axe/axe.min.js .cache/adyen/node_modules/.package-lock.json  ## set everything up and run every test
 	$(MAKE) check
 	scripts/run-layers.sh $(PYTHON) $(LAYERS)
 	$(if $(LAYERS_313),$(MAKE) test-313)
@@ -88,3 +88,6 @@ venv: .venv/.dev  ## the environment for development, in .venv
 
 .cache/axe/axe.min.js: scripts/fetch-axe.sh
 	scripts/fetch-axe.sh $(@D)
+
+.cache/adyen/node_modules/.package-lock.json: scripts/fetch-adyen.sh tests/peers/adyen/package-lock.json
+	scripts/fetch-adyen.sh .cache/adyen

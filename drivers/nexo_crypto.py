@@ -64,7 +64,8 @@ class Sealed:
 def derive_keys(passphrase: str) -> DerivedKeys:
     """PBKDF2 with SHA-1, 4000 iterations, 80 bytes, as the protocol has it; costs milliseconds, so it is remembered.
 
-    Raises ValueError unless the passphrase is ASCII: Adyen's own libraries take the bytes of other letters differently.
+    Raises ValueError unless the passphrase is ASCII: of other letters Adyen's library for Node takes the low byte only,
+    and what a terminal takes is not known.
     """
     size = HMAC_KEY_BYTES + AES_KEY_BYTES + IV_BYTES
     material = hashlib.pbkdf2_hmac("sha1", passphrase.encode("ascii"), SALT, ITERATIONS, size)

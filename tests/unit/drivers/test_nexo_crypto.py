@@ -52,7 +52,7 @@ def test_keys_of_the_published_passphrase() -> None:
 
 
 def test_a_passphrase_is_ascii() -> None:
-    """Adyen's library for Node takes the low byte of each letter, others take UTF-8: no two would agree."""
+    """Adyen's library for Node takes the low byte of each letter, which loses some; nobody says what terminals take."""
     with pytest.raises(ValueError, match="ascii"):
         derive_keys("pässword")
 
