@@ -257,7 +257,7 @@ class PrintDesk:
             elif isinstance(outcome, NotPrinted):
                 event = PrintEvent.POSTPONED
             await self._write("print.outcome", lambda tx: _append(tx, _need(tx, job.id), event, "hub", reason=reason))
-        log.info("print.outcome", extra={"device_id": printer, "outcome": event.value, "reason": reason})
+        log.info("print.outcome", extra={"device_id": printer, "result": event.value, "reason": reason})
         return event is not PrintEvent.POSTPONED
 
     async def _write(self, name: str, work: Callable[[Tx], T]) -> T:

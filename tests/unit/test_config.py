@@ -159,7 +159,7 @@ def test_no_error_repeats_a_secret() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["cloud.username", "cloud.password", "cloud.password_file", "discovery.serial", "discovery.usb"]
+    "key", ["cloud.username", "cloud.password", "cloud.password_file", "discovery.serial", "discovery.hid"]
 )
 def test_what_nobody_would_read_is_no_setting(key: str) -> None:
     section, _, name = key.partition(".")
