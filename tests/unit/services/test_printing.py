@@ -175,6 +175,10 @@ async def test_a_job_that_waits_is_cancelled_and_one_that_was_printed_is_not(tmp
         with pytest.raises(HubError, match="cannot become cancelled"):
             await opened.services.printing.cancel(done.id, till())
         await simulator.unplug()
+        (printer,) = opened.services.peripherals.all(DeviceKind.PRINTER)
+        async with opened.services.runtime.clock.timeout(WAIT_S):
+            while printer.face.status.state == "ready":
+                await opened.services.runtime.clock.sleep(0.005)
         waiting = a_job(opened, "never")
         await opened.services.printing.submit(waiting, till())
         assert (await opened.services.printing.cancel(waiting.id, till())).state is PrintState.CANCELLED
