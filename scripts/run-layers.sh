@@ -6,13 +6,15 @@ python=${1:?usage: run-layers.sh PYTHON LAYER...}
 shift
 
 run_layer() {
-  # The integration layer mostly waits for processes and timers: two of its files at a time, then what must be alone.
-  if [ "$1" = integration ]; then
-    "$python" -m pytest -q --numprocesses 2 --dist loadfile -m "not alone" tests/integration &&
-      "$python" -m pytest -q -m alone tests/integration
-  else
-    "$python" -m pytest -q "tests/$1"
-  fi
+  # Two files of the large layers at a time; in the integration layer, then what must be alone.
+  case "$1" in
+    integration)
+      "$python" -m pytest -q --numprocesses 2 --dist loadfile -m "not alone" tests/integration &&
+        "$python" -m pytest -q -m alone tests/integration ;;
+    contract) "$python" -m pytest -q --numprocesses 2 --dist load tests/contract ;;
+    unit) "$python" -m pytest -q --numprocesses 2 --dist loadfile tests/unit ;;
+    *) "$python" -m pytest -q "tests/$1" ;;
+  esac
 }
 
 version=$("$python" -c 'import platform; print(platform.python_version())')
