@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import termios
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -11,7 +12,7 @@ import serial
 import serial_asyncio_fast
 
 from drivers.transport.stream import READ_BUFFER_BYTES, AsyncioStream
-from hubd.errors import ConfigError
+from hubd.errors import ConfigError, DeviceError
 
 BAUD_DEFAULT = 115_200
 STOP_BITS_DEFAULT = 2
@@ -44,7 +45,8 @@ class SerialStream(AsyncioStream):
 async def open_serial(url: str) -> SerialStream:
     """Open `serial:///dev/…?baud=115200&stop_bits=2&data_bits=8&parity=none`; these are the defaults.
 
-    Raises OSError when it is gone, locked or not permitted, ConfigError for what no line has.
+    Raises OSError when it is gone, locked or not permitted, ConfigError for what no line has, DeviceError
+    `device.line_settings` for what this one has not.
     """
     parts = urlsplit(url)
     options = parse_qs(parts.query)
@@ -60,13 +62,28 @@ async def open_serial(url: str) -> SerialStream:
     port = await loop.run_in_executor(None, _open_port, parts.path, settings)
     reader = asyncio.StreamReader(limit=READ_BUFFER_BYTES)
     protocol = asyncio.StreamReaderProtocol(reader)
-    transport, _ = await serial_asyncio_fast.connection_for_serial(loop, lambda: protocol, port)
+    try:
+        transport, _ = await serial_asyncio_fast.connection_for_serial(loop, lambda: protocol, port)
+    except termios.error:
+        port.close()
+        raise _refused() from None
     return SerialStream(reader, asyncio.StreamWriter(transport, protocol, reader, loop), port)
 
 
 def _open_port(path: str, settings: dict[str, Any]) -> serial.Serial:
     # pyserial sets RTS and DTR on opening and ignores ports that have no such lines (ENOTTY, EINVAL).
-    return serial.Serial(path, exclusive=True, timeout=0, write_timeout=0, **settings)
+    try:
+        return serial.Serial(path, exclusive=True, timeout=0, write_timeout=0, **settings)
+    except termios.error:
+        raise _refused() from None
+
+
+def _refused() -> DeviceError:
+    return DeviceError(
+        "device.line_settings",
+        "The serial port does not take the settings in its address.",
+        remedy="Correct baud, data_bits, parity and stop_bits, or take another adapter: not all have 7 bits or parity.",
+    )
 
 
 def _number(text: str, allowed: tuple[int, ...], key: str) -> int:

@@ -13,7 +13,7 @@ import pytest
 import serial
 
 from drivers.transport import open_transport
-from hubd.errors import ConfigError
+from hubd.errors import ConfigError, DeviceError
 from hubd.ports import ByteStream
 from tests.rigs.process import free_port
 
@@ -95,6 +95,13 @@ async def test_missing_port_and_refused_connection_are_os_errors() -> None:
         await open_transport("serial:///dev/there-is-no-such-port")
     with pytest.raises(ConnectionRefusedError):
         await open_transport(f"tcp://127.0.0.1:{free_port()}")
+
+
+async def test_settings_that_a_port_does_not_have_are_named_and_leave_it_free(pty: tuple[int, str]) -> None:
+    """A pseudo-terminal has no parity."""
+    with pytest.raises(DeviceError, match=r"device\.line_settings"):
+        await open_transport(f"serial://{pty[1]}?data_bits=7&parity=even")
+    await (await open_transport(f"serial://{pty[1]}")).close()
 
 
 @pytest.mark.parametrize(
