@@ -22,11 +22,14 @@ from hubd.model.device import Capability, DeviceKind, Endpoint
 ENTRY_POINT_GROUP = "hubd.drivers"
 BUILT_IN = (
     "drivers.caisse_ap",
+    "drivers.cas",
+    "drivers.cas_stream",
     "drivers.concert",
     "drivers.escpos",
     "drivers.nexo",
     "drivers.opi",
     "drivers.poslink",
+    "drivers.toledo8217",
     "drivers.zvt",
 )
 

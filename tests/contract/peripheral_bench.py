@@ -1,0 +1,113 @@
+"""A driver of a scale or a scanner on its runner, against its simulator, on lines that a test spoils; virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import random  # noqa: TID251 - the bench makes the Runtime that everybody else is given
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from types import MappingProxyType
+from typing import Generic, TypeVar
+
+from drivers.faces import AnyFace, face_of
+from drivers.runner import Runner
+from drivers.sim.peripheral import PeripheralSimulator
+from hubd.model.device import DeviceState
+from hubd.ports import TerminalStatus
+from hubd.runtime import Runtime, SystemIds
+from tests.contract.terminal_bench import READY_TIMEOUT_S, REGISTRY, Line
+from tests.simulation.loop import VirtualClock
+from tests.simulation.network import MemoryStream, memory_pipe
+
+S = TypeVar("S", bound=PeripheralSimulator)
+HEARD = frozenset({"card_data_refused", "scans_unusable"})
+SETTLED_S = 1.0
+"""After opening, for what a driver lets pass before it trusts a line."""
+
+
+class PeripheralBench(Generic[S]):
+    """Made by `peripheral_bench()`; the device is ready when a test gets it."""
+
+    def __init__(
+        self,
+        driver_id: str,
+        url: str,
+        make: Callable[[Runtime], S],
+        options: Mapping[str, str],
+        group: asyncio.TaskGroup,
+    ) -> None:
+        self.url = url
+        self.clock = VirtualClock()
+        self.runtime = Runtime(self.clock, SystemIds(), random.Random(7), b"b" * 16)
+        self.simulator = make(self.runtime)
+        self.lines: list[Line] = []
+        self.states: list[TerminalStatus] = []
+        self.on_line: Callable[[Line], None] | None = None
+        self._group = group
+        self.runner = Runner(
+            driver_id,
+            REGISTRY.factory(driver_id),
+            url,
+            self._open,
+            self.runtime,
+            lambda _, status: self.states.append(status),
+            options,
+        )
+        self.face: AnyFace = face_of(self.runner)
+
+    async def _open(self, url: str) -> MemoryStream:
+        assert url == self.url
+        if not self.simulator.plugged:
+            raise ConnectionRefusedError("nobody listens")
+        hub, device = memory_pipe()
+        line = Line(hub, device)
+        self.lines.append(line)
+        if self.on_line:
+            self.on_line(line)
+        self._group.create_task(self._serve(device), name=f"device:{len(self.lines)}")
+        return hub
+
+    async def _serve(self, device: MemoryStream) -> None:
+        await self.simulator.serve(device, serial=True)
+
+    @property
+    def line(self) -> Line:
+        """The newest line."""
+        return self.lines[-1]
+
+    async def until(self, condition: Callable[[], bool], what: str, timeout_s: float = READY_TIMEOUT_S) -> None:
+        """Let virtual time go on until the condition holds."""
+        end = self.clock.monotonic() + timeout_s
+        while not condition():
+            assert self.clock.monotonic() < end, f"waited {timeout_s} virtual seconds in vain for {what}"
+            await self.clock.sleep(0.05)
+
+    @property
+    def works(self) -> bool:
+        """Whether it is ready, or shows a problem that only says what it has heard."""
+        status = self.face.status
+        return status.state is DeviceState.READY or status.problem in HEARD
+
+    async def ready(self) -> None:
+        """Wait until the device works and its line has been quiet for a moment."""
+        await self.until(lambda: self.works, "a ready device")
+        await self.clock.sleep(SETTLED_S)
+        await self.until(lambda: self.works, "a ready device")
+
+
+@asynccontextmanager
+async def peripheral_bench(
+    driver_id: str,
+    url: str,
+    make: Callable[[Runtime], S],
+    options: Mapping[str, str] = MappingProxyType({}),
+) -> AsyncIterator[PeripheralBench[S]]:
+    """A ready device; at the end the runner is stopped and no task may be left."""
+    async with asyncio.TaskGroup() as group:
+        made = PeripheralBench(driver_id, url, make, options, group)
+        task = group.create_task(made.runner.run(), name="runner")
+        try:
+            await made.ready()
+            yield made
+        finally:
+            task.cancel()
