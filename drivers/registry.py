@@ -26,9 +26,12 @@ BUILT_IN = (
     "drivers.cas_stream",
     "drivers.concert",
     "drivers.escpos",
+    "drivers.hid_scanner",
+    "drivers.keyboard_scanner",
     "drivers.nexo",
     "drivers.opi",
     "drivers.poslink",
+    "drivers.serial_scanner",
     "drivers.toledo8217",
     "drivers.zvt",
 )

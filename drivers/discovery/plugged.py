@@ -20,7 +20,7 @@ HID_CLASS = 0x03
 _INTERFACE = re.compile(r"([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
 _SAFE_NODE = re.compile(r"/dev/[A-Za-z0-9/_.:+@,\-]{1,180}")
 """What may stand in an address: links of /dev/serial carry text that the device itself has chosen."""
-_OPENED_BY = {"usbmisc": "lp", "hidraw": "hid"}
+_OPENED_BY = {"usbmisc": "lp", "hidraw": "hidraw"}
 """Subsystem of a node → kind of line that a transport opens there. Keyboards' event nodes are never opened unasked."""
 
 

@@ -1,0 +1,45 @@
+"""Barcode scanners in HID POS mode (usage page 8C), read from the kernel's hidraw file."""
+
+from __future__ import annotations
+
+from drivers.base import DriverOptions, Lines, Manifest
+from drivers.hid_scanner_codec import HidScans
+from drivers.scan_gate import LineScanner
+from hubd.model.device import Capability, DeviceKind
+from hubd.ports import ByteStream
+from hubd.runtime import Runtime
+
+MANIFEST = Manifest(
+    id="hid_scanner",
+    name="HID POS barcode scanner",
+    kind=DeviceKind.SCANNER,
+    matches=(),
+    capabilities=frozenset({Capability.SCAN}),
+    stage="experimental",
+    docs="USB HID POS mode, `hidraw:///dev/hidraw0`. Named in the configuration.",
+    driver="HidScanner",
+)
+
+
+class HidScanner(LineScanner):
+    """Reads, and never writes."""
+
+    capabilities = MANIFEST.capabilities
+
+    def __init__(self, runtime: Runtime, options: DriverOptions | None = None) -> None:
+        super().__init__(runtime.clock)
+        self._scans = HidScans()
+
+    def attach(self, stream: ByteStream, url: str, lines: Lines) -> None:
+        """Take an open line; a code that the one before had begun is forgotten."""
+        super().attach(stream, url, lines)
+        self._scans = HidScans()
+
+    async def pump(self) -> str:
+        """Read until the line is lost; a code that had not ended then is dropped."""
+        line, scans = self._line, self._scans
+        assert line is not None, "a driver is pumped after it was attached"
+        while not line.lost:
+            data = await line.read(scans.wait_s)
+            self._gate.take(scans.quiet() if data is None else scans.feed(data))
+        return line.lost

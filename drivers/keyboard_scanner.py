@@ -1,0 +1,98 @@
+"""Barcode scanners that type like a keyboard ("wedge"), read from the kernel's evdev file."""
+
+from __future__ import annotations
+
+import logging
+
+from drivers.base import DriverOptions, Identity, Lines, Manifest
+from drivers.keyboard_layouts import LAYOUTS, Layout, Press
+from drivers.keyboard_scanner_codec import TEST_CODE, Keys, NotEvdevError, learn, read_line
+from drivers.scan_gate import LineScanner
+from drivers.scan_text import Refused
+from hubd.errors import DeviceError
+from hubd.model.device import Capability, DeviceKind
+from hubd.ports import ByteStream, Scan
+from hubd.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+MANIFEST = Manifest(
+    id="keyboard_scanner",
+    name="Keyboard barcode scanner",
+    kind=DeviceKind.SCANNER,
+    matches=(),
+    capabilities=frozenset({Capability.SCAN}),
+    stage="experimental",
+    docs="`evdev:///dev/input/by-id/NAME-event-kbd`; `?grab=1` takes it from the console once a person is sure. Option "
+    "`layout=fr` (us, fr, be, de, nl), or the test code scanned once. Named in the configuration.",
+    driver="KeyboardScanner",
+)
+
+LAYOUT = "layout"
+"""Option: for which keyboard the scanner is set; absent: learned from the test code."""
+
+
+def _layout_of(options: DriverOptions) -> Layout | None:
+    """Raises DeviceError `device.option_invalid`."""
+    name = options.get(LAYOUT, "")
+    if name and name not in LAYOUTS:
+        raise DeviceError(
+            "device.option_invalid",
+            f"The option {LAYOUT} is one of {', '.join(LAYOUTS)}.",
+            remedy="Correct the options of this device in the configuration.",
+        )
+    return LAYOUTS.get(name)
+
+
+class KeyboardScanner(LineScanner):
+    """Reads, and never writes. Until the layout is known, only the test code means anything."""
+
+    capabilities = MANIFEST.capabilities
+
+    def __init__(self, runtime: Runtime, options: DriverOptions | None = None) -> None:
+        super().__init__(runtime.clock)
+        self._layout = _layout_of(options or {})
+        self._keys = Keys()
+
+    def attach(self, stream: ByteStream, url: str, lines: Lines) -> None:
+        """Take an open line; what was typed on the one before is forgotten, the layout is not."""
+        super().attach(stream, url, lines)
+        self._keys = Keys()
+
+    async def pump(self) -> str:
+        """Read until the line is lost; what had not ended then is dropped."""
+        line, keys = self._line, self._keys
+        assert line is not None, "a driver is pumped after it was attached"
+        while not line.lost:
+            data = await line.read(keys.wait_s)
+            try:
+                lines = keys.quiet() if data is None else keys.feed(data)
+            except NotEvdevError:
+                await line.close()
+                return "not_evdev"
+            self._gate.take(reading for one in lines if (reading := self._read(one)) is not None)
+        return line.lost
+
+    def _read(self, line: list[Press] | Refused) -> Scan | Refused | None:
+        if isinstance(line, Refused):
+            return line
+        learned = learn(line, unknown=self._layout is None)
+        if learned is None:
+            return read_line(line, self._layout)
+        name, self._layout = learned
+        log.info("scanner.layout_learned", extra={"setting": name})
+        return None
+
+    async def check(self) -> Identity:
+        """See `ScannerDriver`; without a layout it cannot work yet."""
+        return self._with_layout(await super().check())
+
+    async def identify(self) -> Identity:
+        """See `check`."""
+        return await self.check()
+
+    def _with_layout(self, identity: Identity) -> Identity:
+        if identity.problem or self._layout is not None:
+            return identity
+        remedy = f"Scan the test code {TEST_CODE} once, or name the keyboard layout in the options of this device."
+        return Identity(problem="layout_unknown", remedy=remedy)

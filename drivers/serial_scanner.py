@@ -1,0 +1,65 @@
+"""Barcode scanners on a serial line or USB-CDC ("USB-COM", "virtual COM port")."""
+
+from __future__ import annotations
+
+from drivers.base import DriverOptions, Lines, Manifest, Usb
+from drivers.scan_gate import LineScanner
+from drivers.serial_scanner_codec import Ending, SerialScans
+from hubd.errors import DeviceError
+from hubd.model.device import Capability, DeviceKind
+from hubd.ports import ByteStream
+from hubd.runtime import Runtime
+
+MANIFEST = Manifest(
+    id="serial_scanner",
+    name="Serial barcode scanner",
+    kind=DeviceKind.SCANNER,
+    matches=(Usb(0x05E0, 0x1701), Usb(0x0C2E, 0x0700), Usb(0x0C2E, 0x0720)),
+    capabilities=frozenset({Capability.SCAN}),
+    stage="experimental",
+    docs="Codes end with CR, LF or CRLF (option `end=quiet`: with nothing); AIM identifiers are understood.",
+    driver="SerialScanner",
+)
+
+END = "end"
+"""Option: how codes end (`cr`, `lf`, `crlf`, `quiet`); absent: it is learned."""
+
+
+def _ending_of(options: DriverOptions) -> Ending | None:
+    """Raises DeviceError `device.option_invalid`."""
+    said = options.get(END, "")
+    if not said:
+        return None
+    try:
+        return Ending(said)
+    except ValueError:
+        raise DeviceError(
+            "device.option_invalid",
+            f"The option {END} is one of {', '.join(Ending)}.",
+            remedy="Correct the options of this device in the configuration.",
+        ) from None
+
+
+class SerialScanner(LineScanner):
+    """Reads, and never writes."""
+
+    capabilities = MANIFEST.capabilities
+
+    def __init__(self, runtime: Runtime, options: DriverOptions | None = None) -> None:
+        super().__init__(runtime.clock)
+        self._ending = _ending_of(options or {})
+        self._scans = SerialScans(self._ending)
+
+    def attach(self, stream: ByteStream, url: str, lines: Lines) -> None:
+        """Take an open line; habits are learned anew, for it may be another scanner."""
+        super().attach(stream, url, lines)
+        self._scans = SerialScans(self._ending)
+
+    async def pump(self) -> str:
+        """Read until the line is lost; what had not ended then is dropped."""
+        line, scans = self._line, self._scans
+        assert line is not None, "a driver is pumped after it was attached"
+        while not line.lost:
+            data = await line.read(scans.wait_s)
+            self._gate.take(scans.quiet() if data is None else scans.feed(data))
+        return line.lost
