@@ -118,6 +118,8 @@ class Manifest(Struct, frozen=True):
     docs: str
     driver: str
     """Name of the class in the same module."""
+    line: str = ""
+    """How a serial line that discovery finds is set, `baud=9600&stop_bits=1`; empty: the transport's defaults."""
 
 
 class Identity(Struct, frozen=True):

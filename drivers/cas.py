@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drivers.base import Manifest
+from drivers.base import Manifest, Serial
 from drivers.cas_codec import DC1, ENQ, CasReader, Frame, LinkAck, LinkNak, Unreadable
 from drivers.scale_line import UNREADABLE, LineScale, ScaleLine, foreign_device, no_answer
 from hubd.errors import DeviceError
@@ -13,11 +13,12 @@ MANIFEST = Manifest(
     id="cas",
     name="CAS AP-1 scale",
     kind=DeviceKind.SCALE,
-    matches=(),
+    matches=(Serial(),),
     capabilities=frozenset({Capability.WEIGH}),
     stage="experimental",
     docs="CAS AP-1, Ohaus Aviator, Elzab; serial with `?baud=9600&stop_bits=1`. Named in the configuration.",
     driver="CasScale",
+    line="baud=9600&stop_bits=1",
 )
 
 ENQUIRIES_MAX = 4

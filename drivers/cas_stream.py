@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drivers.base import Identity, Manifest
+from drivers.base import Identity, Manifest, Serial
 from drivers.cas_codec import CasStreamReader, Frame, LinkAck, LinkNak, Unreadable
 from drivers.scale_line import (
     NO_ANSWER,
@@ -24,11 +24,12 @@ MANIFEST = Manifest(
     id="cas_stream",
     name="CAS scale, stream",
     kind=DeviceKind.SCALE,
-    matches=(),
+    matches=(Serial(),),
     capabilities=frozenset({Capability.WEIGH}),
     stage="experimental",
     docs="CAS CI, NT, PDS in the 22-byte format, sent continuously; serial. Named in the configuration.",
     driver="CasStreamScale",
+    line="baud=9600&stop_bits=1",
 )
 
 SAME_FRAMES = 2

@@ -24,7 +24,7 @@ import logging
 import re
 from dataclasses import dataclass
 
-from drivers.base import CURRENCY, DriverOptions, Identity, Lines, Manifest, TerminalDriver
+from drivers.base import CURRENCY, DriverOptions, Identity, Lines, Manifest, Serial, TerminalDriver
 from drivers.concert_codec import (
     CURRENCY_NUMBERS,
     FORCE_ONLINE,
@@ -64,12 +64,13 @@ MANIFEST = Manifest(
     id="concert",
     name="Caisse Concert terminal",
     kind=DeviceKind.TERMINAL,
-    matches=(),
+    matches=(Serial(),),
     capabilities=frozenset({Capability.PAY}),
     stage="experimental",
     docs="Protocole E/E+ (Telium Manager 37783600 or newer) over USB with 9600 8N1, a native serial line with 9600 7E1,"
     " or TCP. It knows no enquiry: a person decides when an answer is lost.",
     driver="ConcertTerminal",
+    line="baud=9600&stop_bits=1",
 )
 
 log = logging.getLogger(__name__)

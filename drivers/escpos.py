@@ -24,7 +24,7 @@ from enum import IntEnum
 from itertools import chain
 from typing import TypeVar
 
-from drivers.base import DriverOptions, Identity, Lines, Manifest, Mdns, PrinterDriver, Tcp, UsbClass
+from drivers.base import DriverOptions, Identity, Lines, Manifest, Mdns, PrinterDriver, Serial, Tcp, UsbClass
 from drivers.escpos_codec import (
     AUTO_STATUS_OFF,
     COMMAND_BYTES_MAX,
@@ -51,11 +51,12 @@ MANIFEST = Manifest(
     id="escpos",
     name="ESC/POS receipt printer",
     kind=DeviceKind.PRINTER,
-    matches=(UsbClass(7), Mdns("_pdl-datastream._tcp.local."), Tcp(9100)),
+    matches=(UsbClass(7), Mdns("_pdl-datastream._tcp.local."), Tcp(9100), Serial()),
     capabilities=frozenset({Capability.PRINT, Capability.CUT, Capability.DRAWER, Capability.PRINTER_STATUS}),
     stage="experimental",
     docs="ESC/POS over TCP port 9100, USB or a serial line, with a cash drawer; 42 columns unless set (48, 32).",
     driver="EscposPrinter",
+    line="baud=9600&stop_bits=1",
 )
 
 COLUMNS, DRAWER_PIN, DRAWER_OPEN, STATUS = "columns", "drawer_pin", "drawer_open", "status"

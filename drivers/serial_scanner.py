@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drivers.base import DriverOptions, Lines, Manifest, Usb
+from drivers.base import DriverOptions, Lines, Manifest, Serial, Usb
 from drivers.scan_gate import LineScanner
 from drivers.serial_scanner_codec import Ending, SerialScans
 from hubd.errors import DeviceError
@@ -14,11 +14,12 @@ MANIFEST = Manifest(
     id="serial_scanner",
     name="Serial barcode scanner",
     kind=DeviceKind.SCANNER,
-    matches=(Usb(0x05E0, 0x1701), Usb(0x0C2E, 0x0700), Usb(0x0C2E, 0x0720)),
+    matches=(Usb(0x05E0, 0x1701), Usb(0x0C2E, 0x0700), Usb(0x0C2E, 0x0720), Serial()),
     capabilities=frozenset({Capability.SCAN}),
     stage="experimental",
     docs="Codes end with CR, LF or CRLF (option `end=quiet`: with nothing); AIM identifiers are understood.",
     driver="SerialScanner",
+    line="baud=9600&stop_bits=1",
 )
 
 END = "end"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drivers.base import Manifest, Usb
+from drivers.base import Manifest, Serial, Usb
 from drivers.scale_line import UNREADABLE, LineScale, ScaleLine, foreign_device, no_answer
 from drivers.toledo8217_codec import (
     ASK_WEIGHT,
@@ -26,11 +26,12 @@ MANIFEST = Manifest(
     id="toledo8217",
     name="Mettler-Toledo 8217 scale",
     kind=DeviceKind.SCALE,
-    matches=(Usb(0x0EB8, 0x2200),),
+    matches=(Usb(0x0EB8, 0x2200), Serial()),
     capabilities=frozenset({Capability.WEIGH}),
     stage="experimental",
     docs="8217 protocol, set to kilograms; serial with `?baud=9600&data_bits=7&parity=even&stop_bits=1`.",
     driver="Toledo8217Scale",
+    line="baud=9600&data_bits=7&parity=even&stop_bits=1",
 )
 
 ECHO_OFF_WAIT_S = 0.3

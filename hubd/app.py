@@ -168,7 +168,7 @@ class _DriverBook:
 
 
 def _claimed(manifest: Manifest) -> Claimed:
-    return Claimed(manifest.id, manifest.kind, manifest.name, manifest.capabilities)
+    return Claimed(manifest.id, manifest.kind, manifest.name, manifest.capabilities, manifest.line)
 
 
 def _outage_view(outages: OutageDesk) -> OutageView:

@@ -416,6 +416,8 @@ class Claimed(Struct, frozen=True):
     name: str
     """What the driver calls its devices."""
     capabilities: frozenset[Capability] = frozenset()
+    line: str = ""
+    """How a serial line to its devices is set, as the query of an address."""
 
 
 class DriverBook(Protocol):

@@ -219,11 +219,12 @@ class DiscoveryDesk:
         """Tell the driver of a new address; why it is not there yet, or ""."""
         if not device.active:
             return "not_in_use"
-        if seen.url == device.address or seen.identity_source is IdentitySource.ADDRESS:
+        url = _at(seen, device.address.partition("?")[2])
+        if url == device.address or seen.identity_source is IdentitySource.ADDRESS:
             return ""
         if seen.identity_source is not IdentitySource.SERIAL_NUMBER and device.id in busy:
             return "holds_money"
-        self._devices.follow(device.id, seen.url)
+        self._devices.follow(device.id, url)
         return "elsewhere"
 
     async def _claim_configured(self, seen: Endpoint, claimed: Claimed) -> Device | None:
@@ -282,7 +283,7 @@ class DiscoveryDesk:
             )
         chosen = self._chosen(found, driver)
         new = NewDevice(
-            address=found.endpoint.url,
+            address=_at(found.endpoint, chosen.line),
             driver=chosen.driver,
             name=name or shown_name(found)[:NAME_MAX],
             device_class=_class_of(chosen.kind),
@@ -300,7 +301,8 @@ class DiscoveryDesk:
         if found.standing is Standing.CHOOSE:
             choices = {one.driver: one for one in found.choices}
         else:
-            choices = {found.driver: Claimed(found.driver, found.kind or DeviceKind.TERMINAL, "")}
+            known = Claimed(found.driver, found.kind or DeviceKind.TERMINAL, "")
+            choices = {found.driver: found.choices[0] if found.choices else known}
             driver = driver or found.driver
         if driver not in choices:
             raise DeviceError(
@@ -314,6 +316,11 @@ class DiscoveryDesk:
     async def _location(self, caller: Caller) -> str:
         places = [place.id for place in await self._staff.locations()]
         return caller.location if caller.location in places or not places else places[0]
+
+
+def _at(seen: Endpoint, line: str) -> str:
+    """The address with the settings of its line: what discovery finds at a plug has none of its own."""
+    return f"{seen.url}?{line}" if line and seen.scheme == "serial" and "?" not in seen.url else seen.url
 
 
 def _class_of(kind: DeviceKind | None) -> str:

@@ -103,3 +103,31 @@ async def test_a_serial_line_is_used_by_the_driver_that_a_person_names(tmp_path:
         await discovery.consider()
         (known,) = (await till.get("/v1/endpoints")).json()["items"]
         assert (known["standing"], known["device"]) == ("known", claimed["id"])
+
+
+async def test_a_line_is_set_as_its_driver_needs_it_wherever_it_is_plugged_in(tmp_path: Path) -> None:
+    async with counter(tmp_path) as held:
+        till, owner = await held.till(), await held.owner()
+        discovery = held.shop.services.discovery
+
+        def plugged(path: str) -> Endpoint:
+            number = IdentitySource.SERIAL_NUMBER
+            return Endpoint("/sys/1", EndpointKind.SERIAL, f"serial://{path}", "serial:0403:6001:A1:00", number)
+
+        discovery.appeared(plugged("/dev/ttyUSB0"))
+        await discovery.consider()
+        (seen,) = (await till.get("/v1/endpoints")).json()["items"]
+        session = (await till.post("/v1/sessions", json={"staff": owner, "pin": OWNER_PIN})).json()
+        claim, manager = f"/v1/endpoints/{seen['id']}/claim", {"hub-session": session["token"]}
+        scale = (await till.post(claim, json={"driver": "toledo8217"}, headers=manager)).json()
+        settings = "baud=9600&data_bits=7&parity=even&stop_bits=1"
+        assert (scale["kind"], scale["address"]) == ("scale", f"serial:///dev/ttyUSB0?{settings}")
+        await till.post(f"/v1/devices/{scale['id']}/activate", headers=manager)
+        await discovery.consider()
+        (known,) = (await till.get("/v1/endpoints")).json()["items"]
+        assert (known["standing"], known["device"], known["reason"]) == ("known", scale["id"], None)
+        followed: list[tuple[str, str]] = []
+        held.shop.services.devices.follow = lambda device, url: followed.append((device, url))  # type: ignore[method-assign]  # what the driver is told
+        discovery.appeared(plugged("/dev/ttyUSB4"))
+        await discovery.consider()
+        assert followed == [(scale["id"], f"serial:///dev/ttyUSB4?{settings}")]
