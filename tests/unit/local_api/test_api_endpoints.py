@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from hubd.model.device import Endpoint, EndpointKind, IdentitySource
 from tests.simulation.discovery import announced
 from tests.unit.local_api.counter import OWNER_PIN, counter
@@ -105,7 +107,9 @@ async def test_a_serial_line_is_used_by_the_driver_that_a_person_names(tmp_path:
         assert (known["standing"], known["device"]) == ("known", claimed["id"])
 
 
-async def test_a_line_is_set_as_its_driver_needs_it_wherever_it_is_plugged_in(tmp_path: Path) -> None:
+async def test_a_line_is_set_as_its_driver_needs_it_wherever_it_is_plugged_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with counter(tmp_path) as held:
         till, owner = await held.till(), await held.owner()
         discovery = held.shop.services.discovery
@@ -127,7 +131,7 @@ async def test_a_line_is_set_as_its_driver_needs_it_wherever_it_is_plugged_in(tm
         (known,) = (await till.get("/v1/endpoints")).json()["items"]
         assert (known["standing"], known["device"], known["reason"]) == ("known", scale["id"], None)
         followed: list[tuple[str, str]] = []
-        held.shop.services.devices.follow = lambda device, url: followed.append((device, url))  # type: ignore[method-assign]  # what the driver is told
+        monkeypatch.setattr(held.shop.services.devices, "follow", lambda device, url: followed.append((device, url)))
         discovery.appeared(plugged("/dev/ttyUSB4"))
         await discovery.consider()
         assert followed == [(scale["id"], f"serial:///dev/ttyUSB4?{settings}")]
