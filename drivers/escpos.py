@@ -63,8 +63,8 @@ COLUMNS, DRAWER_PIN, DRAWER_OPEN, STATUS = "columns", "drawer_pin", "drawer_open
 """Names of the driver's options: characters a line; 2 or 5; pin 3 while the drawer is open, `high`, `low` or `none`;
 `auto`, or `none` for a printer that never answers."""
 
-CHUNK_BYTES = 2048
-"""Sent before the printer must say that it is done with them; the smallest buffers of network printers are larger."""
+CHUNK_BYTES = 1536
+"""Sent before the printer must say that it is done with them. Buffers of 4096 bytes are common: nothing overruns one."""
 CHUNK_TIMEOUT_S = 30.0
 """For a chunk to be taken and printed: twice what an impact printer needs for it at 9600 baud."""
 JOB_TIMEOUT_S = 300.0
@@ -160,7 +160,8 @@ class EscposPrinter(PrinterDriver):
         self.capabilities = MANIFEST.capabilities - silent
         self._link: EscposLink | None = None
         self._clean = False
-        self._proof = Proof.UNKNOWN
+        self._proof, self._best = Proof.UNKNOWN, Proof.UNKNOWN
+        """What it can say, found out on this line and on any."""
         self._has_answered = False
         self._half_sent = True
         """Whether the printer may be in the middle of a command; nobody knows what it was sent before this start."""
@@ -285,8 +286,14 @@ class EscposPrinter(PrinterDriver):
         return status
 
     async def _discover(self, link: EscposLink) -> None:
-        """Find out what it can say of a document; what an older printer prints of the question is cleared."""
+        """Find out what it can say of a document; what an older printer prints of the question is cleared.
+
+        A printer that is busy for longer than the question waits is taken for one that can say less, on this line.
+        """
         if self._proof is Proof.NUMBERED:
+            return
+        if self._best is Proof.PROCESSED:
+            await self._wait_out(link)
             return
         asked = ProcessId(self._next_number())
         self._proof = Proof.ARRIVED
@@ -300,7 +307,21 @@ class EscposPrinter(PrinterDriver):
                         self._proof = Proof.NUMBERED if answer == asked else Proof.PROCESSED
                         wait_s = QUIET_S
             if self._proof is Proof.NUMBERED:
-                return
+                break
+        self._best = max(self._best, self._proof)
+
+    async def _wait_out(self, link: EscposLink) -> None:
+        """It may still print what an older line has brought; its answer to that comes just before the one to us."""
+        await link.send(INITIALISE + PAPER_STATUS, CHUNK_TIMEOUT_S)
+        try:
+            await self._answer_in_turn(link)
+        except _StuckError:
+            return  # it is asked again before the next document
+        with contextlib.suppress(TimeoutError):
+            async with self._clock.timeout(DISCOVERY_TIMEOUT_S):
+                while True:
+                    await link.in_turn(QUIET_S)
+        self._proof = Proof.PROCESSED
 
     def _next_number(self) -> str:
         self._number = rest = (self._number + 1) % _PROCESS_IDS

@@ -74,6 +74,9 @@ class Receiver:
         """Status requests and whole commands that this byte completes. A `full` printer drops all but the former."""
         asked: list[int] = []
         commands: list[bytes] = []
+        if not self._held and not full and (byte != _DLE or self.in_picture):
+            self._add(byte, commands)
+            return asked, commands
         self._held.append(byte)
         while self._held:
             kept = not self.in_picture and self._may_be_request()
@@ -94,6 +97,8 @@ class Receiver:
         return all(shape)
 
     def _add(self, byte: int, commands: list[bytes]) -> None:
+        if byte == 0 and not self._begun:
+            return  # outside of a command it means nothing
         self._begun.append(byte)
         if self._length is None:
             self._length = length_of(self._begun)
