@@ -64,7 +64,7 @@ COLUMNS, DRAWER_PIN, DRAWER_OPEN, STATUS = "columns", "drawer_pin", "drawer_open
 `auto`, or `none` for a printer that never answers."""
 
 CHUNK_BYTES = 1536
-"""Sent before the printer must say that it is done with them. Buffers of 4096 bytes are common: nothing overruns one."""
+"""Sent before the printer must say that it is done with them: buffers of 4096 bytes are common, none is overrun."""
 CHUNK_TIMEOUT_S = 30.0
 """For a chunk to be taken and printed: twice what an impact printer needs for it at 9600 baud."""
 JOB_TIMEOUT_S = 300.0
@@ -467,7 +467,7 @@ def _not_printed(reason: str) -> NotPrinted:
 def _foreign(reason: str) -> DeviceError:
     return DeviceError(
         "device.protocol",
-        f"What answers there is no ESC/POS printer ({reason}).",
+        f"Another kind of device answers there ({reason}).",
         remedy="Correct its address, or the speed of its line.",
         params={"reason": reason},
     )

@@ -7,25 +7,47 @@ from pathlib import Path
 import pytest
 
 from drivers.base import Manifest, Mdns, Serial, Tcp, Tls, Usb
+from drivers import escpos
+from drivers.base import Manifest, Match, Mdns, Serial, Tcp, Usb, UsbClass
 from drivers.registry import Entry, Registry, load, read_manifest
 from drivers.zvt import MANIFEST, ZvtTerminal
 from hubd.errors import DeviceError
 from hubd.model.device import Endpoint, EndpointKind, IdentitySource
 
 
-def seen(url: str, vid: int | None = None, pid: int | None = None, service: str = "", driver: str = "") -> Endpoint:
+def seen(
+    url: str,
+    vid: int | None = None,
+    pid: int | None = None,
+    service: str = "",
+    driver: str = "",
+    usb_classes: tuple[int, ...] = (),
+) -> Endpoint:
     kind = EndpointKind.MDNS if service else EndpointKind.CONFIGURED
     address = IdentitySource.ADDRESS
-    return Endpoint(url, kind, url, url, address, service=service, usb_vid=vid, usb_pid=pid, driver=driver)
+    return Endpoint(
+        url,
+        kind,
+        url,
+        url,
+        address,
+        service=service,
+        usb_vid=vid,
+        usb_pid=pid,
+        usb_classes=usb_classes,
+        driver=driver,
+    )
 
 
 def entry(driver_id: str, *matches: Usb | Mdns | Tcp | Tls | Serial) -> Entry:
+def entry(driver_id: str, *matches: Match) -> Entry:
     manifest = Manifest(driver_id, driver_id, MANIFEST.kind, matches, MANIFEST.capabilities, "experimental", "", "X")
     return Entry(driver_id, manifest, factory=ZvtTerminal)
 
 
 def test_the_literal_is_what_the_module_says() -> None:
     assert read_manifest("drivers.zvt") == MANIFEST
+    assert [found.manifest for found in load([escpos.__name__, "drivers.zvt"]).entries] == [escpos.MANIFEST, MANIFEST]
     assert MANIFEST in [found.manifest for found in load().entries]
 
 
@@ -51,6 +73,18 @@ def test_a_serial_line_is_nobodys_until_a_person_chooses() -> None:
     named = registry.claim(seen("serial:///dev/ttyS0", driver="right"))
     assert named is not None
     assert named.id == "right"
+def test_a_usb_device_is_claimed_by_its_class_unless_a_driver_knows_it_by_its_numbers() -> None:
+    registry = Registry([entry("printer", UsbClass(7)), entry("acme", Usb(0x04B8, 0x0E03)), entry("any", Serial())])
+    assert registry.claim(seen("usb://1-2", 0x0519, 1, usb_classes=(3, 7))).id == "printer"  # type: ignore[union-attr]  # it was found
+    assert registry.claim(seen("usb://1-2", 0x04B8, 0x0E03, usb_classes=(7,))).id == "acme"  # type: ignore[union-attr]  # it was found
+    assert registry.claim(seen("usb://1-2", 0x0519, 1, usb_classes=(3,))) is None
+    built_in = load()
+    for endpoint in (
+        seen("usb://1-2", 0x04B8, 0x0202, usb_classes=(7,)),
+        seen("tcp://10.0.0.9:9100"),
+        seen("tcp://10.0.0.9:9101", service="_pdl-datastream._tcp.local."),
+    ):
+        assert built_in.claim(endpoint) == escpos.MANIFEST
 
 
 def test_two_claims_on_one_device_are_an_error_that_names_both() -> None:
