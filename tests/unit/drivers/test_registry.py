@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from drivers.base import Manifest, Mdns, Serial, Tcp, Tls, Usb
 from drivers import escpos
-from drivers.base import Manifest, Match, Mdns, Serial, Tcp, Usb, UsbClass
+from drivers.base import Manifest, Match, Mdns, Serial, Tcp, Tls, Usb, UsbClass
 from drivers.registry import Entry, Registry, load, read_manifest
 from drivers.zvt import MANIFEST, ZvtTerminal
 from hubd.errors import DeviceError
@@ -39,7 +38,6 @@ def seen(
     )
 
 
-def entry(driver_id: str, *matches: Usb | Mdns | Tcp | Tls | Serial) -> Entry:
 def entry(driver_id: str, *matches: Match) -> Entry:
     manifest = Manifest(driver_id, driver_id, MANIFEST.kind, matches, MANIFEST.capabilities, "experimental", "", "X")
     return Entry(driver_id, manifest, factory=ZvtTerminal)
@@ -73,6 +71,8 @@ def test_a_serial_line_is_nobodys_until_a_person_chooses() -> None:
     named = registry.claim(seen("serial:///dev/ttyS0", driver="right"))
     assert named is not None
     assert named.id == "right"
+
+
 def test_a_usb_device_is_claimed_by_its_class_unless_a_driver_knows_it_by_its_numbers() -> None:
     registry = Registry([entry("printer", UsbClass(7)), entry("acme", Usb(0x04B8, 0x0E03)), entry("any", Serial())])
     assert registry.claim(seen("usb://1-2", 0x0519, 1, usb_classes=(3, 7))).id == "printer"  # type: ignore[union-attr]  # it was found
