@@ -146,7 +146,7 @@ class DeviceDesk:
     async def claim(self, device_id: str, new: NewDevice, actor: str) -> Device:
         """Note a proposed device; a terminal takes no payments before a person activates it. A known one: no change.
 
-        Known is what has the same identity, or, when only an address is known of it, the same address.
+        Known is what has the same driver and identity, or, when only an address is known of it, the same address.
         """
         if not 1 <= len(new.name) <= NAME_MAX:
             raise InvalidValueError("invalid_name", f"A name has 1 to {NAME_MAX} characters.", remedy="Shorten it.")
@@ -154,6 +154,7 @@ class DeviceDesk:
         def work(tx: Tx) -> Device:
             for known in devices.all_devices(tx.connection, new.kind):
                 same = known.identity == new.identity if new.identity else known.address == new.address
+                same = same and known.driver == new.driver
                 if known.id == device_id or same:
                     return known
             if people.location(tx.connection, new.location) is None:

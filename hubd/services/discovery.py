@@ -197,7 +197,9 @@ class DiscoveryDesk:
             return unusable("driver_unusable")
         choices = self._drivers.candidates(seen) if claimed is None and not seen.flaw else ()
         if claimed is None:
-            claimed = next((one for one in choices if _device_of(seen, one, devices)), None)
+            # A device that was taken out of use may have been the wrong choice: the line is open to another one.
+            active = [device for device in devices if device.active]
+            claimed = next((one for one in choices if _device_of(seen, one, active)), None)
         if claimed is None and choices:
             names = tuple(one.driver for one in choices)
             return Found(found_id, seen, Standing.CHOOSE, drivers=names, choices=choices)

@@ -130,6 +130,15 @@ async def test_a_line_is_set_as_its_driver_needs_it_wherever_it_is_plugged_in(
         await discovery.consider()
         (known,) = (await till.get("/v1/endpoints")).json()["items"]
         assert (known["standing"], known["device"], known["reason"]) == ("known", scale["id"], None)
+        await till.post(f"/v1/devices/{scale['id']}/deactivate", headers=manager)
+        await discovery.consider()
+        (again,) = (await till.get("/v1/endpoints")).json()["items"]
+        assert again["standing"] == "choose", "the choice may have been wrong"
+        other = (await till.post(claim, json={"driver": "cas"}, headers=manager)).json()
+        assert (other["driver"], other["id"] == scale["id"]) == ("cas", False)
+        same = (await till.post(claim, json={"driver": "toledo8217"}, headers=manager)).json()
+        assert same["id"] == scale["id"]
+        await till.post(f"/v1/devices/{scale['id']}/activate", headers=manager)
         followed: list[tuple[str, str]] = []
         monkeypatch.setattr(held.shop.services.devices, "follow", lambda device, url: followed.append((device, url)))
         discovery.appeared(plugged("/dev/ttyUSB4"))
