@@ -194,7 +194,7 @@ def configured_options(terminals: Iterable[TerminalConfig], device: Device) -> D
     return {PASSWORD: found.password} | {key.strip(): value.strip() for key, _, value in pairs}
 
 
-class _Plugged(Struct, frozen=True):
+class PluggedLater(Struct, frozen=True):
     """`PluggedSource`, whose libraries are loaded beside the loop: no answer needs them."""
 
     clock: Clock
@@ -206,7 +206,11 @@ class _Plugged(Struct, frozen=True):
 
     async def run(self, sink: EndpointSink) -> None:
         """Look until cancelled."""
-        await load("drivers.discovery.usb")
+        try:
+            await load("drivers.discovery.usb")
+        except ImportError as error:  # a system without libudev: the hub trades, and does not see what is plugged in
+            log.warning("discovery.no_udev", extra={"error": type(error).__name__})
+            await asyncio.Event().wait()
         from drivers.discovery.usb import PluggedSource
 
         await PluggedSource(self.clock).run(sink)
@@ -237,7 +241,7 @@ def _sources(config: Config, runtime: Runtime, drivers: Registry) -> Sequence[En
     fixed = [configured(one.address, one.driver, one.name, one.device_class) for one in config.terminals]
     sources: list[EndpointSource] = [ConfiguredSource(fixed)]
     if config.discovery.usb:
-        sources.append(_Plugged(runtime.clock))
+        sources.append(PluggedLater(runtime.clock))
     if config.discovery.mdns:
         interfaces = config.discovery.interfaces or config.api.addresses
         sources.append(_Mdns(runtime.clock, drivers.services(), partial(own_addresses, interfaces)))
