@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import re
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -36,6 +37,8 @@ BUILT_IN = (
     "drivers.zvt",
 )
 
+_LITERAL = re.compile(r"^MANIFEST = Manifest\(\n.*?^\)$", re.MULTILINE | re.DOTALL)
+"""A manifest as it is usually laid out: to parse the whole module costs ten times as much."""
 _CALLS: dict[str, Callable[..., Any]] = {
     "Manifest": Manifest,
     "Usb": Usb,
@@ -50,13 +53,19 @@ _ENUMS = {"DeviceKind": DeviceKind, "Capability": Capability}
 
 
 class Entry(Struct, frozen=True):
-    """One driver module. Without a `manifest` or with a `reason` it cannot be used."""
+    """One driver module, imported when it is needed. Without a `manifest` or with a `reason` it cannot be used."""
 
     module: str
     manifest: Manifest | None = None
     reason: str = ""
     """load_error or config_error, with what went wrong; empty when all is well."""
     factory: DriverFactory | None = None
+    """None as long as it is not imported."""
+
+    @property
+    def usable(self) -> bool:
+        """As far as is known: a module that is not imported yet may turn out to be broken."""
+        return self.manifest is not None and not self.reason
 
 
 class Registry:
@@ -65,19 +74,37 @@ class Registry:
     def __init__(self, entries: Iterable[Entry]) -> None:
         self.entries = tuple(entries)
 
+    def loaded(self, driver_id: str) -> bool:
+        """Whether `factory` answers at once: the module is imported, or known to be unusable."""
+        return not any(entry.usable and entry.factory is None for entry in self._of(driver_id))
+
+    def load(self, driver_id: str) -> None:
+        """Import the module of this driver, if there is one. Reads files; what goes wrong becomes its reason."""
+        wanted = [entry for entry in self._of(driver_id) if entry.usable and entry.factory is None]
+        imported = {entry.module: _import(entry) for entry in wanted}
+        self.entries = tuple(imported.get(entry.module, entry) for entry in self.entries)
+
+    def _of(self, driver_id: str) -> list[Entry]:
+        return [entry for entry in self.entries if entry.manifest is not None and entry.manifest.id == driver_id]
+
     def manifest(self, driver_id: str) -> Manifest:
-        """The manifest with this id; raises DeviceError `device.no_driver`."""
-        return self._usable(driver_id)[0]
+        """The manifest with this id; raises DeviceError `device.no_driver`, and with the reason for a broken one."""
+        manifest = self._usable(driver_id).manifest
+        assert manifest is not None, "it was found by its manifest"
+        return manifest
 
     def factory(self, driver_id: str) -> DriverFactory:
-        """What makes a driver of this id; raises DeviceError with the reason why there is none."""
-        return self._usable(driver_id)[1]
+        """What makes a driver of this id; raises DeviceError with the reason why there is none. See `loaded`."""
+        self.load(driver_id)
+        factory = self._usable(driver_id).factory
+        assert factory is not None, "it was imported just now"
+        return factory
 
-    def _usable(self, driver_id: str) -> tuple[Manifest, DriverFactory]:
+    def _usable(self, driver_id: str) -> Entry:
         for entry in self.entries:
             if entry.manifest is not None and entry.manifest.id == driver_id:
-                if entry.factory is not None:
-                    return entry.manifest, entry.factory
+                if entry.usable:
+                    return entry
                 raise DeviceError("device.driver_unusable", f"The driver {driver_id} cannot be used: {entry.reason}.")
         known = ", ".join(e.manifest.id for e in self.entries if e.manifest) or "none"
         raise DeviceError("device.no_driver", f"There is no driver {driver_id}.", remedy=f"Known drivers: {known}.")
@@ -95,7 +122,7 @@ class Registry:
         """
         if seen.driver:
             return self.manifest(seen.driver)
-        usable = [entry for entry in self.entries if entry.factory is not None]
+        usable = [entry for entry in self.entries if entry.usable]
         names = self._best(usable, seen)
         if not names:
             wanting = self._best(self.entries, seen)
@@ -116,7 +143,7 @@ class Registry:
             entry.manifest
             for entry in self.entries
             if entry.manifest is not None
-            and entry.factory is not None
+            and entry.usable
             and any(isinstance(match, Serial) and match.fits(seen) for match in entry.manifest.matches)
         ]
 
@@ -132,19 +159,29 @@ class Registry:
         return [manifest for rank, manifest in claims if rank == best]
 
 
-def load(modules: Iterable[str] | None = None) -> Registry:
-    """Read all manifests and load the drivers: built-in ones and those of installed packages. Reads files."""
+def load(modules: Iterable[str] | None = None, *, at_once: bool = True) -> Registry:
+    """Read all manifests: built-in ones and those of installed packages. Reads files.
+
+    With `at_once` the modules are imported as well; without, each when it is first needed (`Registry.load`), because a
+    shop uses few of them and each costs start and memory.
+    """
     if modules is None:
         found = {point.value.partition(":")[0] for point in entry_points(group=ENTRY_POINT_GROUP)}
         modules = sorted({*BUILT_IN, *found})
-    return Registry(_load_one(module) for module in modules)
+    entries = [_read(module) for module in modules]
+    return Registry(_import(entry) if at_once and entry.usable else entry for entry in entries)
 
 
-def _load_one(module: str) -> Entry:
+def _read(module: str) -> Entry:
     try:
-        manifest = read_manifest(module)
+        return Entry(module, read_manifest(module))
     except (ImportError, OSError, ValueError, SyntaxError) as error:
         return Entry(module, reason=f"config_error: {error}")
+
+
+def _import(entry: Entry) -> Entry:
+    module, manifest = entry.module, entry.manifest
+    assert manifest is not None, "only what has a manifest is imported"
     try:
         loaded = importlib.import_module(module)
         factory = getattr(loaded, manifest.driver)
@@ -160,7 +197,9 @@ def read_manifest(module: str) -> Manifest:
     spec = importlib.util.find_spec(module)
     if spec is None or not spec.origin:
         raise ImportError(f"there is no module {module}")
-    for statement in ast.parse(Path(spec.origin).read_text("utf-8")).body:
+    source = Path(spec.origin).read_text("utf-8")
+    literal = _LITERAL.search(source)
+    for statement in ast.parse(literal[0] if literal else source).body:
         if isinstance(statement, ast.Assign) and [ast.unparse(target) for target in statement.targets] == ["MANIFEST"]:
             manifest = _literal(statement.value)
             if isinstance(manifest, Manifest):

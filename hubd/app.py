@@ -7,6 +7,7 @@ around it (`hubd.daemon`).
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -134,9 +135,11 @@ class _DriverWorkers:
             await self._supervisor.forget(worker)
 
 
-def _make_driver(
+async def _make_driver(
     world: World, changed: Callable[[str, TerminalStatus], None], moved: OnMoved, device: Device, currency: str
 ) -> RunningDevice:
+    if not world.registry.loaded(device.driver):
+        await asyncio.to_thread(world.registry.load, device.driver)
     factory = world.registry.factory(device.driver)
     options = {**world.driver_options(device), **({CURRENCY: currency} if currency else {})}
     runner = Runner(

@@ -264,7 +264,7 @@ async def running_hub(
     signer, certificates, fingerprint = await asyncio.to_thread(_prepare_files, config, runtime)
     room = _Room(SpaceGuard(config.paths.data))
     await asyncio.to_thread(room.look)
-    drivers = await asyncio.to_thread(registry.load)
+    drivers = await asyncio.to_thread(partial(registry.load, at_once=False))
     world = World(
         database=config.paths.database,
         runtime=runtime,

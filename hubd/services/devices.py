@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol, cast
 
@@ -64,9 +65,10 @@ class Workers(Protocol):
         ...
 
 
-MakeDriver = Callable[[Device, str], RunningDriver]
-"""(device, currency of its location or "") -> its driver."""
-"""Raises DeviceError when no driver of that name can be used, with the reason."""
+MakeDriver = Callable[[Device, str], Awaitable[RunningDriver]]
+"""(device, currency of its location or "") -> its driver, whose module may have to be imported first.
+
+Raises DeviceError when no driver of that name can be used, with the reason."""
 
 
 class DeviceView(Struct, frozen=True):
@@ -115,6 +117,7 @@ class DeviceDesk:
         self._workers = workers
         self._load_errors: dict[str, HubError] = {}
         self._running: dict[str, RunningDriver] = {}
+        self._attaching = asyncio.Lock()
 
     async def start(self) -> None:
         """Run the drivers of all active devices. Called once, before payments are taken."""
@@ -125,7 +128,7 @@ class DeviceDesk:
         currencies = {place.id: place.currency for place in places}
         for device in found:
             if device.active and device.driver:
-                self._attach(device, currencies.get(device.location, ""), numbers.get(device.id, ""))
+                await self._attach(device, currencies.get(device.location, ""), numbers.get(device.id, ""))
 
     async def all(self) -> list[DeviceView]:
         """Every device that was not removed; one that holds money cannot be removed."""
@@ -191,7 +194,7 @@ class DeviceDesk:
 
         device, currency = await self._db.write("device.activate", work)
         if self._terminals.get(device_id) is None and self._peripherals.get(device_id) is None:
-            self._attach(device, currency)
+            await self._attach(device, currency)
         return await self.get(device_id)
 
     async def deactivate(self, device_id: str, caller: Caller, reason: str = "") -> DeviceView:
@@ -248,7 +251,7 @@ class DeviceDesk:
             if before.address != after.address:
                 self._detach(device_id)
                 await self._workers.stop(_worker(device_id))
-                self._attach(after, currency)
+                await self._attach(after, currency)
             elif (attached := self._terminals.get(device_id)) is not None:
                 attached.name, attached.role = after.name, after.role
                 self._terminals.changed(device_id)
@@ -345,9 +348,14 @@ class DeviceDesk:
             )
         return attached
 
-    def _attach(self, device: Device, currency: str, number: str = "") -> None:
+    async def _attach(self, device: Device, currency: str, number: str = "") -> None:
+        async with self._attaching:  # importing a driver takes time, and a device has one driver
+            if self._terminals.get(device.id) is None and self._peripherals.get(device.id) is None:
+                await self._attach_one(device, currency, number)
+
+    async def _attach_one(self, device: Device, currency: str, number: str) -> None:
         try:
-            driver = self._make_driver(device, currency)
+            driver = await self._make_driver(device, currency)
         except HubError as exc:
             self._load_errors[device.id] = exc
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,25 @@ def test_a_driver_that_cannot_be_used_is_listed_with_its_reason(
 def test_unknown_driver_names_the_known_ones() -> None:
     with pytest.raises(DeviceError, match=r"Known drivers: .*\bzvt\b"):
         load().factory("acme")
+
+
+def test_a_driver_is_imported_when_it_is_first_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, more in (
+        ("good_driver", "class B(TerminalDriver): ...\n"),
+        ("bad_driver", "raise OSError('no licence')\n"),
+    ):
+        manifest = GOOD.replace('id="broken"', f'id="{name}"')
+        (tmp_path / f"{name}.py").write_text(HEAD + manifest + more)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry = load(["good_driver", "bad_driver"], at_once=False)
+    assert (registry.loaded("good_driver"), registry.loaded("bad_driver")) == (False, False)
+    assert "good_driver" not in sys.modules
+    assert registry.manifest("bad_driver").id == "bad_driver", "nothing is known against it yet"
+    registry.load("good_driver")
+    assert registry.loaded("good_driver")
+    assert registry.factory("good_driver").__name__ == "B"
+    with pytest.raises(DeviceError, match="no licence"):
+        registry.factory("bad_driver")
+    assert registry.loaded("bad_driver"), "it is known to be unusable now"
+    assert registry.loaded("acme"), "there is nothing to import"
