@@ -155,8 +155,10 @@ async def test_unplugged_terminal_with_money_takes_the_act(shop: Stage, browser:
         now = await page.inner_text("#now")
         assert "24,11\u00a0€ sont dans le terminal «\u00a0Terminal caisse 2\u00a0»" in now
         assert await page.locator(".primary").all_inner_texts() == ["Je l'ai rebranché"]
-        await shop.plug(1, terminal)
         await page.click(".primary")
+        await page.wait_for_selector(".primary:has-text('rebranché')")
+        await shop.plug(1, terminal)
+        # The page hears of it by itself: whoever has plugged it in need not say so.
         await page.wait_for_selector("#now:has-text('Rétablir Internet')")
 
 
