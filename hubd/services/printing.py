@@ -180,7 +180,7 @@ class PrintDesk:
                 raise PrintError(
                     "print_content_erased", "What this job printed was erased.", remedy="Make a new job of the receipt."
                 )
-            chosen = self._named(printer).id if printer else job.printer
+            chosen = self._named(printer, caller).id if printer else job.printer
             _append(tx, job, PrintEvent.AGAIN, caller.actor, printer=chosen)
             return _need(tx, job_id)
 
@@ -204,8 +204,7 @@ class PrintDesk:
 
     async def open_drawer(self, printer: str, caller: Caller) -> None:
         """Open the drawer at a printer. Raises `drawer_not_opened` with the printer's reason."""
-        caller.need(Permission.PRINT)
-        chosen = self._named(printer) if printer else self._printer_of(caller)
+        chosen = self._named(printer, caller)
         async with chosen.lock:
             outcome = await cast("Printer", chosen.face).open_drawer()
         if not isinstance(outcome, Printed):
@@ -289,16 +288,15 @@ class PrintDesk:
     # -- which printer -------------------------------------------------------------------------------------------------
 
     def _printer_for(self, request: PrintRequest, caller: Caller) -> Peripheral:
-        printer = self._named(request.printer) if request.printer else self._printer_of(caller)
-        caller.need_at(Permission.PRINT, printer.location)
-        return printer
+        return self._named(request.printer, caller) if request.printer else self._printer_of(caller)
 
-    def _named(self, printer: str) -> Peripheral:
+    def _named(self, printer: str, caller: Caller) -> Peripheral:
         found = self._peripherals.get(printer)
         if found is None or found.kind is not DeviceKind.PRINTER:
             raise NotFoundError(
                 "printer_unknown", "No printer of this id is in use.", remedy="Read the list of devices."
             )
+        caller.need_at(Permission.PRINT, found.location)
         return found
 
     def _printer_of(self, caller: Caller) -> Peripheral:

@@ -12,6 +12,7 @@ from hubd.model.device import DeviceKind
 from hubd.model.payment import Tender
 from hubd.model.print_job import PRINT_TRANSITIONS, PrintEvent, PrintJob, PrintState, next_print_state
 from hubd.model.printing import Cut, Item, PrintDocument, Row, Text
+from hubd.services.access import Caller
 from hubd.services.printing import PrintRequest
 from hubd.services.receipt_paper import receipt_document
 from tests.unit.services.shop import MANAGER, TILL_1, TILL_2, WAIT_S, Shop, Terminals, shop, shop_runtime, till
@@ -192,6 +193,31 @@ async def test_a_drawer_is_opened_and_read_back(tmp_path: Path) -> None:
         printer = await opened.add_peripheral(PRINTER, "escpos", DeviceKind.PRINTER)
         await opened.services.printing.open_drawer(printer, till())
         assert simulator.drawer_open
+
+
+async def test_a_till_of_another_location_uses_neither_printer_nor_drawer(tmp_path: Path) -> None:
+    counter, simulator = counter_with_printer()
+    async with shop(tmp_path, counter) as opened:
+        printer = await opened.add_peripheral(PRINTER, "escpos", DeviceKind.PRINTER)
+        job = a_job(opened, "ours")
+        await opened.services.printing.submit(job, till())
+        await until(opened, job.id, PrintState.PRINTED)
+        here = till()
+        stranger = Caller(TILL_2, None, "01890000-0000-7000-8000-000000000002", here.permissions, "en")
+        desk = opened.services.printing
+        acts = (
+            lambda: desk.open_drawer(printer, stranger),
+            lambda: desk.submit(a_job(opened, "theirs", printer=printer), stranger),
+            lambda: desk.get(job.id, stranger),
+            lambda: desk.again(job.id, printer, stranger),
+            lambda: desk.cancel(job.id, stranger),
+        )
+        for act in acts:
+            with pytest.raises(HubError) as refused:
+                await act()
+            assert refused.value.code == "access.not_allowed"
+        assert not simulator.drawer_open
+        assert "theirs" not in paper(simulator)
 
 
 def euros(amount: int) -> dict[str, object]:
