@@ -141,6 +141,7 @@ def _described(device: pyudev.Device) -> str:
             for one in configuration
         ]
     except (usb.core.USBError, usb.core.NoBackendError, NotImplementedError) as error:
+        # Gone again, not permitted, no libusb, or a libusb that cannot: the device is shown without its classes.
         log.info("discovery.no_descriptors", extra={"reason": type(error).__name__})
         return ""
     return ":" + ":".join(classes) + ":" if classes else ""

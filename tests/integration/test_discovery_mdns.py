@@ -18,8 +18,8 @@ from drivers.discovery import mdns
 from drivers.discovery.mdns import MdnsSource
 from hubd.model.device import Endpoint, EndpointKind
 from hubd.runtime import SystemClock
-from tests.integration.test_zvt_terminal import Simulator
 from tests.rigs.process import wait_until
+from tests.rigs.terminal import SimulatorProgram
 from tests.unit.services.shop import MANAGER, Terminals, shop, shop_runtime
 
 SERVICE = "_zvt._tcp.local."
@@ -128,7 +128,7 @@ async def test_a_terminal_program_is_found_activated_and_sold_on_and_again_after
 
     source = MdnsSource(SystemClock(), [SERVICE], lambda: ["127.0.0.1"])
     (tmp_path / "sim").mkdir()
-    simulator = Simulator(tmp_path / "sim", "tcp", "--mdns", "Till 7", "--serial-number", "SN-0007")
+    simulator = SimulatorProgram("drivers.sim.zvt", tmp_path / "sim", "--mdns", "Till 7", "--serial-number", "SN-0007")
     counter = Terminals(shop_runtime())
     first = simulator.start()
     try:
@@ -146,7 +146,9 @@ async def test_a_terminal_program_is_found_activated_and_sold_on_and_again_after
             taken = await opened.take(2000)
             await opened.until(taken.payment.id, "approved")
             assert simulator.child.stop() == 0
-            simulator = Simulator(tmp_path / "sim", "tcp", "--mdns", "Till 7", "--serial-number", "SN-0007")
+            simulator = SimulatorProgram(
+                "drivers.sim.zvt", tmp_path / "sim", "--mdns", "Till 7", "--serial-number", "SN-0007"
+            )
             second = simulator.start()
             assert second != first
 

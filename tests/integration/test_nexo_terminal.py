@@ -3,46 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import socket
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from drivers.base import PASSWORD
-from drivers.faces import RunnerTerminal, face_of
 from drivers.nexo import NexoTerminal
-from drivers.runner import Runner
 from drivers.transport import open_transport
 from hubd.errors import ConfigError, DeviceError
 from hubd.model.device import DeviceState
 from hubd.model.money import Money
 from hubd.ports import (
     Approved,
-    AuthorizeRequest,
     Cancelled,
     EnquiryRequest,
     Found,
     Inconclusive,
     NotStarted,
     NotTaken,
-    Outcome,
     Progress,
     ReverseRequest,
     Stored,
     Unknown,
 )
-from hubd.runtime import system_runtime
-from tests.rigs.process import Child, free_port, wait_until
+from tests.rigs.process import wait_until
+from tests.rigs.terminal import STATE_TIMEOUT_S, Counter, SimulatorProgram, counter
 
-START_TIMEOUT_S = 30.0
-STATE_TIMEOUT_S = 30.0
-RUNTIME = system_runtime()
-ROOT = Path(__file__).parents[2]
 OPTIONS = {
     "poiid": "V400m-52500038",
     "key_identifier": "CryptoKeyIdentifier12345",
@@ -50,73 +38,23 @@ OPTIONS = {
 }
 
 
-class Simulator:
-    """The simulator's process with its address and its control socket."""
-
-    def __init__(self, directory: Path, *options: str) -> None:
-        self._control = directory / "control"
-        where = ["--tcp", f"127.0.0.1:{free_port()}", "--tls-directory", str(directory / "tls")]
-        files = ["--state-file", str(directory / "ledger"), "--control", str(self._control)]
-        self.child = Child([sys.executable, "-m", "drivers.sim.nexo", *where, *files, *options], cwd=ROOT)
-
-    def start(self) -> str:
-        """Start (again) and return the address."""
-        self._control.unlink(missing_ok=True)
-        self.child.start()
-        self.child.wait_for_text('"address"', START_TIMEOUT_S)
-        address: str = json.loads(self.child.stdout().splitlines()[-1])["address"]
-        return address
-
-    def ledger(self) -> list[tuple[int, str]]:
-        """Amounts and states by the terminal's own books."""
-        with socket.socket(socket.AF_UNIX) as line:
-            line.settimeout(10)
-            line.connect(str(self._control))
-            line.sendall(b'{"cmd": "ledger"}\n')
-            with line.makefile() as answers:
-                answer: dict[str, Any] = json.loads(answers.readline())
-        return [(entry["amount_minor"], entry["state"]) for entry in answer["ledger"]]
+def program(directory: Path, *options: str) -> SimulatorProgram:
+    return SimulatorProgram("drivers.sim.nexo", directory, "--tls-directory", str(directory / "tls"), *options)
 
 
-class Shop:
-    """A runner on a real line."""
-
-    def __init__(self, url: str) -> None:
-        self.runner = Runner("t1", NexoTerminal, url, open_transport, RUNTIME, lambda *_: None, OPTIONS)
-        face = face_of(self.runner)
-        assert isinstance(face, RunnerTerminal)
-        self.terminal = face
-        self.progress: list[Progress] = []
-
-    async def state(self, state: DeviceState) -> None:
-        await wait_until(lambda: self.terminal.status.state is state, STATE_TIMEOUT_S, f"state {state}")
-
-    async def pay(self, amount_minor: int) -> Outcome:
-        self.progress.clear()
-        request = AuthorizeRequest(f"payment-{amount_minor}", Money(amount_minor, "EUR"))
-        return await self.terminal.authorize(request, self.progress.append)
-
-
-@asynccontextmanager
-async def shop(url: str) -> AsyncIterator[Shop]:
-    made = Shop(url)
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(made.runner.run(), name="runner")
-        try:
-            yield made
-        finally:
-            task.cancel()
+def shop(url: str) -> AbstractAsyncContextManager[Counter]:
+    return counter(NexoTerminal, url, OPTIONS, until=None)
 
 
 @pytest.fixture
-def simulator(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Simulator]:
-    made = Simulator(tmp_path, *getattr(request, "param", ()))
+def simulator(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[SimulatorProgram]:
+    made = program(tmp_path, *getattr(request, "param", ()))
     yield made
     made.child.close()
 
 
 @pytest.mark.parametrize("simulator", [(), ("--closes-after-answer",)], indirect=True, ids=["kept", "closed"])
-async def test_payments_over_tls(simulator: Simulator) -> None:
+async def test_payments_over_tls(simulator: SimulatorProgram) -> None:
     async with shop(simulator.start()) as made:
         await made.state(DeviceState.READY)
         assert made.terminal.status.terminal_id == "V400m-52500038"
@@ -134,7 +72,7 @@ async def test_payments_over_tls(simulator: Simulator) -> None:
     assert simulator.child.stop() == 0
 
 
-async def test_lost_answers_over_tls(simulator: Simulator) -> None:
+async def test_lost_answers_over_tls(simulator: SimulatorProgram) -> None:
     async with shop(simulator.start()) as made:
         await made.state(DeviceState.READY)
         for amount, expected in ((1013, Found), (1014, Inconclusive)):
@@ -145,7 +83,7 @@ async def test_lost_answers_over_tls(simulator: Simulator) -> None:
     assert simulator.ledger() == [(1013, "approved"), (1014, "approved")]
 
 
-async def test_abort_on_a_second_line(simulator: Simulator) -> None:
+async def test_abort_on_a_second_line(simulator: SimulatorProgram) -> None:
     async with shop(simulator.start()) as made, asyncio.TaskGroup() as group:
         await made.state(DeviceState.READY)
         paying = group.create_task(made.pay(1090), name="pay")
@@ -155,7 +93,7 @@ async def test_abort_on_a_second_line(simulator: Simulator) -> None:
     assert simulator.ledger() == [(1090, "cancelled")]
 
 
-async def test_a_killed_terminal_comes_back_with_its_books(simulator: Simulator) -> None:
+async def test_a_killed_terminal_comes_back_with_its_books(simulator: SimulatorProgram) -> None:
     async with shop(simulator.start()) as made, asyncio.TaskGroup() as group:
         await made.state(DeviceState.READY)
         assert isinstance(await made.pay(500), Approved)
@@ -179,10 +117,10 @@ OTHER_NAME = ("--common-name", "V400m-1.test.terminal.adyen.com")
 LEGACY_NAME = ("--common-name", "legacy-terminal-certificate.test.terminal.adyen.com")
 
 
-async def test_a_certificate_of_other_roots_is_refused(simulator: Simulator, tmp_path: Path) -> None:
+async def test_a_certificate_of_other_roots_is_refused(simulator: SimulatorProgram, tmp_path: Path) -> None:
     url = simulator.start()
     (tmp_path / "other").mkdir()
-    other = Simulator(tmp_path / "other")
+    other = program(tmp_path / "other")
     try:
         strange = url.replace("tls%2Froots.pem", "other%2Ftls%2Froots.pem")
         other.start()
@@ -198,7 +136,7 @@ async def test_a_certificate_of_other_roots_is_refused(simulator: Simulator, tmp
 
 
 @pytest.mark.parametrize("simulator", [OTHER_NAME], indirect=True)
-async def test_a_certificate_with_another_name_is_refused(simulator: Simulator) -> None:
+async def test_a_certificate_with_another_name_is_refused(simulator: SimulatorProgram) -> None:
     url = simulator.start()
     with pytest.raises(DeviceError, match=r"device\.certificate_refused.*another name"):
         await open_transport(url)
@@ -209,7 +147,7 @@ async def test_a_certificate_with_another_name_is_refused(simulator: Simulator) 
 
 
 @pytest.mark.parametrize("simulator", [LEGACY_NAME], indirect=True)
-async def test_the_name_of_older_terminals_is_accepted_where_it_is_given(simulator: Simulator) -> None:
+async def test_the_name_of_older_terminals_is_accepted_where_it_is_given(simulator: SimulatorProgram) -> None:
     url = simulator.start()
     stream = await open_transport(f"{url}&name={LEGACY_NAME[1]}")
     await stream.close()

@@ -3,119 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import socket
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from drivers.faces import RunnerTerminal, face_of
 from drivers.poslink import DIALECT, PoslinkTerminal
-from drivers.runner import Runner
-from drivers.transport import open_transport
 from hubd.model.device import DeviceState
 from hubd.model.money import Money
 from hubd.ports import (
     Approved,
-    AuthorizeRequest,
     Cancelled,
     EnquiryRequest,
     Found,
     Inconclusive,
     NotStarted,
-    Outcome,
     Progress,
     ReverseRequest,
     Stored,
     Unknown,
 )
-from hubd.runtime import system_runtime
-from tests.rigs.process import Child, free_port, wait_until
-
-START_TIMEOUT_S = 20.0
-STATE_TIMEOUT_S = 20.0
-RUNTIME = system_runtime()
-ROOT = Path(__file__).parents[2]
+from tests.rigs.process import wait_until
+from tests.rigs.terminal import STATE_TIMEOUT_S, Counter, SimulatorProgram, counter
 
 
-class Simulator:
-    """The simulator's process with its address and its control socket."""
-
-    def __init__(self, directory: Path, *options: str) -> None:
-        self._control = directory / "control"
-        files = ["--state-file", str(directory / "ledger"), "--control", str(self._control)]
-        where = ["--tcp", f"127.0.0.1:{free_port()}"]
-        self.child = Child([sys.executable, "-m", "drivers.sim.poslink", *where, *files, *options], cwd=ROOT)
-
-    def start(self) -> str:
-        """Start (again) and return the address."""
-        self._control.unlink(missing_ok=True)
-        self.child.start()
-        self.child.wait_for_text('"address"', START_TIMEOUT_S)
-        ready: dict[str, str] = json.loads(self.child.stdout().splitlines()[-1])
-        return ready["address"]
-
-    def tell(self, **request: object) -> dict[str, Any]:
-        """One control command."""
-        with socket.socket(socket.AF_UNIX) as line:
-            line.settimeout(10)
-            line.connect(str(self._control))
-            line.sendall(json.dumps(request).encode() + b"\n")
-            with line.makefile() as answers:
-                answer: dict[str, Any] = json.loads(answers.readline())
-        assert "error" not in answer, answer
-        return answer
-
-    def ledger(self) -> list[tuple[int, str]]:
-        """Amounts and states by the terminal's own books."""
-        return [(entry["amount_minor"], entry["state"]) for entry in self.tell(cmd="ledger")["ledger"]]
+def shop(url: str, dialect: str = "plain") -> AbstractAsyncContextManager[Counter]:
+    return counter(PoslinkTerminal, url, {DIALECT: dialect}, currency="USD")
 
 
-class Shop:
-    """A runner on a real line."""
-
-    def __init__(self, url: str, dialect: str) -> None:
-        options = {DIALECT: dialect}
-        self.runner = Runner("t1", PoslinkTerminal, url, open_transport, RUNTIME, lambda *_: None, options)
-        face = face_of(self.runner)
-        assert isinstance(face, RunnerTerminal)
-        self.terminal = face
-        self.progress: list[Progress] = []
-
-    async def state(self, state: DeviceState) -> None:
-        await wait_until(lambda: self.terminal.status.state is state, STATE_TIMEOUT_S, f"state {state}")
-
-    async def pay(self, amount_minor: int) -> Outcome:
-        self.progress.clear()
-        request = AuthorizeRequest(f"payment-{amount_minor}", Money(amount_minor, "USD"))
-        return await self.terminal.authorize(request, self.progress.append)
-
-
-@asynccontextmanager
-async def shop(url: str, dialect: str = "plain") -> AsyncIterator[Shop]:
-    made = Shop(url, dialect)
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(made.runner.run(), name="runner")
-        try:
-            await made.state(DeviceState.READY)
-            yield made
-        finally:
-            task.cancel()
-
-
-Make = Callable[..., Simulator]
+Make = Callable[..., SimulatorProgram]
 
 
 @pytest.fixture
 def simulator(tmp_path: Path) -> Iterator[Make]:
-    made: list[Simulator] = []
+    made: list[SimulatorProgram] = []
 
-    def make(*options: str) -> Simulator:
-        made.append(Simulator(tmp_path, *options))
+    def make(*options: str) -> SimulatorProgram:
+        made.append(SimulatorProgram("drivers.sim.poslink", tmp_path, *options))
         return made[-1]
 
     yield make

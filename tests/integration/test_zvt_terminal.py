@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import socket
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,114 +11,37 @@ import pytest
 from zeroconf import ServiceStateChange
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from drivers.faces import RunnerTerminal, face_of
-from drivers.runner import Runner
-from drivers.transport import open_transport
 from drivers.zvt import ZvtTerminal
 from hubd.model.device import DeviceState
 from hubd.model.money import Money
 from hubd.ports import (
     Approved,
-    AuthorizeRequest,
     Cancelled,
     EnquiryRequest,
     Found,
     Inconclusive,
     NotStarted,
     NotTaken,
-    Outcome,
     Progress,
     Stored,
-    TerminalStatus,
     Unknown,
 )
-from hubd.runtime import system_runtime
-from tests.rigs.process import Child, free_port, wait_until
-
-START_TIMEOUT_S = 20.0
-STATE_TIMEOUT_S = 20.0
-RUNTIME = system_runtime()
-ROOT = Path(__file__).parents[2]
+from tests.rigs.process import wait_until
+from tests.rigs.terminal import START_TIMEOUT_S, STATE_TIMEOUT_S, Counter, SimulatorProgram, counter
 
 
-class Simulator:
-    """The simulator's process with its address and its control socket."""
-
-    def __init__(self, directory: Path, line: str, *options: str) -> None:
-        self._control = directory / "control"
-        where = ["--tcp", f"127.0.0.1:{free_port()}"] if line == "tcp" else ["--pty", str(directory / "tty")]
-        files = ["--state-file", str(directory / "ledger"), "--control", str(self._control)]
-        self.child = Child([sys.executable, "-m", "drivers.sim.zvt", *where, *files, *options], cwd=ROOT)
-        self._starts = 0
-
-    def start(self) -> str:
-        """Start (again) and return the address."""
-        self._control.unlink(missing_ok=True)
-        self._starts += 1
-        self.child.start()
-        self.child.wait_for_text('"address"', START_TIMEOUT_S)
-        ready: dict[str, Any] = json.loads(self.child.stdout().splitlines()[-1])
-        address: str = ready["address"]
-        return address
-
-    def tell(self, **request: object) -> dict[str, Any]:
-        """One control command."""
-        with socket.socket(socket.AF_UNIX) as line:
-            line.settimeout(10)
-            line.connect(str(self._control))
-            line.sendall(json.dumps(request).encode() + b"\n")
-            with line.makefile() as answers:
-                answer: dict[str, Any] = json.loads(answers.readline())
-        assert "error" not in answer, answer
-        return answer
-
-    def ledger(self) -> list[tuple[int, str]]:
-        """Amounts and states by the terminal's own books."""
-        return [(entry["amount_minor"], entry["state"]) for entry in self.tell(cmd="ledger")["ledger"]]
-
-
-class Shop:
-    """A runner on a real line."""
-
-    def __init__(self, url: str) -> None:
-        self.states: list[TerminalStatus] = []
-        self.runner = Runner(
-            "t1", ZvtTerminal, url, open_transport, RUNTIME, lambda _, status: self.states.append(status)
-        )
-        face = face_of(self.runner)
-        assert isinstance(face, RunnerTerminal)
-        self.terminal = face
-        self.progress: list[Progress] = []
-
-    async def state(self, state: DeviceState) -> None:
-        await wait_until(lambda: self.terminal.status.state is state, STATE_TIMEOUT_S, f"state {state}")
-
-    async def pay(self, amount_minor: int) -> Outcome:
-        self.progress.clear()
-        request = AuthorizeRequest(f"payment-{amount_minor}", Money(amount_minor, "EUR"))
-        return await self.terminal.authorize(request, self.progress.append)
-
-
-@asynccontextmanager
-async def shop(url: str) -> AsyncIterator[Shop]:
-    made = Shop(url)
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(made.runner.run(), name="runner")
-        try:
-            await made.state(DeviceState.READY)
-            yield made
-        finally:
-            task.cancel()
+def shop(url: str) -> AbstractAsyncContextManager[Counter]:
+    return counter(ZvtTerminal, url)
 
 
 @pytest.fixture(params=["tcp", "pty"])
 def simulator(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    made = Simulator(tmp_path, request.param)
+    made = SimulatorProgram("drivers.sim.zvt", tmp_path, line=request.param)
     yield made
     made.child.close()
 
 
-async def test_payments_on_a_real_line(simulator: Simulator) -> None:
+async def test_payments_on_a_real_line(simulator: SimulatorProgram) -> None:
     async with shop(simulator.start()) as made:
         assert made.terminal.status.terminal_id == "52500038"
         assert isinstance(await made.pay(2040), Approved)
@@ -138,7 +57,7 @@ async def test_payments_on_a_real_line(simulator: Simulator) -> None:
     assert simulator.child.stop() == 0
 
 
-async def test_lost_answers_on_a_real_line(simulator: Simulator) -> None:
+async def test_lost_answers_on_a_real_line(simulator: SimulatorProgram) -> None:
     async with shop(simulator.start()) as made:
         await made.pay(500)
         for amount, expected in ((1013, Found), (1014, Inconclusive)):
@@ -149,7 +68,7 @@ async def test_lost_answers_on_a_real_line(simulator: Simulator) -> None:
     assert simulator.ledger() == [(500, "approved"), (1013, "approved"), (1014, "approved")]
 
 
-async def test_abort_on_a_real_line(simulator: Simulator) -> None:
+async def test_abort_on_a_real_line(simulator: SimulatorProgram) -> None:
     async with shop(simulator.start()) as made, asyncio.TaskGroup() as group:
         paying = group.create_task(made.pay(1090), name="pay")
         await wait_until(lambda: Progress("insert_card") in made.progress, STATE_TIMEOUT_S, "the card")
@@ -158,7 +77,7 @@ async def test_abort_on_a_real_line(simulator: Simulator) -> None:
     assert simulator.ledger() == [(1090, "cancelled")]
 
 
-async def test_a_killed_terminal_comes_back_with_its_books(simulator: Simulator) -> None:
+async def test_a_killed_terminal_comes_back_with_its_books(simulator: SimulatorProgram) -> None:
     async with shop(simulator.start()) as made, asyncio.TaskGroup() as group:
         assert isinstance(await made.pay(500), Approved)
         baseline = await made.terminal.baseline()
@@ -174,7 +93,7 @@ async def test_a_killed_terminal_comes_back_with_its_books(simulator: Simulator)
     assert simulator.ledger() == [(500, "approved"), (700, "approved")]
 
 
-async def test_unplugged_and_plugged_in_again(simulator: Simulator) -> None:
+async def test_unplugged_and_plugged_in_again(simulator: SimulatorProgram) -> None:
     async with shop(simulator.start()) as made:
         simulator.tell(cmd="unplug")
         await made.state(DeviceState.GONE)
@@ -185,7 +104,7 @@ async def test_unplugged_and_plugged_in_again(simulator: Simulator) -> None:
 
 
 @pytest.mark.parametrize("fault", [("split_bytes", 1), ("answer_twice", True), ("corrupt_frame", 2)])
-async def test_a_spoiled_line_is_survived(simulator: Simulator, fault: tuple[str, object]) -> None:
+async def test_a_spoiled_line_is_survived(simulator: SimulatorProgram, fault: tuple[str, object]) -> None:
     async with shop(simulator.start()) as made:
         baseline = await made.terminal.baseline()
         simulator.tell(cmd="fault", name=fault[0], value=fault[1])
@@ -200,7 +119,7 @@ async def test_a_spoiled_line_is_survived(simulator: Simulator, fault: tuple[str
 
 @pytest.mark.timeout(90)
 async def test_a_terminal_on_tcp_is_found_by_its_name(tmp_path: Path) -> None:
-    simulator = Simulator(tmp_path, "tcp", "--mdns", "Till 2")
+    simulator = SimulatorProgram("drivers.sim.zvt", tmp_path, "--mdns", "Till 2")
     address = simulator.start()
     found: set[str] = set()
 
