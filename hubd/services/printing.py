@@ -242,9 +242,11 @@ class PrintDesk:
     async def _print_next(self, printer: str) -> bool:
         """Print the oldest job; False when there is none, or the printer cannot now."""
         peripheral = self._peripherals.get(printer)
-        if peripheral is None or peripheral.face.status.state not in _PRINTABLE:
+        if peripheral is None:
             return False
-        async with peripheral.lock:
+        async with peripheral.lock:  # inside, nothing else of ours makes it busy
+            if peripheral.face.status.state not in _PRINTABLE:
+                return False
             begun = await self._write("print.start", partial(_start_next, printer=printer))
             if begun is None:
                 return False
