@@ -137,6 +137,11 @@ class Registry:
             )
         return names[0]
 
+    def rivals(self, seen: Endpoint) -> list[Manifest]:
+        """The drivers that can be used and fit the endpoint equally well, when that is more than one."""
+        names = [] if seen.driver else self._best([entry for entry in self.entries if entry.usable], seen)
+        return names if len(names) > 1 else []
+
     def candidates(self, seen: Endpoint) -> list[Manifest]:
         """The drivers that can be used and among which a person chooses, when none claims the endpoint by itself."""
         return [

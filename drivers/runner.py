@@ -122,7 +122,9 @@ class Runner:
         self._status = replace(self._status, terminal_id=number)
 
     def follow(self, url: str) -> None:
-        """The device was announced at another address: try it, now if it is not reached. It stays where it answers."""
+        """The device was seen at an address: try it, now if it is not reached. It stays where it answers."""
+        if url == self._url and not self._ready.is_set():
+            self._hurry.set()
         if url in (self._url, self._announced, self._refused):
             return
         self._announced = url

@@ -23,10 +23,11 @@ from drivers.registry import Registry
 from drivers.runner import OnMoved, Runner
 from hubd.errors import StoreError
 from hubd.health import Problems
-from hubd.model.device import DeviceKind, DeviceState, Endpoint
+from hubd.model.device import DeviceKind, DeviceState, Endpoint, EndpointKind
 from hubd.model.mode import Mode, ModeSnapshot
 from hubd.ports import (
     AcceptLines,
+    ByteStream,
     Claimed,
     EndpointSource,
     OpenTransport,
@@ -58,6 +59,7 @@ from hubd.services.printing import PrintDesk
 from hubd.services.receipts import ReceiptDesk
 from hubd.services.recovery import RecoveryDesk
 from hubd.services.replacement import ReplacementDesk
+from hubd.services.roles import RoleDesk
 from hubd.services.settings import SettingsDesk
 from hubd.services.staff import StaffDesk
 from hubd.services.taking import OutageView
@@ -136,8 +138,18 @@ class _DriverWorkers:
 
 
 async def _make_driver(
-    world: World, changed: Callable[[str, TerminalStatus], None], moved: OnMoved, device: Device, currency: str
+    world: World,
+    changed: Callable[[str, TerminalStatus], None],
+    moved: OnMoved,
+    stands_at: Callable[[str, str], bool],
+    device: Device,
+    currency: str,
 ) -> RunningDevice:
+    async def open_where_it_is(url: str) -> ByteStream:
+        if not stands_at(device.identity, url):
+            raise OSError("it is not plugged in here")
+        return await world.open_transport(url)
+
     if not world.registry.loaded(device.driver):
         await asyncio.to_thread(world.registry.load, device.driver)
     factory = world.registry.factory(device.driver)
@@ -146,7 +158,7 @@ async def _make_driver(
         device.id,
         factory,
         device.address,
-        world.open_transport,
+        open_where_it_is,
         world.runtime,
         changed,
         options,
@@ -165,6 +177,9 @@ class _DriverBook:
     def claim(self, seen: Endpoint) -> Claimed | None:
         manifest = self._registry.claim(seen)
         return _claimed(manifest) if manifest else None
+
+    def rivals(self, seen: Endpoint) -> tuple[Claimed, ...]:
+        return tuple(_claimed(manifest) for manifest in self._registry.rivals(seen))
 
     def candidates(self, seen: Endpoint) -> tuple[Claimed, ...]:
         return tuple(_claimed(manifest) for manifest in self._registry.candidates(seen))
@@ -211,9 +226,15 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
     def device_moved(device_id: str, address: str) -> None:
         jobs.start(f"device.moved:{device_id}:{address}", discovery.moved(device_id, address))
 
-    make_driver = partial(_make_driver, world, device_changed, device_moved)
+    def stands_at(identity: str, url: str) -> bool:
+        return discovery.stands_at(identity, url)
+
+    make_driver = partial(_make_driver, world, device_changed, device_moved, stands_at)
     devices = DeviceDesk(db, terminals, peripherals, make_driver, _DriverWorkers(supervisor), dialogues.make_document)
-    discovery = DiscoveryDesk(runtime, _DriverBook(world.registry), devices, staff, terminals, problems)
+    printing = PrintDesk(db, runtime, peripherals, jobs, problems, dialogues.make_document)
+    roles = RoleDesk(db, runtime.clock, devices, dialogues.make_document, printing.replaced)
+    book, plugs = _DriverBook(world.registry), any(one.kind is EndpointKind.USB for one in world.sources)
+    discovery = DiscoveryDesk(runtime, book, devices, staff, terminals, problems, roles, knows_plugs=plugs)
     flusher = Flusher(db, runtime, terminals, jobs, lambda: outages.snapshot().mode is Mode.ONLINE)
 
     outages.listen(partial(_flush_when_online, jobs, flusher))
@@ -242,7 +263,8 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
         receipts=ReceiptDesk(db, world.archives),
         devices=devices,
         weighing=WeighingDesk(peripherals),
-        printing=PrintDesk(db, runtime, peripherals, jobs, problems, dialogues.make_document),
+        printing=printing,
+        roles=roles,
         discovery=discovery,
         flusher=flusher,
         outages=outages,
@@ -391,6 +413,7 @@ async def trading_hub(world: World) -> AsyncIterator[Hub]:
             await services.tills.begin()
             supervisor.start("feed", services.feed.run, FOREVER)
             supervisor.start("hearing", services.hearing.watch, FOREVER)
+            supervisor.start("roles", services.roles.run, FOREVER)
             await _check_store(world, services, supervisor)
             await services.access.guard.load()
             await services.recovery.load()

@@ -186,8 +186,9 @@ def _prepare_files(config: Config, runtime: Runtime) -> tuple[KeySigner, Certifi
 
 
 def configured_options(terminals: Iterable[TerminalConfig], device: Device) -> DriverOptions:
-    """What the configuration says of this terminal and the journal does not keep."""
-    found = next((one for one in terminals if one.address == device.address), None)
+    """What the configuration says of this device, or of the one whose place it took, and the journal does not keep."""
+    named = {device.address, device.settings_of}
+    found = next((one for one in terminals if one.address in named), None)
     if found is None:
         return {}
     pairs = (option.partition("=") for option in found.options)

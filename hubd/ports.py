@@ -427,6 +427,10 @@ class DriverBook(Protocol):
         """The driver for an endpoint; None: none claims it. Raises DeviceError when the one that does is unusable."""
         ...
 
+    def rivals(self, seen: Endpoint) -> tuple[Claimed, ...]:
+        """The drivers that claim an endpoint equally well; none where one does it best, or was named."""
+        ...
+
     def candidates(self, seen: Endpoint) -> tuple[Claimed, ...]:
         """Drivers that may be the right one for an endpoint that none claims: a person knows what hangs there."""
         ...

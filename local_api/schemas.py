@@ -385,18 +385,37 @@ class SettingOut(Answer, frozen=True):
     effective_from: str | None
 
 
+ROLE = "^$|^till:[0-9a-f-]{36}$|^place:[a-z0-9_-]{1,40}$"
+"""A till's own, a place of which everybody speaks by its name (`place:kitchen`), or shared by a location."""
+ADDRESS = "^((tcp|tls|serial)://|lp:///dev/(usb/)?lp[0-9]|hidraw:///dev/hidraw[0-9]|evdev:///dev/input/)[!-~]{0,180}$"
+"""What a transport opens and a person may name: device files are written to, so only those of such devices."""
+
+
 class AssignIn(Request, frozen=True):
-    """Name, role (`till:ID`, or empty) and, after a move, the new address of a device."""
+    """Name, role (`till:ID`, `place:NAME`, or empty) and, after a move, the new address of a device.
+
+    What is known by its serial number or its plug has no address to change: it is followed by what it is.
+    """
 
     name: ShortText
-    role: Annotated[str, msgspec.Meta(pattern="^$|^till:[0-9a-f-]{36}$")] = ""
-    address: Annotated[str, msgspec.Meta(max_length=200, pattern="^(tcp|serial)://[!-~]{1,190}$")] | None = None
+    role: Annotated[str, msgspec.Meta(pattern=ROLE)] = ""
+    address: Annotated[str, msgspec.Meta(max_length=200, pattern=ADDRESS)] | None = None
 
     def __post_init__(self) -> None:
         """Refuse card data. A serial line may be named by its adapter's number, which is typed by nobody."""
         check_free_text(self.name, "name")
-        if self.address and self.address.startswith("tcp:"):
+        if self.address and self.address.startswith(("tcp:", "tls:")):
             check_free_text(self.address, "address")
+
+
+class CloseIn(Request, frozen=True):
+    """Why nobody waits for the money in a device whose place is taken."""
+
+    reason: Annotated[str, msgspec.Meta(min_length=3, max_length=500)]
+
+    def __post_init__(self) -> None:
+        """Refuse card data."""
+        check_free_text(self.reason, "reason")
 
 
 class DeactivateIn(Request, frozen=True):
@@ -430,21 +449,37 @@ class DeviceOut(Answer, frozen=True):
     unheard: bool
     held_count: int
     held: list[MoneyOut]
+    replaced_by: str | None = None
+    """The device that has its place now."""
+    leaving: bool = False
+    """Its place is taken, and money is or may be in it: it stays until that has left."""
 
 
 class ClaimIn(Request, frozen=True):
-    """What an offered device is to be called, and for which till it is (`till:ID`, or empty)."""
+    """What an offered device is to be called, and for which till or place it is (`till:ID`, `place:NAME`, or empty)."""
 
     name: ShortText | None = None
     """Absent: as it announces itself."""
-    role: Annotated[str, msgspec.Meta(pattern="^$|^till:[0-9a-f-]{36}$")] = ""
+    role: Annotated[str, msgspec.Meta(pattern=ROLE)] = ""
     driver: Annotated[str, msgspec.Meta(pattern="^[a-z0-9_]{1,40}$")] | None = None
     """One of the endpoint's `drivers`, where a person has to choose; absent otherwise."""
+    replaces: Annotated[str, msgspec.Meta(max_length=36)] = ""
+    """The device whose place it takes, with its name, role, location and settings; then `role` stays empty."""
 
     def __post_init__(self) -> None:
         """Refuse card data."""
         if self.name:
             check_free_text(self.name, "name")
+
+
+class PlaceOut(Answer, frozen=True):
+    """A place in the shop that wants a device: that of `device`, with its name and role."""
+
+    device: str
+    name: str
+    kind: str
+    role: str
+    location: str
 
 
 class EndpointOut(Answer, frozen=True):
@@ -469,6 +504,8 @@ class EndpointOut(Answer, frozen=True):
     device: str | None
     reason: str | None
     why: str | None
+    in_place_of: list[PlaceOut] = []
+    """Places of this kind whose device is gone, silent, faulty or out of use, worst first: `replaces` of the claim."""
 
 
 class Items(Answer, frozen=True):

@@ -67,9 +67,9 @@ DEVICE_KINDS = (
             "{name} past bij twee stuurprogramma's: {first} en {second}",
         ),
         Text(
-            "A technician names the right driver in the configuration of the hub.",
-            "Un technicien indique le bon pilote dans la configuration du boîtier.",
-            "Een technicus noemt het juiste stuurprogramma in de configuratie van de hub.",
+            "A manager says on the page of devices which of the two it is.",
+            "Un responsable dit sur la page des appareils lequel des deux c'est.",
+            "Een manager zegt op de pagina met apparaten welk van de twee het is.",
         ),
     ),
     ProblemKind(

@@ -35,12 +35,14 @@ class PrintEvent(StrEnum):
     AGAIN = "again"
     """A person or the till wants it once more."""
     CANCELLED = "cancelled"
+    MOVED = "moved"
+    """Its printer was replaced before anything of the job was on paper."""
 
 
 _S, _E = PrintState, PrintEvent
 
 PRINT_TRANSITIONS: dict[PrintState, dict[PrintEvent, PrintState]] = {
-    _S.WAITING: {_E.STARTED: _S.PRINTING, _E.CANCELLED: _S.CANCELLED},
+    _S.WAITING: {_E.STARTED: _S.PRINTING, _E.CANCELLED: _S.CANCELLED, _E.MOVED: _S.WAITING},
     _S.PRINTING: {_E.PRINTED: _S.PRINTED, _E.UNKNOWN: _S.UNKNOWN, _E.POSTPONED: _S.WAITING},
     _S.PRINTED: {_E.AGAIN: _S.WAITING},
     _S.UNKNOWN: {_E.AGAIN: _S.WAITING, _E.CANCELLED: _S.CANCELLED},

@@ -26,6 +26,7 @@ from hubd.services.printing import PrintDesk
 from hubd.services.receipts import ReceiptDesk
 from hubd.services.recovery import RecoveryDesk
 from hubd.services.replacement import ReplacementDesk
+from hubd.services.roles import RoleDesk
 from hubd.services.settings import SettingsDesk
 from hubd.services.staff import StaffDesk
 from hubd.services.terminals import Terminals
@@ -57,6 +58,7 @@ class Services(Struct, frozen=True):
     receipts: ReceiptDesk
     devices: DeviceDesk
     printing: PrintDesk
+    roles: RoleDesk
     weighing: WeighingDesk
     discovery: DiscoveryDesk
     flusher: Flusher

@@ -25,7 +25,7 @@ from hubd.services.terminals import Attached, Terminals
 from hubd.store import devices, journal, outages, payments, people
 from hubd.store.db import Database
 from hubd.store.devices import Device
-from hubd.store.tx import Tx
+from hubd.store.tx import Connection, Tx
 
 NAME_MAX = 60
 REASON_MIN, REASON_MAX = 3, 500
@@ -127,7 +127,7 @@ class DeviceDesk:
         )
         currencies = {place.id: place.currency for place in places}
         for device in found:
-            if device.active and device.driver:
+            if device.runs:
                 await self._attach(device, currencies.get(device.location, ""), numbers.get(device.id, ""))
 
     async def all(self) -> list[DeviceView]:
@@ -146,6 +146,13 @@ class DeviceDesk:
                 return view
         raise _unknown_device()
 
+    async def known(self, device_id: str) -> Device:
+        """A device as the journal knows it, without how it is now. Raises `device_unknown`."""
+        found = await self._db.read("device.known", lambda c: devices.get(c, device_id))
+        if found is None or found.removed:
+            raise _unknown_device()
+        return found
+
     async def claim(self, device_id: str, new: NewDevice, actor: str) -> Device:
         """Note a proposed device; a terminal takes no payments before a person activates it. A known one: no change.
 
@@ -153,6 +160,8 @@ class DeviceDesk:
         """
         if not 1 <= len(new.name) <= NAME_MAX:
             raise InvalidValueError("invalid_name", f"A name has 1 to {NAME_MAX} characters.", remedy="Shorten it.")
+
+        _refuse_place_of_terminal(new.kind, new.role)
 
         def work(tx: Tx) -> Device:
             for known in devices.all_devices(tx.connection, new.kind):
@@ -162,17 +171,7 @@ class DeviceDesk:
                     return known
             if people.location(tx.connection, new.location) is None:
                 raise NotFoundError("location_unknown", "The location is not known.", remedy="Read the locations.")
-            body = {
-                "address": new.address,
-                "device_class": new.device_class,
-                "driver": new.driver,
-                "identity": new.identity or new.address,
-                "kind": new.kind.value,
-                "location": new.location,
-                "name": new.name,
-                "role": new.role,
-            }
-            journal.append(tx, Draft("device.claimed", device_id, actor, body))
+            journal.append(tx, Draft("device.claimed", device_id, actor, claim_body(new)))
             return _get(tx, device_id)
 
         return await self._db.write("device.claim", work)
@@ -240,7 +239,9 @@ class DeviceDesk:
 
         def work(tx: Tx) -> tuple[Device, Device, str]:
             device = _get_for(tx, device_id, caller)
+            _refuse_place_of_terminal(device.kind, role)
             if address and address != device.address:
+                _refuse_known_by_plug(device, address)
                 refuse_while_pending(pending_on(tx, device_id))
             body = {"address": address or device.address, "name": name, "role": role}
             journal.append(tx, Draft("device.assigned", device_id, caller.actor, body))
@@ -259,6 +260,19 @@ class DeviceDesk:
                 peripheral.name, peripheral.role = after.name, after.role
                 self._peripherals.changed(device_id)
         return await self.get(device_id)
+
+    async def apply(self, device_id: str) -> None:
+        """Let the driver of a device run, or not, as the journal says by now, under the name and role that it has."""
+        device, currency = await self._db.read("device.apply", lambda c: _with_currency(c, device_id))
+        if not device.runs:
+            self._detach(device_id)
+            self._running.pop(device_id, None)
+            await self._workers.stop(_worker(device_id))
+            return
+        await self._attach(device, currency)
+        if (attached := self._terminals.get(device_id)) is not None:
+            attached.name, attached.role, attached.leaving = device.name, device.role, device.leaving
+            self._terminals.changed(device_id)
 
     async def driven(self) -> tuple[list[Device], frozenset[str]]:
         """The devices that have a driver, and which of them hold money or work on a payment."""
@@ -359,6 +373,7 @@ class DeviceDesk:
         except HubError as exc:
             self._load_errors[device.id] = exc
             return
+        before = await self._db.read("device.before", lambda c: devices.predecessors(c, device.id))
         self._load_errors.pop(device.id, None)
         self._running[device.id] = driver
         driver.expect(number)
@@ -371,12 +386,14 @@ class DeviceDesk:
                     device.location,
                     device.device_class or "terminal",
                     cast("Terminal", driver.face),
+                    leaving=device.leaving,
+                    before=before,
                 )
             )
         else:
             face = cast("Printer | Scale | Scanner", driver.face)
             self._peripherals.attach(
-                Peripheral(device.id, device.kind, device.name, device.role, device.location, face)
+                Peripheral(device.id, device.kind, device.name, device.role, device.location, face, before=before)
             )
         self._workers.start(_worker(device.id), driver.run)
 
@@ -412,9 +429,52 @@ class DeviceDesk:
         return TerminalStatus(DeviceState.FAULTY, None, "", error.code, error.remedy) if error else None
 
 
+def _refuse_place_of_terminal(kind: DeviceKind, role: str) -> None:
+    if kind is DeviceKind.TERMINAL and role.startswith("place:"):
+        raise InvalidValueError(
+            "role_not_for_terminals",
+            "A terminal belongs to a till or to all of them: nobody pays at a place.",
+            remedy="Send the role till:ID, or none.",
+        )
+
+
+def _refuse_known_by_plug(device: Device, address: str) -> None:
+    """What tells a number, or is known by its plug, is followed by that; a typed node would be another device's."""
+    plugged = device.identity.startswith(("serial:", "port:")) and "://" not in device.identity
+    local = not address.startswith(("tcp:", "tls:"))
+    if plugged and (local or not device.address.startswith(("tcp:", "tls:"))):
+        raise DeviceError(
+            "device.known_by_plug",
+            "This device is known by what it is, wherever it is plugged in.",
+            remedy="Plug it in where you want it; put another device in its place with the claim of what was found.",
+        )
+
+
 def _currency_at(tx: Tx, location_id: str) -> str:
     location = people.location(tx.connection, location_id)
     return location.currency if location else ""
+
+
+def claim_body(new: NewDevice) -> dict[str, Json]:
+    """The body of `device.claimed`."""
+    return {
+        "address": new.address,
+        "device_class": new.device_class,
+        "driver": new.driver,
+        "identity": new.identity or new.address,
+        "kind": new.kind.value,
+        "location": new.location,
+        "name": new.name,
+        "role": new.role,
+    }
+
+
+def _with_currency(connection: Connection, device_id: str) -> tuple[Device, str]:
+    device = devices.get(connection, device_id)
+    if device is None:
+        raise _unknown_device()
+    place = people.location(connection, device.location)
+    return device, place.currency if place else ""
 
 
 def _end_of_day_body(tx: Tx, location: str, caller: Caller) -> dict[str, Json]:

@@ -21,7 +21,8 @@ from hubd.model.permissions import Permission
 from hubd.ports import Claimed, DriverBook
 from hubd.runtime import Runtime
 from hubd.services.access import Caller
-from hubd.services.devices import NAME_MAX, DeviceDesk, NewDevice
+from hubd.services.devices import NAME_MAX, DeviceDesk, DeviceView, NewDevice
+from hubd.services.roles import RoleDesk
 from hubd.services.staff import StaffDesk
 from hubd.services.terminals import Terminals
 from hubd.store.devices import Device
@@ -38,13 +39,17 @@ TERMINAL_CLASS = "terminal"
 """The class of a terminal of which the configuration says nothing else; outage policies name classes."""
 
 
+NETWORK = ("tcp:", "tls:")
+PLUGS = frozenset({EndpointKind.USB, EndpointKind.SERIAL})
+
+
 class Standing(StrEnum):
     """What an endpoint is to the store."""
 
     OFFERED = "offered"
     """A driver can use it; a person decides."""
     CHOOSE = "choose"
-    """A line at which anything may hang: a person says by which of `drivers` it is to be used."""
+    """A line at which anything may hang, or a device that several claim: a person says by which of `drivers`."""
     KNOWN = "known"
     """It is a device of the store, at its address or on the way to its new one."""
     UNUSABLE = "unusable"
@@ -55,7 +60,6 @@ _WHY = {
     "": "",
     "no_driver": "No driver of this hub speaks with it.",
     "no_line": "The system has no driver of its own for it, or has not made its device node.",
-    "claimed_twice": "Two drivers claim it; a technician names the right one in the configuration.",
     "driver_unusable": "Its driver cannot be used.",
     Flaw.NO_ADDRESS: "It names no address that the hub can reach.",
     Flaw.ADDRESS_REFUSED: "It names an address outside the shop's network.",
@@ -63,6 +67,7 @@ _WHY = {
     "elsewhere": "Its device has another address; this one is tried when it does not answer there.",
     "holds_money": "Its device holds payments and is known by its name only: a person confirms the new address.",
     "not_in_use": "The device was taken out of use.",
+    "replaced": "Another device has taken its place.",
 }
 
 
@@ -79,13 +84,16 @@ class Found(Struct, frozen=True):
     """The device of the store that it is."""
     reason: str = ""
     drivers: tuple[str, ...] = ()
-    """The two that claim it, or those among which a person chooses."""
+    """Those among which a person chooses: those that claim it, or all that work on such a line."""
     choices: tuple[Claimed, ...] = ()
     """The same ones that can be chosen, or the only one, with what they can do."""
 
     @property
     def why(self) -> str:
         """The reason in a sentence; for one of which a person has to say what it is, that."""
+        if self.reason == "claimed_twice":
+            names = " and ".join(one.name for one in self.choices)
+            return f"Several drivers claim it: {names}. Say which one it is."
         if self.standing is Standing.CHOOSE:
             return f"A line at which anything may hang: name its driver ({', '.join(self.drivers)})."
         return _WHY.get(self.reason, self.reason)
@@ -102,12 +110,17 @@ class DiscoveryDesk:
         staff: StaffDesk,
         terminals: Terminals,
         problems: Problems,
+        roles: RoleDesk,
+        *,
+        knows_plugs: bool = False,
     ) -> None:
         self._runtime = runtime
         self._drivers = drivers
         self._devices = devices
         self._staff = staff
         self._problems = problems
+        self._roles = roles
+        self._knows_plugs = knows_plugs
         self.tell: Callable[[int], None] = lambda _count: None
         """Called with how many endpoints are seen whenever what is known of them has changed."""
         self._seen: dict[tuple[EndpointKind, str], tuple[str, Endpoint]] = {}
@@ -150,6 +163,19 @@ class DiscoveryDesk:
             del self._seen[strangers[0]]
         return bool(strangers)
 
+    def stands_at(self, identity: str, url: str) -> bool:
+        """Whether a device may be opened here.
+
+        Nodes are numbered anew with every start, and whoever is plugged in next gets that of the one before: what is
+        known by its number or plug is opened only where that is seen. Where nobody looks at plugs, an address is
+        believed.
+        """
+        if not self._knows_plugs or "://" in identity or url.startswith(NETWORK):
+            return True
+        place = url.partition("?")[0]
+        plugged = (seen for _, seen in self._seen.values() if seen.kind in PLUGS)
+        return any((seen.identity, seen.url) == (identity, place) for seen in plugged)
+
     def look_again(self) -> None:
         """A device has changed: what was found may mean something else now."""
         if self._seen:
@@ -190,23 +216,23 @@ class DiscoveryDesk:
             return Found(found_id, seen, Standing.UNUSABLE, reason=reason, drivers=drivers)
 
         try:
-            claimed = self._drivers.claim(seen)
-        except DeviceError as error:
-            if error.code == "device.ambiguous":
-                return unusable("claimed_twice", (str(error.params["first"]), str(error.params["second"])))
+            rivals = self._drivers.rivals(seen)
+            claimed = None if rivals else self._drivers.claim(seen)
+        except DeviceError:
             return unusable("driver_unusable")
-        choices = self._drivers.candidates(seen) if claimed is None and not seen.flaw else ()
+        if (seen.flaw or not seen.url) and (claimed or rivals):
+            return unusable(seen.flaw.value or "no_line")
+        choices = rivals or (self._drivers.candidates(seen) if claimed is None and not seen.flaw else ())
         if claimed is None:
             # A device that was taken out of use may have been the wrong choice: the line is open to another one.
-            active = [device for device in devices if device.active]
+            active = [device for device in devices if device.active or device.leaving]
             claimed = next((one for one in choices if _device_of(seen, one, active)), None)
         if claimed is None and choices:
             names = tuple(one.driver for one in choices)
-            return Found(found_id, seen, Standing.CHOOSE, drivers=names, choices=choices)
+            reason = "claimed_twice" if rivals else ""
+            return Found(found_id, seen, Standing.CHOOSE, reason=reason, drivers=names, choices=choices)
         if claimed is None:
             return unusable("no_driver")
-        if seen.flaw or not seen.url:
-            return unusable(seen.flaw.value or "no_line")
         device = _device_of(seen, claimed, devices)
         if device is None and seen.kind is EndpointKind.CONFIGURED:
             device = await self._claim_configured(seen, claimed)
@@ -219,10 +245,12 @@ class DiscoveryDesk:
 
     def _follow(self, device: Device, seen: Endpoint, busy: frozenset[str]) -> str:
         """Tell the driver of a new address; why it is not there yet, or ""."""
-        if not device.active:
-            return "not_in_use"
+        if not device.active and not device.leaving:
+            return "replaced" if device.replaced_by else "not_in_use"
         url = _at(seen, device.address.partition("?")[2])
         if url == device.address or seen.identity_source is IdentitySource.ADDRESS:
+            if seen.kind in PLUGS:
+                self._devices.follow(device.id, url)  # it was plugged in again: no need to wait for the next try
             return ""
         if seen.identity_source is not IdentitySource.SERIAL_NUMBER and device.id in busy:
             return "holds_money"
@@ -254,7 +282,7 @@ class DiscoveryDesk:
             name = shown_name(one)
             twice, offered = one.reason == "claimed_twice", one.standing is Standing.OFFERED
             self._problems.set(offered, "device.not_activated", one.id, name=name)
-            first, second = one.drivers if twice else ("", "")
+            first, second = [choice.name for choice in one.choices][:2] if twice else ("", "")
             self._problems.set(twice, "device.claimed_twice", one.id, name=name, first=first, second=second)
 
     # -- what people ask -----------------------------------------------------------------------------------------------
@@ -265,10 +293,13 @@ class DiscoveryDesk:
         here = {found_id for found_id, _ in self._seen.values()}
         return sorted((one for one in self._found if one.id in here), key=lambda one: order[one.standing])
 
-    async def claim(self, found_id: str, name: str, role: str, caller: Caller, driver: str = "") -> Device:
+    async def claim(
+        self, found_id: str, name: str, role: str, caller: Caller, driver: str = "", replaces: str = ""
+    ) -> Device:
         """Make an offered endpoint a device of the store; a terminal takes no payments before it is activated.
 
-        Where a person has to choose, `driver` is one of `Found.drivers`: else `device.driver_not_chosen`. Raises
+        Where a person has to choose, `driver` is one of `Found.drivers`: else `device.driver_not_chosen`. With
+        `replaces` it takes the place of that device, see `RoleDesk.replace`, and `role` is that one's. Raises
         `endpoint_unknown`, and `device.not_offered` with the reason. One that is a device already: that device.
         """
         caller.need(Permission.DEVICES_MANAGE)
@@ -283,11 +314,12 @@ class DiscoveryDesk:
                 remedy="Look at the list of what was found.",
                 params={"reason": found.reason},
             )
-        chosen = self._chosen(found, driver)
+        old = await self._devices.known(replaces) if replaces else None
+        chosen = self._chosen(found, driver or _as_before(found, old))
         new = NewDevice(
-            address=_at(found.endpoint, chosen.line),
+            address=_at(found.endpoint, _line_as_before(chosen, old) or chosen.line),
             driver=chosen.driver,
-            name=name or shown_name(found)[:NAME_MAX],
+            name=name or (old.name if old else shown_name(found)[:NAME_MAX]),
             device_class=_class_of(chosen.kind),
             location=await self._location(caller),
             role=role,
@@ -295,7 +327,10 @@ class DiscoveryDesk:
             kind=chosen.kind,
         )
         device_id = found.device_id or self._runtime.ids.new_id()
-        device = await self._devices.claim(device_id, new, caller.actor)
+        if old is not None:
+            device = await self._roles.replace(device_id, new, old.id, caller)
+        else:
+            device = await self._devices.claim(device_id, new, caller.actor)
         await self.consider()
         return device
 
@@ -325,6 +360,17 @@ def _at(seen: Endpoint, line: str) -> str:
     return f"{seen.url}?{line}" if line and seen.scheme == "serial" and "?" not in seen.url else seen.url
 
 
+def _as_before(found: Found, old: Device | None) -> str:
+    """The driver of the device whose place it takes, where a person has to choose and has not."""
+    return old.driver if old is not None and old.driver in found.drivers else ""
+
+
+def _line_as_before(chosen: Claimed, old: Device | None) -> str:
+    """The settings of the line of the one before: a device of the same kind is usually set like it."""
+    same = old is not None and old.driver == chosen.driver and old.address.startswith("serial:")
+    return old.address.partition("?")[2] if old is not None and same else ""
+
+
 def _class_of(kind: DeviceKind | None) -> str:
     return TERMINAL_CLASS if kind is DeviceKind.TERMINAL else ""
 
@@ -332,6 +378,13 @@ def _class_of(kind: DeviceKind | None) -> str:
 def shown_name(found: Found) -> str:
     """What people call it before it has a name of its own."""
     return found.endpoint.name or found.driver or found.endpoint.service or "device"
+
+
+def places_for(found: Found, vacant: list[DeviceView]) -> list[DeviceView]:
+    """Those of the places that want a device which this one could take."""
+    usable = found.standing in (Standing.OFFERED, Standing.CHOOSE) or found.reason == "replaced"
+    kinds = {one.kind for one in found.choices} | ({found.kind} if found.kind else set())
+    return [view for view in vacant if usable and view.device.kind in kinds]
 
 
 def _device_of(seen: Endpoint, claimed: Claimed, devices: list[Device]) -> Device | None:

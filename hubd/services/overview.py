@@ -46,11 +46,18 @@ class TerminalNow(Struct, frozen=True):
     """Wall time of its last answer, while it does not answer."""
     unheard: bool = False
     """Whether it took payments in an outage that is over and has not answered since."""
+    leaving: bool = False
+    """Whether another one has its place: it only sends what it holds."""
 
     @property
     def answers(self) -> bool:
-        """Whether it can take a payment or say what it holds."""
+        """Whether it can say what it holds."""
         return self.state in READY
+
+    @property
+    def sells(self) -> bool:
+        """Whether it can take a payment."""
+        return self.answers and not self.leaving
 
 
 class PaidTwice(Struct, frozen=True):
@@ -291,7 +298,7 @@ def all_fine(shop: Shop) -> bool:
         and not shop.unknown
         and not shop.refused
         and all(_was_heard(terminal) for terminal in shop.terminals)
-        and any(terminal.answers for terminal in shop.terminals)
+        and any(terminal.sells for terminal in shop.terminals)
         and not shop.problems
     )
 
@@ -312,7 +319,7 @@ def ways_now(shop: Shop) -> tuple[WayLine, ...]:
     if not (shop.set_up and shop.room_for_sales) or shop.replaced:
         reason = "not_set_up" if not shop.set_up else "replaced" if shop.replaced else "no_room"
         return tuple(WayLine(way, False, reason=reason) for way in (Way.CASH, Way.CARDS, Way.CONTACTLESS))
-    ready = [terminal for terminal in shop.terminals if terminal.answers]
+    ready = [terminal for terminal in shop.terminals if terminal.sells]
     if shop.mode.mode not in OUTAGES:
         cards = WayLine(Way.CARDS, bool(ready), reason="" if ready else "no_terminal")
         contactless = WayLine(Way.CONTACTLESS, bool(ready), reason="" if ready else "no_terminal")

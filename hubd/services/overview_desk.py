@@ -209,6 +209,7 @@ class OverviewDesk:
                     held=held,
                     silent_since_us=None if answers else heard_us,
                     unheard=device.id in rows.unheard,
+                    leaving=device.leaving,
                 )
             )
         return tuple(found)

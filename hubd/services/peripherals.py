@@ -22,6 +22,8 @@ class Peripheral(Struct):
     location: str
     face: Printer | Scale | Scanner
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    before: tuple[str, ...] = ()
+    """The devices whose place it has taken: whoever names one of them means it."""
 
 
 class Peripherals:
@@ -44,6 +46,10 @@ class Peripherals:
     def get(self, device_id: str) -> Peripheral | None:
         """The attached device of this id."""
         return self._attached.get(device_id)
+
+    def in_place_of(self, device_id: str) -> Peripheral | None:
+        """The device that is used under this id: it, or the one that has taken its place."""
+        return self.get(device_id) or next((one for one in self.all() if device_id in one.before), None)
 
     def all(self, kind: DeviceKind | None = None) -> list[Peripheral]:
         """Every attached device, or those of one kind, by id."""

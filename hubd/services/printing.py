@@ -27,7 +27,7 @@ from hubd.runtime import Runtime
 from hubd.services.access import Caller
 from hubd.services.jobs import Jobs
 from hubd.services.peripherals import Peripheral, Peripherals
-from hubd.store import documents, journal, print_jobs
+from hubd.store import devices, documents, journal, print_jobs
 from hubd.store.db import Database
 from hubd.store.tx import Tx
 
@@ -86,6 +86,8 @@ class PrintDesk:
         self._problems = problems
         self._make_document = make_document
         self._states: dict[str, DeviceState] = {}
+        self._shown: set[str] = set()
+        """Printers of which something may stand among the problems."""
         self._wanted: set[str] = set()
         """Printers for which there may be something to do."""
         peripherals.watch(self._changed)
@@ -180,7 +182,8 @@ class PrintDesk:
                 raise PrintError(
                     "print_content_erased", "What this job printed was erased.", remedy="Make a new job of the receipt."
                 )
-            chosen = self._named(printer, caller).id if printer else job.printer
+            stand_in = self._peripherals.in_place_of(job.printer)
+            chosen = self._named(printer, caller).id if printer else stand_in.id if stand_in else job.printer
             _append(tx, job, PrintEvent.AGAIN, caller.actor, printer=chosen)
             return _need(tx, job_id)
 
@@ -257,7 +260,9 @@ class PrintDesk:
                 event = PrintEvent.PRINTED
             elif isinstance(outcome, NotPrinted):
                 event = PrintEvent.POSTPONED
-            await self._write("print.outcome", lambda tx: _append(tx, _need(tx, job.id), event, "hub", reason=reason))
+            heir = await self._write("print.outcome", partial(_note_outcome, job_id=job.id, event=event, reason=reason))
+        if heir:
+            self._work(heir)
         log.info("print.outcome", extra={"device_id": printer, "result": event.value, "reason": reason})
         return event is not PrintEvent.POSTPONED
 
@@ -272,13 +277,20 @@ class PrintDesk:
                 log.warning("print.waits_for_disk", extra={"code": exc.code})
                 await self._clock.sleep(STORE_RETRY_S)
 
+    async def replaced(self, printer: str, stand_in: str) -> None:
+        """A printer's place was taken and `move_waiting` written: what waited for it is the other one's to print."""
+        self._work(stand_in)
+        self._shown.add(printer)
+        await self._show()
+
     async def _show(self) -> None:
         """What waits or is not known is a problem of its printer."""
         waiting = await self._db.read("print.open", lambda connection: print_jobs.open_jobs(connection))
         by_printer: dict[str, list[PrintJob]] = {}
         for job in waiting:
             by_printer.setdefault(job.printer, []).append(job)
-        for printer in {*by_printer, *(one.id for one in self._peripherals.all(DeviceKind.PRINTER))}:
+        self._shown |= {*by_printer, *(one.id for one in self._peripherals.all(DeviceKind.PRINTER))}
+        for printer in self._shown:
             jobs = by_printer.get(printer, [])
             known = self._peripherals.get(printer)
             name = known.name if known else printer
@@ -293,7 +305,7 @@ class PrintDesk:
         return self._named(request.printer, caller) if request.printer else self._printer_of(caller)
 
     def _named(self, printer: str, caller: Caller) -> Peripheral:
-        found = self._peripherals.get(printer)
+        found = self._peripherals.in_place_of(printer)
         if found is None or found.kind is not DeviceKind.PRINTER:
             raise NotFoundError(
                 "printer_unknown", "No printer of this id is in use.", remedy="Read the list of devices."
@@ -342,6 +354,24 @@ def _start_next(tx: Tx, printer: str) -> tuple[PrintJob, PrintDocument, int] | N
         papers = print_jobs.papers_of(tx.connection, begun)
         return begun, msgspec.json.decode(document.content, type=PrintDocument), papers
     return None
+
+
+def _note_outcome(tx: Tx, job_id: str, event: PrintEvent, reason: str) -> str:
+    """Write what became of a job; one that still waits goes on to whoever has its printer's place: returns that one."""
+    _append(tx, _need(tx, job_id), event, "hub", reason=reason)
+    job = _need(tx, job_id)
+    heir = devices.successor(tx.connection, job.printer) if event is PrintEvent.POSTPONED else ""
+    if heir:
+        _append(tx, job, PrintEvent.MOVED, "hub", printer=heir)
+    return heir
+
+
+def move_waiting(tx: Tx, printer: str, stand_in: str, actor: str) -> int:
+    """Give all jobs that wait for one printer to another; returns how many. One that may be on paper stays unknown."""
+    waiting = [job for job in print_jobs.open_jobs(tx.connection, printer) if job.state is PrintState.WAITING]
+    for job in waiting:
+        _append(tx, job, PrintEvent.MOVED, actor, printer=stand_in)
+    return len(waiting)
 
 
 def _append(tx: Tx, job: PrintJob, event: PrintEvent, actor: str, **body: Json) -> None:

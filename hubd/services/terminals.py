@@ -28,6 +28,10 @@ class Attached(Struct):
     payment_id: str = ""
     """The payment whose dialogue it holds; empty when it holds none."""
     progress: Progress | None = None
+    leaving: bool = False
+    """Its place is taken: it sends what it holds, and takes no payment."""
+    before: tuple[str, ...] = ()
+    """The devices whose place it has taken: whoever names one of them means it."""
 
 
 class Terminals:
@@ -50,6 +54,11 @@ class Terminals:
     def get(self, terminal_id: str) -> Attached | None:
         """The attached terminal of this id."""
         return self._attached.get(terminal_id)
+
+    def in_place_of(self, device_id: str) -> Attached | None:
+        """The terminal that is used under this id: it, or the one that has taken its place."""
+        stand_in = next((one for one in self.all() if device_id in one.before), None)
+        return stand_in or self._attached.get(device_id)
 
     def all(self) -> list[Attached]:
         """Every attached terminal, by id."""
@@ -84,14 +93,14 @@ class Terminals:
     def choose(self, till: str, location: str, wanted: str | None, payment_id: str = "") -> TerminalView:
         """The terminal for a payment: the one asked for, else the till's own, else a free one of the location."""
         if wanted is not None:
-            chosen = self._attached.get(wanted)
-            if chosen is None:
+            chosen = self.in_place_of(wanted)
+            if chosen is None or chosen.leaving:
                 return TerminalView(wanted, "no_terminal")
             if chosen.location != location or chosen.role not in {"", f"till:{till}"}:
                 # Its contract is another shop's, or its customer stands at another till.
                 return TerminalView(wanted, "terminal_elsewhere", chosen.device_class)
             return self._view(chosen, payment_id)
-        here = [one for one in self.all() if one.location == location]
+        here = [one for one in self.all() if one.location == location and not one.leaving]
         own = [one for one in here if one.role == f"till:{till}"]
         shared = [one for one in here if not one.role]
         candidates = own or shared

@@ -20,7 +20,7 @@ class WeighingDesk:
 
     async def weigh(self, scale: str, caller: Caller) -> tuple[Weight | None, NoWeight | None]:
         """Ask once: a weight that the scale calls stable, or why there is none. Raises `scale_unknown`."""
-        found = self._peripherals.get(scale)
+        found = self._peripherals.in_place_of(scale)
         if found is None or found.kind is not DeviceKind.SCALE:
             raise NotFoundError("scale_unknown", "No scale of this id is in use.", remedy="Read the list of devices.")
         caller.need_at(Permission.DEVICES_READ, found.location)

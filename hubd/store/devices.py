@@ -34,6 +34,17 @@ class Device(Struct, frozen=True):
     language: str
     paired_by: str
     removed: bool
+    replaced_by: str = ""
+    """The device that took its place; empty while it has its own."""
+    leaving: bool = False
+    """Its place is taken, and money may still be in it: it takes no payments, and its driver runs until that is out."""
+    settings_of: str = ""
+    """The address under which the configuration has settings for its place; empty: under its own."""
+
+    @property
+    def runs(self) -> bool:
+        """Whether its driver is to run."""
+        return bool(self.driver) and not self.removed and (self.active or self.leaving)
 
 
 _FIELDS = Device.__struct_fields__
@@ -42,11 +53,9 @@ _SELECT = f"SELECT {', '.join(_FIELDS)} FROM devices"  # noqa: S608 (names of ou
 
 def _device(row: Sequence[Any]) -> Device:
     value = dict(zip(_FIELDS, row, strict=True))
-    value["kind"], value["active"], value["removed"] = (
-        DeviceKind(value["kind"]),
-        bool(value["active"]),
-        bool(value["removed"]),
-    )
+    value["kind"] = DeviceKind(value["kind"])
+    for flag in ("active", "removed", "leaving"):
+        value[flag] = bool(value[flag])
     return Device(**value)
 
 
@@ -66,6 +75,27 @@ def all_devices(connection: sqlite3.Connection, kind: DeviceKind | None = None) 
     """Every device that was not removed, oldest first."""
     rows = connection.execute(f"{_SELECT} WHERE removed = 0 AND (? IS NULL OR kind = ?) ORDER BY seq", (kind, kind))
     return [_device(row) for row in rows]
+
+
+def successor(connection: sqlite3.Connection, device_id: str) -> str:
+    """The device that has the place of this one now; "" when nobody has taken it."""
+    found = _chain(connection, device_id, "SELECT replaced_by FROM devices WHERE id = ?")
+    return found[-1] if found else ""
+
+
+def predecessors(connection: sqlite3.Connection, device_id: str) -> tuple[str, ...]:
+    """The devices whose place this one has, directly or not, newest first."""
+    return tuple(_chain(connection, device_id, "SELECT id FROM devices WHERE replaced_by = ? ORDER BY seq DESC"))
+
+
+def _chain(connection: sqlite3.Connection, device_id: str, next_ones: str) -> list[str]:
+    found, wanted = [], [device_id]
+    while wanted:
+        for (other,) in connection.execute(next_ones, (wanted.pop(),)):
+            if other and other != device_id and other not in found:
+                found.append(other)
+                wanted.append(other)
+    return found
 
 
 def never_activated(connection: sqlite3.Connection) -> list[Device]:
@@ -120,7 +150,7 @@ def _claimed(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
 
 
 def _activated(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
-    tx.execute("UPDATE devices SET active = 1 WHERE id = ?", (entry.head.subject,))
+    tx.execute("UPDATE devices SET active = 1, replaced_by = '', leaving = 0 WHERE id = ?", (entry.head.subject,))
 
 
 def _deactivated(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
@@ -134,6 +164,24 @@ def _assigned(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
     )
 
 
+def _replaced(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    """The place goes over to the device `by`, which may be one that was here before."""
+    tx.execute(
+        "UPDATE devices SET active = 0, role = '', replaced_by = ?, leaving = ? WHERE id = ?",
+        (body["by"], int(bool(body["leaving"])), entry.head.subject),
+    )
+    tx.execute(
+        "UPDATE devices SET name = ?, role = ?, location = ?, settings_of = ?, replaced_by = '', leaving = 0"
+        " WHERE id = ?",
+        (body["name"], body["role"], body["location"], body["settings_of"], body["by"]),
+    )
+
+
+def _closed(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    """A device whose place is taken has left: nothing is in it any more, or a person has said why not to wait."""
+    tx.execute("UPDATE devices SET leaving = 0 WHERE id = ?", (entry.head.subject,))
+
+
 def _removed(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
     tx.execute("UPDATE devices SET removed = 1, active = 0 WHERE id = ?", (entry.head.subject,))
 
@@ -145,4 +193,6 @@ PROJECTORS = {
     "device.deactivated": _deactivated,
     "device.assigned": _assigned,
     "device.removed": _removed,
+    "device.replaced": _replaced,
+    "device.closed": _closed,
 }

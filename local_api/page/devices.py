@@ -6,17 +6,23 @@ from functools import partial
 
 from hubd.model.device import Capability
 from hubd.model.permissions import Permission
-from hubd.services.discovery import Found, Standing, shown_name
+from hubd.services.devices import DeviceView
+from hubd.services.discovery import Found, Standing, places_for, shown_name
 from local_api.page.screen import Answer, Screen, redirect
 
 
 async def devices(screen: Screen) -> Answer:
     """Every device, with what it holds and how it is."""
     shop = await screen.tools.overview.shop(screen.who.location)
+    every = await screen.services.devices.all()
     return screen.show(
         "devices.html",
         shop,
-        devices=await screen.services.devices.all(),
+        devices=[view for view in every if view.device.leaving or not view.device.replaced_by],
+        names={view.device.id: view.device.name for view in every},
+        before=_before(every),
+        places_for=places_for,
+        vacant=await screen.services.roles.vacant(screen.who),
         found=[(one, shown_name(one), why_not(screen, one)) for one in screen.services.discovery.all() if is_news(one)],
         kinds=kinds(screen),
         sources=sources(screen),
@@ -34,15 +40,23 @@ async def activate(screen: Screen) -> Answer:
 
 
 async def use_found(screen: Screen) -> Answer:
-    """Make what was found a device of the store, under the name by which it announces itself, and use it."""
-    device = await screen.services.discovery.claim(screen.id(), "", "", screen.who, screen.form().get("driver", ""))
+    """Make what was found a device of the store and use it: in the place of another one, or under its own name."""
+    form = screen.form()
+    device = await screen.services.discovery.claim(
+        screen.id(), "", "", screen.who, form.get("driver", ""), form.get("replaces", "")
+    )
     await screen.services.devices.activate(device.id, screen.who)
     return redirect("/devices")
 
 
 def is_news(found: Found) -> bool:
     """Whether it is more than one of the devices that the page shows anyway."""
-    return found.standing is not Standing.KNOWN or found.reason == "holds_money"
+    return found.standing is not Standing.KNOWN or found.reason in ("holds_money", "replaced")
+
+
+def _before(every: list[DeviceView]) -> dict[str, str]:
+    """Device → what it is that had its place last: its driver and what it was known by."""
+    return {one.device.replaced_by: one.device.identity for one in every if one.device.replaced_by}
 
 
 def why_not(screen: Screen, found: Found) -> str:
@@ -52,19 +66,22 @@ def why_not(screen: Screen, found: Found) -> str:
         "": "",
         "no_driver": words("The hub does not know how to work with this kind of device."),
         "no_line": words("The hub's system does not know how to open it."),
-        "claimed_twice": words("It fits two drivers. A technician names the right one in the configuration."),
         "driver_unusable": words("Its driver cannot be used. Call your technician."),
         "no_address": words("It names no address that the hub can reach."),
         "address_refused": words("It names an address outside the shop's network."),
         "no_location": words("The shop is not set up yet."),
+        "replaced": words("Another device has taken its place."),
         "holds_money": words("Its device holds payments. A technician confirms the new address."),
     }.get(found.reason, found.reason)
 
 
 async def close(screen: Screen) -> Answer:
-    """Take a terminal out of use that will not come back; the reason is kept."""
+    """Take a terminal out of use that will not come back, or off the page once replaced; the reason is kept."""
     reason = screen.form().get("reason", "").strip()
-    if reason:
+    device = await screen.services.devices.known(screen.id())
+    if reason and device.leaving:
+        await screen.services.roles.close(device.id, reason, screen.who)
+    elif reason:
         await screen.services.devices.deactivate(screen.id(), screen.who, reason)
     return redirect("/devices")
 

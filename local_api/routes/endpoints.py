@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from hubd.model.ids import parse_id
 from hubd.model.permissions import Permission
-from hubd.services.discovery import Found, shown_name
+from hubd.services.devices import DeviceView
+from hubd.services.discovery import Found, places_for, shown_name
 from local_api.call import Call, Reply
 from local_api.routes.store import device_out
-from local_api.schemas import ClaimIn, DeviceOut, EndpointOut, Items
+from local_api.schemas import ClaimIn, DeviceOut, EndpointOut, Items, PlaceOut
 from local_api.table import RouteSpec
 
 
-def endpoint_out(found: Found) -> EndpointOut:
+def endpoint_out(found: Found, vacant: list[DeviceView]) -> EndpointOut:
     """What was seen, as it leaves the hub; every text of a stranger in it was made plain where it came in."""
     seen = found.endpoint
     return EndpointOut(
@@ -30,22 +31,30 @@ def endpoint_out(found: Found) -> EndpointOut:
         device=found.device_id or None,
         reason=found.reason or None,
         why=found.why or None,
+        in_place_of=[
+            PlaceOut(view.device.id, view.device.name, view.device.kind.value, view.device.role, view.device.location)
+            for view in places_for(found, vacant)
+        ],
     )
 
 
 async def list_endpoints(call: Call) -> Reply:
     """What is seen now, wanted by a driver or not."""
-    return Reply(Items([endpoint_out(found) for found in call.context.services.discovery.all()]))
+    services = call.context.services
+    vacant = await services.roles.vacant(call.caller)
+    return Reply(Items([endpoint_out(found, vacant) for found in services.discovery.all()]))
 
 
 async def claim_endpoint(call: Call) -> Reply:
-    """Make an offered endpoint a device of the store."""
+    """Make an offered endpoint a device of the store, in a place of its own or in that of another device."""
     wanted = call.body
     assert isinstance(wanted, ClaimIn), "the table names the type of the body"
-    if wanted.role:
+    if wanted.role.startswith("till:"):
         parse_id(wanted.role.removeprefix("till:"), "role")
     services = call.context.services
-    device = await services.discovery.claim(call.id(), wanted.name or "", wanted.role, call.caller, wanted.driver or "")
+    device = await services.discovery.claim(
+        call.id(), wanted.name or "", wanted.role, call.caller, wanted.driver or "", wanted.replaces
+    )
     return Reply(device_out(await services.devices.get(device.id)))
 
 

@@ -17,6 +17,7 @@ from local_api.schemas import (
     AnnouncementIn,
     AnnouncementOut,
     AssignIn,
+    CloseIn,
     DeactivateIn,
     DeviceOut,
     DeviceQuery,
@@ -53,6 +54,8 @@ def device_out(view: DeviceView) -> DeviceOut:
         unheard=view.unheard,
         held_count=view.held_count,
         held=[money_out(money) for money in view.held],
+        replaced_by=device.replaced_by or None,
+        leaving=device.leaving,
     )
 
 
@@ -89,11 +92,18 @@ async def deactivate(call: Call) -> Reply:
     return Reply(device_out(await call.context.services.devices.deactivate(call.id(), call.caller, wanted.reason)))
 
 
+async def close(call: Call) -> Reply:
+    """Wait no longer for the money in a device whose place is taken; its payments stay what they are."""
+    wanted = call.body
+    assert isinstance(wanted, CloseIn), "the table names the type of the body"
+    return Reply(device_out(await call.context.services.roles.close(call.id(), wanted.reason, call.caller)))
+
+
 async def assign(call: Call) -> Reply:
     """Name, role, address."""
     wanted = call.body
     assert isinstance(wanted, AssignIn), "the table names the type of the body"
-    if wanted.role:
+    if wanted.role.startswith("till:"):
         parse_id(wanted.role.removeprefix("till:"), "role")
     desk = call.context.services.devices
     return Reply(device_out(await desk.assign(call.id(), wanted.name, wanted.role, wanted.address, call.caller)))
@@ -316,6 +326,16 @@ ROUTES = (
         "Take a terminal out of use",
         body=DeactivateIn,
         body_optional=True,
+        reply=DeviceOut,
+        tag=_D,
+    ),
+    RouteSpec(
+        "POST",
+        "/v1/devices/{id}/close",
+        _P.DEVICES_MANAGE,
+        close,
+        "Wait no longer for a replaced device",
+        body=CloseIn,
         reply=DeviceOut,
         tag=_D,
     ),

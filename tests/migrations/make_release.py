@@ -122,7 +122,18 @@ def drafts() -> list[Draft]:
         ids[14],
         paper | {"document": receipt.id.hex(), "device": DEVICE, "staff": "", "location": "loc-1"},
     )
-    for event in ("started", "postponed", "started", "unknown", "again", "started", "printed", "again", "cancelled"):
+    for event in (
+        "moved",
+        "started",
+        "postponed",
+        "started",
+        "unknown",
+        "again",
+        "started",
+        "printed",
+        "again",
+        "cancelled",
+    ):
         add(f"print.{event}", ids[14], {"reason": "r"})
     add("override.given", ids[8], {"what": "previous_unknown"}, f"staff:{MANAGER}")
     add("end_of_day.started", TERMINAL, {"location": "loc-1", "mode": "live"}, f"staff:{MANAGER}")
@@ -135,6 +146,10 @@ def drafts() -> list[Draft]:
     add("backup.key_set", "", {"tenant": "t-1", "public_key": "ab" * 32})
     add("sync.forgotten_listed", "", {"count": 0})
     add("numbers.released", "A", {"series": "A", "from": 4})
+    place = {"location": "loc-1", "name": "T2", "role": "till 2", "settings_of": "tcp://192.0.2.8:20007"}
+    add("device.claimed", "zvt-2", claim | {"kind": "terminal", "name": "T2", "location": "loc-1", "role": "till 2"})
+    add("device.replaced", TERMINAL, place | {"by": "zvt-2", "leaving": True}, f"staff:{MANAGER}")
+    add("device.closed", TERMINAL, {"count": 1, "total": 1250, "currency": "EUR", "closed_unheard": 0})
     add("device.deactivated", TERMINAL)
     add("device.removed", TERMINAL)
     add("staff.removed", MANAGER)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hubd.model.device import Endpoint, EndpointKind, IdentitySource
+from hubd.services.devices import NewDevice
 from tests.simulation.discovery import announced
+from tests.simulation.plugs import plugged_printer
 from tests.unit.local_api.counter import OWNER_PIN, counter
-from tests.unit.services.shop import Terminals, shop_runtime
+from tests.unit.services.shop import LOCATION, Terminals, shop_runtime
 
 HERE = "terminal-1"
 
@@ -40,6 +43,7 @@ async def test_a_manager_claims_and_activates_what_was_found(tmp_path: Path) -> 
             "device": None,
             "reason": None,
             "why": None,
+            "in_place_of": [],
         }
         assert (odd["standing"], odd["reason"], odd["driver"]) == ("unusable", "no_driver", None)
         assert odd["name"] == "_ipp._tcp.local."
@@ -144,3 +148,67 @@ async def test_a_line_is_set_as_its_driver_needs_it_wherever_it_is_plugged_in(
         discovery.appeared(plugged("/dev/ttyUSB4"))
         await discovery.consider()
         assert followed == [(scale["id"], f"serial:///dev/ttyUSB4?{settings}")]
+
+
+async def test_a_device_is_swapped_in_one_request_and_the_old_one_says_who_has_its_place(tmp_path: Path) -> None:
+    terminals = Terminals(shop_runtime())
+    old_simulator = terminals.add(f"tcp://{HERE}")
+    terminals.add("tcp://terminal-2")
+    async with counter(tmp_path, terminals=terminals) as held:
+        till, owner = await held.till(), await held.owner()
+        session = (await till.post("/v1/sessions", json={"staff": owner, "pin": OWNER_PIN})).json()
+        manager = {"hub-session": session["token"]}
+        discovery = held.shop.services.discovery
+        old = await held.shop.add_terminal(f"tcp://{HERE}")
+        place = {"name": "Front", "role": "place:bar"}
+        refused = await till.post(f"/v1/devices/{old}/assign", json=place, headers=manager)
+        assert refused.json()["code"] == "role_not_for_terminals"
+        await old_simulator.unplug()
+        await held.shop.lost(old)
+        discovery.appeared(announced("terminal-2", name="Spare", number="SN-0002"))
+        await discovery.consider()
+
+        async def seen() -> dict[str, Any]:
+            found: dict[str, Any] = (await till.get("/v1/endpoints", headers=manager)).json()["items"][0]
+            return found
+
+        async with held.shop.services.runtime.clock.timeout(10):
+            while not (offered := await seen())["in_place_of"]:
+                await held.shop.services.runtime.clock.sleep(0.005)
+        assert [one["device"] for one in offered["in_place_of"]] == [old]
+        claim = f"/v1/endpoints/{offered['id']}/claim"
+        swapped = (await till.post(claim, json={"replaces": old}, headers=manager)).json()
+        assert (swapped["name"], swapped["active"], swapped["kind"]) == ("Terminal", False, "terminal")
+        before = (await till.get(f"/v1/devices/{old}")).json()
+        assert (before["replaced_by"], before["leaving"], before["active"]) == (swapped["id"], False, False)
+        close = await till.post(f"/v1/devices/{old}/close", json={"reason": "it burnt"}, headers=manager)
+        assert (close.status_code, close.json()["code"]) == (409, "device.not_leaving")
+        await discovery.consider()
+        assert (await seen())["in_place_of"] == []
+        kinds = [entry["kind"] for entry in (await held.entries())[-2:]]
+        assert kinds == ["device.claimed", "device.replaced"]
+
+
+async def test_an_address_that_a_person_types_belongs_to_no_plugged_device_and_to_no_other_file(tmp_path: Path) -> None:
+    async with counter(tmp_path) as held:
+        till, owner = await held.till(), await held.owner()
+        session = (await till.post("/v1/sessions", json={"staff": owner, "pin": OWNER_PIN})).json()
+        manager, discovery = {"hub-session": session["token"]}, held.shop.services.discovery
+        discovery.appeared(plugged_printer("A1"))
+        await discovery.consider()
+        (seen,) = (await till.get("/v1/endpoints")).json()["items"]
+        device = (await till.post(f"/v1/endpoints/{seen['id']}/claim", json={}, headers=manager)).json()
+        assign = f"/v1/devices/{device['id']}/assign"
+        for address in ("lp:///dev/usb/lp1", "tcp://10.0.0.9:9100"):
+            answer = await till.post(assign, json={"name": "P", "address": address}, headers=manager)
+            assert (answer.status_code, answer.json()["code"]) == (409, "device.known_by_plug")
+        for address in ("lp:///dev/sda", "lp:///var/lib/hubd/hub.db", "hidraw:///dev/null", "file:///etc/passwd"):
+            answer = await till.post(assign, json={"name": "P", "address": address}, headers=manager)
+            assert answer.status_code == 422, address
+        fixed = held.new_id()
+        nexo = NewDevice("tls://10.0.0.5:8443?poiid=A", "nexo", "T", "terminal", LOCATION)
+        await held.shop.services.devices.claim(fixed, nexo, "hub")
+        moved = await till.post(
+            f"/v1/devices/{fixed}/assign", json={"name": "T", "address": "tls://10.0.0.6:8443?poiid=A"}, headers=manager
+        )
+        assert moved.json()["address"] == "tls://10.0.0.6:8443?poiid=A"

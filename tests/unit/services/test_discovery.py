@@ -248,22 +248,31 @@ async def test_what_cannot_be_used_is_shown_with_its_reason_and_not_claimed(tmp_
     registry = Registry([Entry("zvt", MANIFEST, factory=ZvtTerminal), acme("left"), acme("right"), broken])
     async with shop(tmp_path, sources=[source], registry=registry) as opened:
         every = await found(opened, 5)
-        assert {one.standing for one in every} == {Standing.UNUSABLE}
+        chosen, unusable = every[0], every[1:]
+        assert {one.standing for one in unusable} == {Standing.UNUSABLE}
         reasons = {one.endpoint.service: one.reason for one in every if one.endpoint.service != SERVICE}
         assert reasons == odd
         assert {one.endpoint.name: one.reason for one in every if one.endpoint.service == SERVICE} == {
             name: flaw.value for flaw, name in refused.items()
         }
         assert all(one.why.endswith(".") for one in every)
-        (twice,) = [one for one in every if one.reason == "claimed_twice"]
-        assert twice.drivers == ("left", "right")
+        assert (chosen.standing, chosen.reason) == (Standing.CHOOSE, "claimed_twice")
+        assert chosen.drivers == ("left", "right")
+        assert "left and right" in chosen.why
         (problem,) = [one for one in opened.services.problems.present() if one.kind.code == "device.claimed_twice"]
         assert problem.title("en") == "Counter fits two drivers: left and right"
-        for one in every:
+        for one in unusable:
             with pytest.raises(DeviceError, match="cannot be used") as caught:
                 await opened.services.discovery.claim(one.id, "Mine", "", MANAGER)
             assert caught.value.params == {"reason": one.reason}
         assert await opened.services.devices.all() == []
+        with pytest.raises(DeviceError, match="cannot be seen from here"):
+            await opened.services.discovery.claim(chosen.id, "Mine", "", MANAGER)
+        device = await opened.services.discovery.claim(chosen.id, "Mine", "", MANAGER, "right")
+        await opened.services.devices.activate(device.id, MANAGER)
+        (known,) = [one for one in await found(opened, 5) if one.standing is Standing.KNOWN]
+        assert (known.device_id, known.driver, device.driver) == (device.id, "right", "right")
+        assert opened.problem("device.claimed_twice") is None
 
 
 async def test_a_flood_of_announcements_is_bounded_and_hides_no_device_of_the_store(tmp_path: Path) -> None:
