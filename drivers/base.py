@@ -105,6 +105,38 @@ class Serial(Struct, frozen=True):
 Match = Usb | UsbClass | Mdns | Tcp | Tls | Serial
 
 
+class Step(Struct, frozen=True):
+    """One question on a line and what the right device answers to it."""
+
+    send: bytes
+    """Empty: only listen."""
+    expect: bytes
+    """A regular expression over what came; it must be found."""
+    within_s: float = 0.4
+
+
+class Probe(Struct, frozen=True):
+    """How a device of this driver is recognised on a serial line that tells nothing (`drivers.probing`).
+
+    Nothing in it may be a command that moves money, and nothing that another device could take for one.
+    """
+
+    order: int
+    """When it is tried: the lower, the less its questions can mean to other devices."""
+    steps: tuple[Step, ...]
+    thanks: tuple[bytes, ...] = ()
+    """What ends the dialogue with the right device."""
+    after: bytes = b""
+    """What is sent in the end, whatever was answered."""
+    lines: tuple[str, ...] = ()
+    """Settings of the line at which it is tried; empty: the manifest's own."""
+
+    @property
+    def listens(self) -> bool:
+        """Whether it asks nothing."""
+        return not any(step.send for step in self.steps)
+
+
 class Manifest(Struct, frozen=True):
     """What a driver says of itself. Written as a literal, so that it can be read without importing the driver."""
 
@@ -120,6 +152,8 @@ class Manifest(Struct, frozen=True):
     """Name of the class in the same module."""
     line: str = ""
     """How a serial line that discovery finds is set, `baud=9600&stop_bits=1`; empty: the transport's defaults."""
+    probes: tuple[Probe, ...] = ()
+    """How it is recognised on a serial line; empty: only a person knows."""
 
 
 class Identity(Struct, frozen=True):

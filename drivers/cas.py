@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drivers.base import Manifest, Serial
+from drivers.base import Manifest, Probe, Serial, Step
 from drivers.cas_codec import DC1, ENQ, CasReader, Frame, LinkAck, LinkNak, Unreadable
 from drivers.scale_line import UNREADABLE, LineScale, ScaleLine, foreign_device, no_answer
 from hubd.errors import DeviceError
@@ -19,6 +19,16 @@ MANIFEST = Manifest(
     docs="CAS AP-1, Ohaus Aviator, Elzab; serial with `?baud=9600&stop_bits=1`. Named in the configuration.",
     driver="CasScale",
     line="baud=9600&stop_bits=1",
+    probes=(
+        Probe(
+            order=30,
+            steps=(
+                Step(b"\x05", rb"^\x06$"),
+                Step(b"\x11", rb"\x01\x02[SU][ \-F][ 0-9.]{6}(?:kg|lb).\x03\x04"),
+            ),
+            after=b"\x04",
+        ),
+    ),
 )
 
 ENQUIRIES_MAX = 4

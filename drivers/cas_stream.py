@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drivers.base import Identity, Manifest, Serial
+from drivers.base import Identity, Manifest, Probe, Serial, Step
 from drivers.cas_codec import CasStreamReader, Frame, LinkAck, LinkNak, Unreadable
 from drivers.scale_line import (
     NO_ANSWER,
@@ -30,6 +30,7 @@ MANIFEST = Manifest(
     docs="CAS CI, NT, PDS in the 22-byte format, sent continuously; serial. Named in the configuration.",
     driver="CasStreamScale",
     line="baud=9600&stop_bits=1",
+    probes=(Probe(order=10, steps=(Step(b"", rb"(?:ST|US|OL),(?:GS|NT),..,[ +\-0-9.]{8} (?:kg|lb| g)\r\n"),)),),
 )
 
 SAME_FRAMES = 2

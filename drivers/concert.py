@@ -24,7 +24,7 @@ import logging
 import re
 from dataclasses import dataclass
 
-from drivers.base import CURRENCY, DriverOptions, Identity, Lines, Manifest, Serial, TerminalDriver
+from drivers.base import CURRENCY, DriverOptions, Identity, Lines, Manifest, Probe, Serial, Step, TerminalDriver
 from drivers.concert_codec import (
     CURRENCY_NUMBERS,
     FORCE_ONLINE,
@@ -71,6 +71,14 @@ MANIFEST = Manifest(
     " or TCP. It knows no enquiry: a person decides when an answer is lost.",
     driver="ConcertTerminal",
     line="baud=9600&stop_bits=1",
+    probes=(
+        Probe(
+            order=40,
+            steps=(Step(b"\x05", rb"^\x06$"),),
+            after=b"\x04",
+            lines=("baud=9600&stop_bits=1", "baud=9600&data_bits=7&parity=even&stop_bits=1"),
+        ),
+    ),
 )
 
 log = logging.getLogger(__name__)

@@ -24,7 +24,19 @@ from enum import IntEnum
 from itertools import chain
 from typing import TypeVar
 
-from drivers.base import DriverOptions, Identity, Lines, Manifest, Mdns, PrinterDriver, Serial, Tcp, UsbClass
+from drivers.base import (
+    DriverOptions,
+    Identity,
+    Lines,
+    Manifest,
+    Mdns,
+    PrinterDriver,
+    Probe,
+    Serial,
+    Step,
+    Tcp,
+    UsbClass,
+)
 from drivers.escpos_codec import (
     AUTO_STATUS_OFF,
     COMMAND_BYTES_MAX,
@@ -57,6 +69,21 @@ MANIFEST = Manifest(
     docs="ESC/POS over TCP port 9100, USB or a serial line, with a cash drawer; 42 columns unless set (48, 32).",
     driver="EscposPrinter",
     line="baud=9600&stop_bits=1",
+    probes=(
+        Probe(
+            order=20,
+            steps=(
+                Step(b"\x1b@\x10\x04\x01", rb"^[\x12\x16\x1a\x1e\x32\x36\x3a\x3e]$"),
+                Step(b"\x10\x04\x04", rb"^[\x12\x1e\x72\x7e]$"),
+            ),
+            lines=(
+                "baud=9600&stop_bits=1",
+                "baud=19200&stop_bits=1",
+                "baud=38400&stop_bits=1",
+                "baud=115200&stop_bits=1",
+            ),
+        ),
+    ),
 )
 
 COLUMNS, DRAWER_PIN, DRAWER_OPEN, STATUS = "columns", "drawer_pin", "drawer_open", "status"

@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from drivers.base import Driver, DriverFactory, Manifest, Mdns, Serial, Tcp, Tls, Usb, UsbClass
+from drivers.base import Driver, DriverFactory, Manifest, Mdns, Probe, Serial, Step, Tcp, Tls, Usb, UsbClass
 from hubd.errors import DeviceError
 from hubd.model.device import Capability, DeviceKind, Endpoint
 
@@ -47,6 +47,8 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "Tcp": Tcp,
     "Tls": Tls,
     "Serial": Serial,
+    "Probe": Probe,
+    "Step": Step,
     "frozenset": frozenset,
 }
 _ENUMS = {"DeviceKind": DeviceKind, "Capability": Capability}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drivers.base import Manifest, Serial, Usb
+from drivers.base import Manifest, Probe, Serial, Step, Usb
 from drivers.scale_line import UNREADABLE, LineScale, ScaleLine, foreign_device, no_answer
 from drivers.toledo8217_codec import (
     ASK_WEIGHT,
@@ -32,6 +32,7 @@ MANIFEST = Manifest(
     docs="8217 protocol, set to kilograms; serial with `?baud=9600&data_bits=7&parity=even&stop_bits=1`.",
     driver="Toledo8217Scale",
     line="baud=9600&data_bits=7&parity=even&stop_bits=1",
+    probes=(Probe(order=60, steps=(Step(b"Ehello", rb"\x02E\rhello", 0.8),), after=b"F"),),
 )
 
 ECHO_OFF_WAIT_S = 0.3

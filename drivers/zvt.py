@@ -7,7 +7,20 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
-from drivers.base import CURRENCY, PASSWORD, DriverOptions, Identity, Lines, Manifest, Mdns, Serial, Tcp, TerminalDriver
+from drivers.base import (
+    CURRENCY,
+    PASSWORD,
+    DriverOptions,
+    Identity,
+    Lines,
+    Manifest,
+    Mdns,
+    Probe,
+    Serial,
+    Step,
+    Tcp,
+    TerminalDriver,
+)
 from drivers.zvt_codec import CURRENCY_NUMBERS, Apdu
 from drivers.zvt_link import LineLostError, ZvtLink
 from drivers.zvt_messages import (
@@ -95,6 +108,21 @@ MANIFEST = Manifest(
     stage="experimental",
     docs="ZVT over TCP port 20007 or a serial line with 115200 8N2 (PA00P015 13.07, PA00P016 04).",
     driver="ZvtTerminal",
+    probes=(
+        Probe(
+            order=50,
+            # A status enquiry (05 01), and how any terminal begins to answer: block received, then a block of its own.
+            steps=(
+                Step(
+                    b"\x10\x02\x05\x01\x03\x00\x00\x00\x10\x03\xdf\xdb",
+                    rb"\x06\x10\x02(?:\x80\x00|\x84.|\x06[\x0f\x1e]|\x04[\x0f\xff]).{1,64}?\x10\x03..",
+                    1.0,
+                ),
+            ),
+            thanks=(b"\x06\x10\x02\x80\x00\x00\x10\x03\xf5\x1f", b"\x06\x10\x02\x80\x00\x00\x10\x03\xf5\x1f"),
+            lines=("baud=9600&stop_bits=2", "baud=115200&stop_bits=2"),
+        ),
+    ),
 )
 
 ACK_TIMEOUT_S = 5.0

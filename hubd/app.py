@@ -19,6 +19,7 @@ from msgspec import Struct, field
 
 from drivers.base import CURRENCY, DriverOptions, Manifest
 from drivers.faces import RunningDevice
+from drivers.probing import find_out
 from drivers.registry import Registry
 from drivers.runner import OnMoved, Runner
 from hubd.errors import StoreError
@@ -31,6 +32,7 @@ from hubd.ports import (
     Claimed,
     EndpointSource,
     OpenTransport,
+    Probed,
     Scan,
     Scanner,
     Signer,
@@ -56,6 +58,7 @@ from hubd.services.payments import PaymentDesk
 from hubd.services.peripherals import Peripherals
 from hubd.services.pins import PinHasher
 from hubd.services.printing import PrintDesk
+from hubd.services.probing import ProbeDesk
 from hubd.services.receipts import ReceiptDesk
 from hubd.services.recovery import RecoveryDesk
 from hubd.services.replacement import ReplacementDesk
@@ -168,6 +171,11 @@ async def _make_driver(
     return RunningDevice(runner)
 
 
+async def _find_out(world: World, url: str) -> Probed:
+    manifests = [entry.manifest for entry in world.registry.entries if entry.manifest is not None and entry.usable]
+    return await find_out(url, manifests, world.open_transport, world.runtime.clock)
+
+
 class _DriverBook:
     """`hubd.ports.DriverBook` of the registry."""
 
@@ -266,6 +274,7 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
         printing=printing,
         roles=roles,
         discovery=discovery,
+        probing=ProbeDesk(discovery, partial(_find_out, world)),
         flusher=flusher,
         outages=outages,
         hearing=Hearing(db, runtime, terminals, outages),

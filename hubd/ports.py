@@ -420,6 +420,30 @@ class Claimed(Struct, frozen=True):
     """How a serial line to its devices is set, as the query of an address."""
 
 
+class ProbeOutcome(StrEnum):
+    """What asking on a serial line has brought."""
+
+    RECOGNISED = "recognised"
+    """It answers as devices of `driver` do."""
+    TALKS = "talks"
+    """Something is there, and no driver knows it: it talks by itself, or says other things."""
+    SILENT = "silent"
+    """Nothing answers: a scanner, a device that is off, or nothing at all."""
+
+
+class Probed(Struct, frozen=True):
+    """What was found out about a line: a proposal, never a claim."""
+
+    outcome: ProbeOutcome
+    driver: str = ""
+    line: str = ""
+    """The settings at which it answered, as the query of an address."""
+
+
+FindOut = Callable[[str], Awaitable[Probed]]
+"""Asks what hangs on the serial line of this address (`drivers.probing`). Raises OSError when it cannot be opened."""
+
+
 class DriverBook(Protocol):
     """Which drivers there are, as far as discovery needs to know."""
 

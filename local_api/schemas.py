@@ -504,6 +504,10 @@ class EndpointOut(Answer, frozen=True):
     device: str | None
     reason: str | None
     why: str | None
+    probed: str | None = None
+    """What asking has brought: `recognised`, `talks`, `silent`; null before anybody has wanted to know."""
+    looks_like: str | None = None
+    """One of `drivers`: the one whose devices answer like this one. A proposal, for a person to confirm."""
     in_place_of: list[PlaceOut] = []
     """Places of this kind whose device is gone, silent, faulty or out of use, worst first: `replaces` of the claim."""
 

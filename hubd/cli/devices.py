@@ -12,6 +12,8 @@ from hubd.cli.output import money_text, print_json, print_line, print_table
 from hubd.errors import InvalidValueError
 
 app = typer.Typer(help="Devices, how they are, and what money they hold.", invoke_without_command=True)
+PROBE_TIMEOUT_S = 60.0
+"""Asking takes about ten seconds."""
 END_OF_DAY_TIMEOUT_S = 960.0
 """Longer than the hub waits for a terminal: only the hub's answer says what became of the batch."""
 
@@ -30,7 +32,7 @@ def list_(context: typer.Context, as_json: JsonFlag = False) -> None:
         (
             item.get("name"),
             item.get("kind"),
-            item.get("state") or ("" if item.get("active") else "not activated"),
+            item.get("state") or _without_state(item),
             ", ".join(money_text(held) for held in item.get("held") or []),
             item.get("problem") or item.get("progress"),
             item.get("address"),
@@ -58,17 +60,40 @@ def use(
     endpoint: Annotated[str, typer.Argument(help="Id of what was found, from `hubctl devices`.")],
     driver: Annotated[str, typer.Option(help="Its driver, where that cannot be seen from here.")] = "",
     name: Annotated[str, typer.Option(help="What people will call it.")] = "",
+    replaces: Annotated[str, typer.Option(help="Id of the device whose place it takes, with name and role.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Make what was found a device of the store and use it."""
     client = client_of(context)
-    wanted = {key: value for key, value in (("driver", driver), ("name", name)) if value}
+    wanted = {key: value for key, value in (("driver", driver), ("name", name), ("replaces", replaces)) if value}
     device = client.call("POST", f"/v1/endpoints/{endpoint}/claim", wanted)
     device = client.call("POST", f"/v1/devices/{device['id']}/activate")
     if as_json:
         print_json(device=device)
         return
     print_line(f"{device['name']} is in use ({device['driver']}).")
+
+
+@app.command()
+def probe(
+    context: typer.Context,
+    endpoint: Annotated[str, typer.Argument(help="Id of a serial line, from `hubctl devices`.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Ask what hangs on a serial line, by questions that move no money, print nothing and weigh nothing."""
+    found = client_of(context).call("POST", f"/v1/endpoints/{endpoint}/probe", timeout_s=PROBE_TIMEOUT_S)
+    if as_json:
+        print_json(endpoint=found)
+        return
+    if found["looks_like"]:
+        print_line(
+            f"It answers like {found['looks_like']}. To use it: hubctl devices use {endpoint}"
+            f" --driver {found['looks_like']}"
+        )
+    elif found["probed"] == "talks":
+        print_line("Something is there, and no driver of this hub knows it.")
+    else:
+        print_line("Nothing answers. A scanner is silent until it reads a code.")
 
 
 @app.command("end-of-day")
@@ -91,6 +116,13 @@ def end_of_day(
     print_line(f"{terminal['name']} has closed its batch. Payments: {counted}. Sum: {summed}.")
     for line in answer["lines"]:
         print_line(f"  {line}")
+
+
+def _without_state(item: dict[str, Any]) -> str:
+    """Of a device whose driver does not run."""
+    if item.get("replaced_by"):
+        return "replaced"
+    return "" if item.get("active") else "not activated"
 
 
 def _terminal(client: Client, name: str) -> dict[str, Any]:

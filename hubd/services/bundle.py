@@ -23,6 +23,7 @@ from hubd.services.payments import PaymentDesk
 from hubd.services.peripherals import Peripherals
 from hubd.services.pins import PinHasher
 from hubd.services.printing import PrintDesk
+from hubd.services.probing import ProbeDesk
 from hubd.services.receipts import ReceiptDesk
 from hubd.services.recovery import RecoveryDesk
 from hubd.services.replacement import ReplacementDesk
@@ -61,6 +62,7 @@ class Services(Struct, frozen=True):
     roles: RoleDesk
     weighing: WeighingDesk
     discovery: DiscoveryDesk
+    probing: ProbeDesk
     flusher: Flusher
     outages: OutageDesk
     hearing: Hearing

@@ -13,12 +13,13 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from hubd.errors import DeviceError, NotFoundError
 from hubd.health import Problems
 from hubd.model.device import DeviceKind, Endpoint, EndpointKind, Flaw, IdentitySource
 from hubd.model.permissions import Permission
-from hubd.ports import Claimed, DriverBook
+from hubd.ports import Claimed, DriverBook, Probed
 from hubd.runtime import Runtime
 from hubd.services.access import Caller
 from hubd.services.devices import NAME_MAX, DeviceDesk, DeviceView, NewDevice
@@ -87,6 +88,16 @@ class Found(Struct, frozen=True):
     """Those among which a person chooses: those that claim it, or all that work on such a line."""
     choices: tuple[Claimed, ...] = ()
     """The same ones that can be chosen, or the only one, with what they can do."""
+    probed: Probed | None = None
+    """What asking has brought, once somebody has wanted to know."""
+
+    @property
+    def looks_like(self) -> Claimed | None:
+        """The driver whose devices answer as this one did, at the settings at which it did."""
+        if self.probed is None or self.standing is not Standing.CHOOSE:
+            return None
+        known = next((one for one in self.choices if one.driver == self.probed.driver), None)
+        return replace(known, line=self.probed.line) if known else None
 
     @property
     def why(self) -> str:
@@ -128,6 +139,7 @@ class DiscoveryDesk:
         self._known: frozenset[str] = frozenset()
         self._changed = asyncio.Event()
         self._full: set[EndpointKind] = set()
+        self._probed: dict[str, Probed] = {}
         self._considering = asyncio.Lock()
         terminals.watch(lambda _: self.look_again())
 
@@ -201,6 +213,8 @@ class DiscoveryDesk:
             devices, busy = await self._devices.driven()
             self._known = frozenset(device.identity for device in devices)
             found = [await self._judge(found_id, one, devices, busy) for found_id, one in list(self._seen.values())]
+            self._probed = {one.id: self._probed[one.id] for one in found if one.id in self._probed}
+            found = [replace(one, probed=self._probed.get(one.id)) for one in found]
             self._raise_problems(found)
             changed, self._found = found != self._found, found
             if changed:
@@ -293,6 +307,17 @@ class DiscoveryDesk:
         here = {found_id for found_id, _ in self._seen.values()}
         return sorted((one for one in self._found if one.id in here), key=lambda one: order[one.standing])
 
+    def one(self, found_id: str) -> Found:
+        """What is seen under this id, as it was last judged. Raises `endpoint_unknown`."""
+        found = next((one for one in self.all() if one.id == found_id), None)
+        if found is None:
+            raise NotFoundError("endpoint_unknown", "Nothing of this id is seen now.", remedy="Read the list again.")
+        return found
+
+    def note_probed(self, found_id: str, probed: Probed) -> None:
+        """Keep what asking has brought for as long as the endpoint is there; `consider` shows it."""
+        self._probed[found_id] = probed
+
     async def claim(
         self, found_id: str, name: str, role: str, caller: Caller, driver: str = "", replaces: str = ""
     ) -> Device:
@@ -304,9 +329,7 @@ class DiscoveryDesk:
         """
         caller.need(Permission.DEVICES_MANAGE)
         await self.consider()
-        found = next((one for one in self.all() if one.id == found_id), None)
-        if found is None:
-            raise NotFoundError("endpoint_unknown", "Nothing of this id is seen now.", remedy="Read the list again.")
+        found = self.one(found_id)
         if found.standing is Standing.UNUSABLE:
             raise DeviceError(
                 "device.not_offered",
@@ -337,6 +360,8 @@ class DiscoveryDesk:
     def _chosen(self, found: Found, driver: str) -> Claimed:
         if found.standing is Standing.CHOOSE:
             choices = {one.driver: one for one in found.choices}
+            if found.looks_like is not None:
+                choices[found.looks_like.driver] = found.looks_like
         else:
             known = Claimed(found.driver, found.kind or DeviceKind.TERMINAL, "")
             choices = {found.driver: found.choices[0] if found.choices else known}

@@ -59,6 +59,7 @@ _ROWS: tuple[tuple[str, str, Permission | None, View], ...] = (
     ("GET", "/devices", _P.DEVICES_READ, devices.devices),
     ("POST", "/devices/{id}/activate", _P.DEVICES_MANAGE, devices.activate),
     ("POST", "/endpoints/{id}/use", _P.DEVICES_MANAGE, devices.use_found),
+    ("POST", "/endpoints/{id}/find-out", _P.DEVICES_MANAGE, devices.find_out),
     ("POST", "/devices/{id}/close", _P.DEVICES_MANAGE, devices.close),
     ("POST", "/devices/{id}/remove", _P.PAIRINGS_MANAGE, devices.remove),
     ("GET", "/pairing", _P.PAIRINGS_MANAGE, people.pairing),

@@ -6,6 +6,7 @@ from functools import partial
 
 from hubd.model.device import Capability
 from hubd.model.permissions import Permission
+from hubd.ports import ProbeOutcome
 from hubd.services.devices import DeviceView
 from hubd.services.discovery import Found, Standing, places_for, shown_name
 from local_api.page.screen import Answer, Screen, redirect
@@ -28,6 +29,7 @@ async def devices(screen: Screen) -> Answer:
         sources=sources(screen),
         rungs=rungs(screen),
         can=partial(can, screen),
+        outcome_of=partial(outcome_of, screen),
         can_manage=screen.may(Permission.DEVICES_MANAGE),
         can_pair=screen.may(Permission.PAIRINGS_MANAGE),
     )
@@ -47,6 +49,24 @@ async def use_found(screen: Screen) -> Answer:
     )
     await screen.services.devices.activate(device.id, screen.who)
     return redirect("/devices")
+
+
+async def find_out(screen: Screen) -> Answer:
+    """Ask what hangs on a line; the page then shows what it looks like."""
+    await screen.services.probing.probe(screen.id(), screen.who)
+    return redirect("/devices")
+
+
+def outcome_of(screen: Screen, found: Found) -> str:
+    """What asking has brought, in words; "" before anybody has asked."""
+    words = screen.words
+    if found.probed is None:
+        return ""
+    return {
+        ProbeOutcome.RECOGNISED: words("It answers like a device of this kind:"),
+        ProbeOutcome.TALKS: words("Something is there, and the hub does not know it."),
+        ProbeOutcome.SILENT: words("Nothing answers. A scanner is silent until it reads a code."),
+    }[found.probed.outcome]
 
 
 def is_news(found: Found) -> bool:

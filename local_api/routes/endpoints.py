@@ -31,6 +31,8 @@ def endpoint_out(found: Found, vacant: list[DeviceView]) -> EndpointOut:
         device=found.device_id or None,
         reason=found.reason or None,
         why=found.why or None,
+        probed=found.probed.outcome.value if found.probed else None,
+        looks_like=found.looks_like.driver if found.looks_like else None,
         in_place_of=[
             PlaceOut(view.device.id, view.device.name, view.device.kind.value, view.device.role, view.device.location)
             for view in places_for(found, vacant)
@@ -58,7 +60,23 @@ async def claim_endpoint(call: Call) -> Reply:
     return Reply(device_out(await services.devices.get(device.id)))
 
 
+async def probe_endpoint(call: Call) -> Reply:
+    """Find out what hangs on a serial line, by questions that nothing there can take for a command; takes seconds."""
+    services = call.context.services
+    found = await services.probing.probe(call.id(), call.caller)
+    return Reply(endpoint_out(found, await services.roles.vacant(call.caller)))
+
+
 ROUTES = (
+    RouteSpec(
+        "POST",
+        "/v1/endpoints/{id}/probe",
+        Permission.DEVICES_MANAGE,
+        probe_endpoint,
+        "Find out what hangs on a line",
+        reply=EndpointOut,
+        tag="devices",
+    ),
     RouteSpec(
         "GET",
         "/v1/endpoints",

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from drivers.discovery.announcement import endpoint_of
+from drivers.probing import candidates
+from drivers.sim.escpos import EscposSimulator
+from drivers.sim.scale.engine import ToledoSimulator
+from hubd.model.device import DeviceKind, Endpoint, EndpointKind, IdentitySource
 from tests.browser.conftest import look
 from tests.browser.stage import Stage
 from tests.rigs.browser import PHONE, Browser, accessibility_violations, overflowing_elements
 from tests.simulation.discovery import announced
+from tests.unit.services.shop import DRIVERS
+from tests.unit.services.test_roles import not_well
 
 pytestmark = pytest.mark.timeout(120)
+WAYS = candidates(entry.manifest for entry in DRIVERS.entries if entry.manifest is not None)
 HOSTILE = "<script>document.title='taken'</script><b>Caisse\u202e 9"
 
 
@@ -47,3 +55,39 @@ async def test_what_was_found_is_plain_text_and_one_button_takes_it_into_use(sho
         details = page.locator(f"#device-{device.id} details")
         await details.locator("summary").click()
         assert "serial:SN-0009" in await details.inner_text()
+
+
+async def test_a_broken_printer_is_swapped_with_one_button_and_a_line_is_asked_what_it_is(
+    shop: Stage, browser: Browser
+) -> None:
+    await shop.open_shop("Terminal 1")
+    await shop.online()
+    services, counter = shop.shop.services, shop.counter
+    broken, spare, line = "tcp://broken:9100", "tcp://spare:9100", "serial:///dev/serial/by-id/usb-A1"
+    for url in (broken, spare):
+        counter.others[url] = EscposSimulator(counter.runtime)
+    for way in WAYS:
+        counter.others[f"{line}?{way.line}"] = ToledoSimulator(counter.runtime)
+    old = await shop.shop.add_peripheral(broken, "escpos", DeviceKind.PRINTER)
+    counter.unplugged.add(broken)
+    await counter.others[broken].control({"cmd": "unplug"})
+    await not_well(shop.shop, old)
+    found = announced("spare", name="Star 9", number="S-9", service="_pdl-datastream._tcp.local.")
+    services.discovery.appeared(replace(found, url=spare))
+    number = IdentitySource.SERIAL_NUMBER
+    services.discovery.appeared(Endpoint("/sys/9", EndpointKind.SERIAL, line, "serial:0403:6001:A1", number, "FTDI"))
+    await services.discovery.consider()
+    printer, adapter = services.discovery.all()
+    async with browser.page(PHONE, language="fr-FR", trust_any_certificate=True) as page:
+        await look(page, shop, "/devices")
+        await page.click(f"#found-{adapter.id} >> text=Chercher ce que c'est")
+        await page.wait_for_selector(f"#found-{adapter.id}:has-text('Mettler-Toledo 8217 scale')")
+        assert await page.input_value(f"#found-{adapter.id} select") == "toledo8217"
+        assert await accessibility_violations(page) == []
+        assert await overflowing_elements(page) == []
+        await page.click(f"#found-{printer.id} >> text=L'utiliser à la place de The printer")
+        await page.wait_for_selector(f"#found-{printer.id}", state="detached")
+        (new,) = [one.device for one in await services.devices.all() if one.device.identity == found.identity]
+        await page.wait_for_selector(f"#device-{new.id}:has-text('prêt')")
+        assert await page.locator(f"#device-{old}").count() == 0, "its place is taken, and it holds nothing"
+        assert (new.name, new.active) == ("The printer", True)

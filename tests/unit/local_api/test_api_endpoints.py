@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from drivers.probing import candidates
+from drivers.sim.scale.engine import CasSimulator
 from hubd.model.device import Endpoint, EndpointKind, IdentitySource
 from hubd.services.devices import NewDevice
 from tests.simulation.discovery import announced
 from tests.simulation.plugs import plugged_printer
 from tests.unit.local_api.counter import OWNER_PIN, counter
-from tests.unit.services.shop import LOCATION, Terminals, shop_runtime
+from tests.unit.services.shop import DRIVERS, LOCATION, Terminals, shop_runtime
 
 HERE = "terminal-1"
+WAYS = candidates(entry.manifest for entry in DRIVERS.entries if entry.manifest is not None)
 
 
 async def test_a_manager_claims_and_activates_what_was_found(tmp_path: Path) -> None:
@@ -43,6 +47,8 @@ async def test_a_manager_claims_and_activates_what_was_found(tmp_path: Path) -> 
             "device": None,
             "reason": None,
             "why": None,
+            "probed": None,
+            "looks_like": None,
             "in_place_of": [],
         }
         assert (odd["standing"], odd["reason"], odd["driver"]) == ("unusable", "no_driver", None)
@@ -212,3 +218,49 @@ async def test_an_address_that_a_person_types_belongs_to_no_plugged_device_and_t
             f"/v1/devices/{fixed}/assign", json={"name": "T", "address": "tls://10.0.0.6:8443?poiid=A"}, headers=manager
         )
         assert moved.json()["address"] == "tls://10.0.0.6:8443?poiid=A"
+
+
+async def test_a_line_is_asked_when_a_manager_wants_to_know_and_claimed_as_what_it_answers_like(tmp_path: Path) -> None:
+    terminals = Terminals(shop_runtime())
+    line, plain = "serial:///dev/serial/by-id/usb-FTDI_FT232R_A1-if00-port0", "baud=9600&stop_bits=1"
+    for way in WAYS:
+        terminals.others[f"{line}?{way.line}"] = CasSimulator(terminals.runtime)
+    async with counter(tmp_path, terminals=terminals) as held:
+        till, owner = await held.till(), await held.owner()
+        session = (await till.post("/v1/sessions", json={"staff": owner, "pin": OWNER_PIN})).json()
+        manager, discovery = {"hub-session": session["token"]}, held.shop.services.discovery
+        number = IdentitySource.SERIAL_NUMBER
+        discovery.appeared(Endpoint("/sys/1", EndpointKind.SERIAL, line, "serial:0403:6001:A1:00", number))
+        discovery.appeared(announced(HERE))
+        await discovery.consider()
+
+        async def seen() -> dict[str, Any]:
+            every = (await till.get("/v1/endpoints")).json()["items"]
+            return next(one for one in every if one["address"] == line)
+
+        found = await seen()
+        assert (found["standing"], found["probed"], found["looks_like"]) == ("choose", None, None)
+        probe = f"/v1/endpoints/{found['id']}/probe"
+        assert (await till.post(probe)).json()["code"] == "access.not_allowed"
+        (other,) = [one for one in discovery.all() if one.endpoint.service]
+        refused = await till.post(f"/v1/endpoints/{other.id}/probe", headers=manager)
+        assert (refused.status_code, refused.json()["code"]) == (409, "device.not_probed")
+        terminals.unplugged |= set(terminals.others)
+        gone = await till.post(probe, headers=manager)
+        assert (gone.status_code, gone.json()["code"]) == (409, "device.line_in_use")
+        terminals.unplugged.clear()
+        twice = await asyncio.gather(*(till.post(probe, headers=manager) for _ in range(2)))
+        assert sorted(one.json().get("code", "asked") for one in twice) == ["asked", "device.busy"]
+        asked = await seen()
+        assert (asked["standing"], asked["probed"], asked["looks_like"]) == ("choose", "recognised", "cas")
+        assert await held.shop.services.devices.all() == [
+            view for view in await held.shop.services.devices.all() if not view.device.driver
+        ], "a proposal, and no claim"
+        claim = f"/v1/endpoints/{found['id']}/claim"
+        vague = await till.post(claim, json={}, headers=manager)
+        assert vague.json()["code"] == "device.driver_not_chosen", "what it looks like is confirmed by a person"
+        scale = (await till.post(claim, json={"driver": "cas"}, headers=manager)).json()
+        assert (scale["driver"], scale["address"]) == ("cas", f"{line}?{plain}")
+        await till.post(f"/v1/devices/{scale['id']}/activate", headers=manager)
+        used = await till.post(probe, headers=manager)
+        assert used.json()["code"] == "device.not_probed", "a line that a device has is asked nothing"
