@@ -171,6 +171,13 @@ async def _make_driver(
     return RunningDevice(runner)
 
 
+def _discovery(
+    world: World, devices: DeviceDesk, staff: StaffDesk, terminals: Terminals, problems: Problems, roles: RoleDesk
+) -> DiscoveryDesk:
+    book, plugs = _DriverBook(world.registry), any(one.kind is EndpointKind.USB for one in world.sources)
+    return DiscoveryDesk(world.runtime, book, devices, staff, terminals, problems, roles, knows_plugs=plugs)
+
+
 async def _find_out(world: World, url: str) -> Probed:
     manifests = [entry.manifest for entry in world.registry.entries if entry.manifest is not None and entry.usable]
     return await find_out(url, manifests, world.open_transport, world.runtime.clock)
@@ -226,6 +233,8 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
     staff = StaffDesk(db, runtime, access, world.pins, RecoveryDesk(db, runtime, problems))
     payments = PaymentDesk(db, runtime, dialogues, terminals, tills, view, world.room_for_sales)
 
+    discovery: DiscoveryDesk
+
     def device_changed(device_id: str, status: TerminalStatus) -> None:
         _note_change(problems, terminals, peripherals, device_id, status)
         if status.state in READY and outages.snapshot().mode is Mode.ONLINE:
@@ -234,23 +243,13 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
     def device_moved(device_id: str, address: str) -> None:
         jobs.start(f"device.moved:{device_id}:{address}", discovery.moved(device_id, address))
 
-    def stands_at(identity: str, url: str) -> bool:
-        return discovery.stands_at(identity, url)
-
-    make_driver = partial(_make_driver, world, device_changed, device_moved, stands_at)
+    make_driver = partial(_make_driver, world, device_changed, device_moved, lambda *it: discovery.stands_at(*it))
     devices = DeviceDesk(db, terminals, peripherals, make_driver, _DriverWorkers(supervisor), dialogues.make_document)
     printing = PrintDesk(db, runtime, peripherals, jobs, problems, dialogues.make_document)
     roles = RoleDesk(db, runtime.clock, devices, dialogues.make_document, printing.replaced)
-    book, plugs = _DriverBook(world.registry), any(one.kind is EndpointKind.USB for one in world.sources)
-    discovery = DiscoveryDesk(runtime, book, devices, staff, terminals, problems, roles, knows_plugs=plugs)
+    discovery = _discovery(world, devices, staff, terminals, problems, roles)
     flusher = Flusher(db, runtime, terminals, jobs, lambda: outages.snapshot().mode is Mode.ONLINE)
-
-    outages.listen(partial(_flush_when_online, jobs, flusher))
-    discovery.tell = lambda count: feed.tell("endpoints.changed", "", {"count": count})
-    _tell_followers(feed, terminals, peripherals, outages, problems)
-    dialogues.stored = partial(_flush_what_was_stored, runtime, jobs, flusher, outages)
-    dialogues.other_hub_heard = lambda: any(one.code == "hub.cloned" for one in problems.present())
-    return Services(
+    services = Services(
         runtime=runtime,
         db=db,
         jobs=jobs,
@@ -281,6 +280,18 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
         documents=DocumentDesk(db, runtime, world.archives),
         overview=OverviewDesk(db, runtime, terminals, outages, problems, world.room_for_sales, world.signer.hub_id),
     )
+    _wire(services)
+    return services
+
+
+def _wire(made: Services) -> None:
+    """What one desk has to hear of another."""
+    feed, problems, outages, dialogues = made.feed, made.problems, made.outages, made.dialogues
+    outages.listen(partial(_flush_when_online, made.jobs, made.flusher))
+    made.discovery.tell = lambda count: feed.tell("endpoints.changed", "", {"count": count})
+    _tell_followers(feed, made.terminals, made.peripherals, outages, problems)
+    dialogues.stored = partial(_flush_what_was_stored, made.runtime, made.jobs, made.flusher, outages)
+    dialogues.other_hub_heard = lambda: any(one.code == "hub.cloned" for one in problems.present())
 
 
 def _tell_followers(
