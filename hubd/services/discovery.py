@@ -266,7 +266,8 @@ class DiscoveryDesk:
             if seen.kind in PLUGS:
                 self._devices.follow(device.id, url)  # it was plugged in again: no need to wait for the next try
             return ""
-        if seen.identity_source is not IdentitySource.SERIAL_NUMBER and device.id in busy:
+        weak = seen.identity_source is not IdentitySource.SERIAL_NUMBER and seen.kind not in PLUGS
+        if weak and device.id in busy:
             return "holds_money"
         self._devices.follow(device.id, url)
         return "elsewhere"
