@@ -40,6 +40,7 @@ URL = "serial:///dev/ttyUSB0"
 MANIFESTS = [entry.manifest for entry in REGISTRY.entries if entry.manifest is not None]
 WAYS = candidates(MANIFESTS)
 SECONDS_MAX = 15.0
+ENQ, EOT = b"\x05", b"\x04"
 
 
 def a_scale(kind: str) -> Callable[[Runtime], Engine]:
@@ -72,6 +73,8 @@ DEVICES: dict[str, tuple[Callable[[Runtime], Engine], str]] = {
     "caisse_ap": (CaisseApSimulator, ""),
 }
 """Name → what makes it, and the driver as which it is recognised; "": it is not."""
+HANG_UP = frozenset({"poslink", "opi", "caisse_ap"})
+"""What ends its line over a question, as nothing on a cable can."""
 MAY_SEEM = {"concert": {"concert", "cas"}}
 """A way of asking → the devices that answer it like its own when they are asked nothing else."""
 
@@ -110,6 +113,14 @@ class Bench:
     simulator: Engine
     cable: Cable
     clock: VirtualClock = field(default_factory=VirtualClock)
+
+    async def says_nothing(self) -> bool:
+        """Whether the line is silent for a minute: a terminal repeats what nobody has confirmed."""
+        try:
+            async with self.clock.timeout(60):
+                return not await self.cable.line.read(1)
+        except TimeoutError:
+            return True
 
     async def find_out(self, manifests: list[Manifest] = MANIFESTS) -> Probed:
         begun = self.clock.monotonic()
@@ -160,12 +171,16 @@ def test_every_device_is_recognised_or_not_known_and_does_nothing(name: str) -> 
 
     async def scenario() -> None:
         async with bench(make) as made:
-            for _ in range(3):
+            for _ in range(8):
                 found = await made.find_out()
                 assert found.driver == driver, found
                 assert (found.outcome is ProbeOutcome.RECOGNISED) == bool(driver)
                 did_nothing(made.simulator)
                 assert not driver or found.line in made.cable.settings
+                assert name == "cas_stream" or await made.says_nothing(), "the question is not over for the device"
+                signals = b"".join(one for one in made.cable.sent if one in (ENQ, EOT))
+                open_ones = signals.replace(ENQ + EOT, b"")
+                assert name in HANG_UP or open_ones == b"", "a session of a Concert terminal is left open"
 
     run(scenario())
 
@@ -228,6 +243,27 @@ def test_whatever_a_stranger_answers_is_not_taken_for_a_device(seed: int) -> Non
             found = await find_out(URL, MANIFESTS, cable.open, VirtualClock())
             answering.cancel()
         assert found.driver == ""
+
+    run(scenario())
+
+
+def test_what_answers_rightly_and_then_goes_on_is_not_the_device() -> None:
+    async def scenario() -> None:
+        hub, device = memory_pipe()
+        cable = Cable(hub)
+        async with asyncio.TaskGroup() as group:
+
+            async def answer() -> None:
+                while await device.read(64) != ENQ:
+                    pass
+                while True:
+                    await device.write(b"\x06")
+                    await VirtualClock().sleep(0.05)
+
+            answering = group.create_task(answer(), name="stranger")
+            found = await find_out(URL, MANIFESTS, cable.open, VirtualClock())
+            answering.cancel()
+        assert found == Probed(ProbeOutcome.TALKS)
 
     run(scenario())
 

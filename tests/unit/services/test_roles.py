@@ -21,7 +21,18 @@ from hubd.services.devices import NewDevice
 from hubd.services.discovery import Found, Standing, places_for
 from tests.simulation.discovery import SimulatedSource, announced
 from tests.simulation.plugs import SimulatedPlugs, plugged_printer
-from tests.unit.services.shop import LOCATION, MANAGER, TILL_1, WAIT_S, Shop, Terminals, shop, shop_runtime, till
+from tests.unit.services.shop import (
+    LOCATION,
+    MANAGER,
+    TILL_1,
+    TILL_2,
+    WAIT_S,
+    Shop,
+    Terminals,
+    shop,
+    shop_runtime,
+    till,
+)
 from tests.unit.services.test_discovery import address, found
 from tests.unit.services.test_outage import until_mode
 from tests.unit.services.test_printing import a_job, paper, until
@@ -247,7 +258,7 @@ async def test_settings_of_a_place_are_those_of_whoever_has_it(tmp_path: Path) -
     async with shop(tmp_path, counter, sources=[fixed, network], configured=[narrow]) as opened:
         await opened.services.discovery.consider()
         (old,) = [view.device.id for view in await opened.services.devices.all()]
-        simulator = EscposSimulator(counter.runtime, PrinterOptions(columns=32))
+        simulator = EscposSimulator(counter.runtime)
         counter.others["tcp://new"] = simulator
         network.announce(announced("new", name="Star", number="N-7", service=service))
         await found(opened, 2)
@@ -280,6 +291,8 @@ async def swap_terminal(opened: Shop, source: SimulatedSource, old: str) -> str:
     await found(opened, 2)
     new = await swap(opened, at(opened, announced(FAR, name="Spare", number="SN-2")), old)
     assert (await opened.services.devices.get(new)).device.active is False, "a terminal needs a person"
+    for wanted in (old, new):
+        assert (await opened.take(2000, terminal=wanted)).payment.state == "refused", "neither takes payments now"
     await opened.services.devices.activate(new, MANAGER)
     await opened.ready(new)
     return new
@@ -308,6 +321,8 @@ async def test_a_terminal_with_money_keeps_its_card_until_the_money_has_left(
         for wanted in (None, new, old):
             taken = await opened.take(2000, terminal=wanted)
             assert (await opened.until(taken.payment.id, "approved")).terminal == new
+        other = await opened.take(2000, till(TILL_2))
+        assert other.payment.state == "refused", "without a role it is still nobody's"
         assert simulator.authorizations_received == before, "it takes no payment any more"
         assert spare.authorizations_received == 3
         clock = opened.services.runtime.clock
