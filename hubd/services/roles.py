@@ -197,7 +197,7 @@ def _refuse_unfit(old: Device, new: NewDevice, known: Device | None) -> None:
     if known is not None and (known.active or known.id == old.id):
         raise DeviceError(
             "device.already_used",
-            "This is a device in use, or the very one.",
+            "A device that is in use takes no other place, nor its own.",
             remedy="Take it out of use first, or use it where it is.",
         )
 

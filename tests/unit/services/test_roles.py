@@ -380,7 +380,7 @@ async def test_what_cannot_take_a_place_is_told_why(tmp_path: Path) -> None:
         with pytest.raises(HubError, match="No device of this id"):
             await swap(opened, spare, opened.services.runtime.ids.new_id())
         mine = at(opened, announced(NEAR, number="SN-1"))
-        with pytest.raises(HubError, match="in use"):
+        with pytest.raises(HubError, match="is in use"):
             await swap(opened, mine, old)
         taken = await opened.take(2000)
         await opened.until(taken.payment.id, "in_progress")
