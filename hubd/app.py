@@ -289,6 +289,7 @@ def _wire(made: Services) -> None:
     feed, problems, outages, dialogues = made.feed, made.problems, made.outages, made.dialogues
     outages.listen(partial(_flush_when_online, made.jobs, made.flusher))
     made.discovery.tell = lambda count: feed.tell("endpoints.changed", "", {"count": count})
+    made.peripherals.watch(lambda _: made.discovery.look_again())
     _tell_followers(feed, made.terminals, made.peripherals, outages, problems)
     dialogues.stored = partial(_flush_what_was_stored, made.runtime, made.jobs, made.flusher, outages)
     dialogues.other_hub_heard = lambda: any(one.code == "hub.cloned" for one in problems.present())

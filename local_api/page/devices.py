@@ -48,6 +48,7 @@ async def use_found(screen: Screen) -> Answer:
         screen.id(), "", "", screen.who, form.get("driver", ""), form.get("replaces", "")
     )
     await screen.services.devices.activate(device.id, screen.who)
+    await screen.services.discovery.consider()  # what is in use is not among what was found any more
     return redirect("/devices")
 
 

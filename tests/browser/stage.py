@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from drivers.registry import Registry
 from hubd.model.entry import Draft
 from hubd.model.mode import Hop, Mode
 from hubd.model.payment import Tender
@@ -24,7 +25,7 @@ from hubd.store.tx import Tx
 from tests.rigs.api import ServedHub, served_hub
 from tests.rigs.process import wait_until
 from tests.unit.clocks import JumpingClock
-from tests.unit.services.shop import BOOT, LOCATION, MANAGER, TILL_1, Shop, Terminals, shop_runtime, till
+from tests.unit.services.shop import BOOT, DRIVERS, LOCATION, MANAGER, TILL_1, Shop, Terminals, shop_runtime, till
 
 PIN = "7319"
 OWNER = "Marie Lambert"
@@ -226,10 +227,10 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(folder: Path) -> AsyncIterator[Stage]:
+async def stage(folder: Path, registry: Registry = DRIVERS) -> AsyncIterator[Stage]:
     """Open an empty hub with its page; nothing is set up yet."""
     clock = JumpingClock()
     runtime = Runtime(clock, SystemIds(), shop_runtime().rng, BOOT, b"1-process")
     counter = Terminals(runtime)
-    async with served_hub(folder, runtime, counter, page=True) as served:
+    async with served_hub(folder, runtime, counter, page=True, registry=registry) as served:
         yield Stage(served, clock, counter)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from msgspec.structs import replace
 
 from drivers.discovery.announcement import endpoint_of
 from drivers.probing import candidates
+from drivers.registry import Registry
 from drivers.sim.escpos import EscposSimulator
 from drivers.sim.scale.engine import ToledoSimulator
 from hubd.model.device import DeviceKind, Endpoint, EndpointKind, IdentitySource
 from tests.browser.conftest import look
-from tests.browser.stage import Stage
+from tests.browser.stage import Stage, stage
 from tests.rigs.browser import PHONE, Browser, accessibility_violations, overflowing_elements
 from tests.simulation.discovery import announced
 from tests.unit.services.shop import DRIVERS
+from tests.unit.services.test_discovery import acme
 from tests.unit.services.test_roles import not_well
 
 pytestmark = pytest.mark.timeout(120)
@@ -91,3 +95,55 @@ async def test_a_broken_printer_is_swapped_with_one_button_and_a_line_is_asked_w
         await page.wait_for_selector(f"#device-{new.id}:has-text('prêt')")
         assert await page.locator(f"#device-{old}").count() == 0, "its place is taken, and it holds nothing"
         assert (new.name, new.active) == ("The printer", True)
+
+
+async def test_a_manager_says_on_the_page_which_of_two_drivers_it_is(tmp_path: Path, browser: Browser) -> None:
+    registry = Registry([*DRIVERS.entries, acme("left"), acme("right")])
+    async with stage(tmp_path, registry) as shop:
+        await shop.open_shop()
+        discovery = shop.shop.services.discovery
+        shop.counter.add("tcp://terminal-9")
+        discovery.appeared(announced("terminal-9", name="Counter 9", number="SN-0009", service="_acme._tcp.local."))
+        await discovery.consider()
+        (twice,) = discovery.all()
+        async with browser.page(PHONE, language="fr-FR", trust_any_certificate=True) as page:
+            await look(page, shop, "/devices")
+            told = await page.inner_text(f"#found-{twice.id}")
+            assert "Il correspond à plusieurs pilotes : left, right. Dites lequel c'est." in told
+            assert "Chercher ce que c'est" not in told
+            assert await accessibility_violations(page) == []
+            await page.select_option(f"#found-{twice.id} select", "right")
+            await page.click(f"#found-{twice.id} button")
+            await page.wait_for_selector(f"#found-{twice.id}", state="detached")
+        (device,) = [view.device for view in await shop.shop.services.devices.all() if view.device.driver]
+        assert (device.driver, device.active) == ("right", True)
+
+
+async def test_a_replaced_terminal_keeps_its_card_while_money_is_in_it_and_leaves_when_it_is_closed(
+    shop: Stage, browser: Browser
+) -> None:
+    (old,) = await shop.open_shop("Comptoir")
+    services, shape = shop.shop.services, shop.counter.simulators["tcp://terminal-1:20007"]
+    shape.host_up = False
+    stored = (await shop.shop.take(1011)).payment.id
+    await shop.shop.until(stored, "stored")
+    await shop.unplug(1, old)
+    shop.counter.add("tcp://terminal-9")
+    services.discovery.appeared(announced("terminal-9", name="Réserve", number="SN-0009"))
+    await services.discovery.consider()
+    (spare,) = services.discovery.all()
+    async with browser.page(PHONE, language="fr-FR", trust_any_certificate=True) as page:
+        await look(page, shop, "/devices")
+        await page.click(f"#found-{spare.id} >> text=L'utiliser à la place de Comptoir")
+        await page.wait_for_selector(f"#found-{spare.id}", state="detached")
+        card = page.locator(f"#device-{old}")
+        assert "Comptoir a pris sa place." in await card.inner_text()
+        assert "10,11" in await card.inner_text()
+        assert await card.locator("text=Utiliser cet appareil").count() == 0
+        assert await accessibility_violations(page) == []
+        assert await overflowing_elements(page) == []
+        await card.locator("summary").first.click()
+        await card.locator("input[name=reason]").fill("tombé à l'eau")
+        await card.locator("form button").click()
+        await page.wait_for_selector(f"#device-{old}", state="detached")
+    assert (await services.payments.get(stored)).custody == "held", "nothing is written off"

@@ -13,6 +13,7 @@ from typing import Any
 import httpcore2  # noqa: F401 - httpx2 imports it at its first connection, which would be in the event loop
 import httpx2
 
+from drivers.registry import Registry
 from hubd.runtime import Runtime
 from hubd.services.bundle import Services
 from hubd.services.lines import LineReason
@@ -23,7 +24,7 @@ from local_api.gate import Listener
 from local_api.page.app import make_pages
 from local_api.server import Door, DoorServer, tcp_sockets, unix_socket
 from local_api.tls import CertificateStore, own_name
-from tests.unit.services.shop import Shop, Terminals, shop
+from tests.unit.services.shop import DRIVERS, Shop, Terminals, shop
 
 HUB_ID = "cd" * 16
 START_S = 10
@@ -118,6 +119,7 @@ async def served_hub(
     https_port: int = 0,
     *,
     page: bool = False,
+    registry: Registry = DRIVERS,
 ) -> AsyncIterator[ServedHub]:
     """Open the shop and all its doors, on loopback addresses."""
     certificates = CertificateStore(folder / "keys", HUB_ID, lambda: datetime.now(UTC), lambda: True)  # noqa: TID251 - a rig builds the real clock
@@ -130,7 +132,9 @@ async def served_hub(
         plain = [stack.enter_context(one) for one in tcp_sockets(["127.0.0.1"], 0)]
         operators = stack.enter_context(await asyncio.to_thread(unix_socket, path))
         port = sockets[0].getsockname()[1]
-        opened = await stack.enter_async_context(shop(folder, terminals, runtime, reason, fingerprint))
+        opened = await stack.enter_async_context(
+            shop(folder, terminals, runtime, reason, fingerprint, registry=registry)
+        )
         facts = HubFacts(
             HUB_ID,
             "0.1.0",

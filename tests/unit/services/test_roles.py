@@ -9,10 +9,11 @@ import pytest
 from drivers.discovery.configured import ConfiguredSource, configured
 from drivers.sim.escpos import EscposSimulator
 from drivers.sim.escpos.engine import PrinterOptions
+from drivers.sim.scale.engine import CasSimulator
 from drivers.sim.zvt import SimulatorOptions
 from hubd.config import TerminalConfig
 from hubd.errors import HubError
-from hubd.model.device import DeviceKind, Endpoint
+from hubd.model.device import DeviceKind, Endpoint, EndpointKind, IdentitySource
 from hubd.model.mode import Mode
 from hubd.model.payment import CustodyEvent
 from hubd.model.print_job import PrintState
@@ -394,3 +395,19 @@ async def test_what_cannot_take_a_place_is_told_why(tmp_path: Path) -> None:
         bad = NewDevice("tcp://x", "zvt", "T", "terminal", LOCATION, "place:kitchen")
         with pytest.raises(HubError, match="nobody pays at a place"):
             await opened.services.devices.claim(opened.services.runtime.ids.new_id(), bad, "hub")
+
+
+async def test_a_line_that_is_in_use_is_no_longer_to_be_chosen_for(tmp_path: Path) -> None:
+    counter, plugs = Terminals(shop_runtime()), SimulatedPlugs()
+    number = IdentitySource.SERIAL_NUMBER
+    line = Endpoint("/sys/1", EndpointKind.SERIAL, "serial:///dev/ttyUSB0", "serial:0403:6001:A1:00", number)
+    counter.others[f"{line.url}?baud=9600&stop_bits=1"] = CasSimulator(counter.runtime)
+    plugs.announce(line)
+    async with shop(tmp_path, counter, sources=[plugs]) as opened:
+        (one,) = await found(opened)
+        device = await opened.services.discovery.claim(one.id, "Scale", "", MANAGER, "cas")
+        await opened.services.devices.activate(device.id, MANAGER)
+        clock = opened.services.runtime.clock
+        async with clock.timeout(WAIT_S):  # without anybody asking anew
+            while [one.standing for one in opened.services.discovery.all()] != [Standing.KNOWN]:
+                await clock.sleep(0.005)
