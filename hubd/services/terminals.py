@@ -57,8 +57,10 @@ class Terminals:
 
     def in_place_of(self, device_id: str) -> Attached | None:
         """The terminal that is used under this id: it, or the one that has taken its place."""
-        stand_in = next((one for one in self.all() if device_id in one.before), None)
-        return stand_in or self._attached.get(device_id)
+        own = self._attached.get(device_id)
+        if own is not None and not own.leaving:
+            return own
+        return next((one for one in self.all() if device_id in one.before), own)
 
     def all(self) -> list[Attached]:
         """Every attached terminal, by id."""

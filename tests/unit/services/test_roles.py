@@ -364,6 +364,22 @@ async def test_a_manager_closes_a_terminal_that_will_never_send_with_a_reason(tm
         assert opened.services.terminals.get(old) is None
 
 
+async def test_a_replaced_terminal_that_is_used_again_is_meant_by_its_own_id(tmp_path: Path) -> None:
+    counter, source = Terminals(shop_runtime()), SimulatedSource()
+    counter.add(f"tcp://{NEAR}")
+    counter.add(f"tcp://{FAR}")
+    async with shop(tmp_path, counter, sources=[source]) as opened:
+        old = await a_counter(opened, source)
+        new = await swap_terminal(opened, source, old)
+        taken = await opened.take(2000, terminal=old)
+        assert (await opened.until(taken.payment.id, "approved")).terminal == new
+        await opened.services.devices.activate(old, MANAGER)
+        await opened.ready(old)
+        for wanted in (old, new):
+            taken = await opened.take(2000, terminal=wanted)
+            assert (await opened.until(taken.payment.id, "approved")).terminal == wanted
+
+
 async def test_what_cannot_take_a_place_is_told_why(tmp_path: Path) -> None:
     counter, source = Terminals(shop_runtime()), SimulatedSource()
     counter.add(f"tcp://{NEAR}", SimulatorOptions(think_s=0.5))
