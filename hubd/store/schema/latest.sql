@@ -1,4 +1,4 @@
--- Schema 2, compat 1. Written by tests/migrations.
+-- Schema 3, compat 1. Written by tests/migrations.
 
 CREATE TABLE cloud_keys(
   key_id     TEXT PRIMARY KEY,
@@ -50,7 +50,7 @@ CREATE TABLE devices(
   language     TEXT NOT NULL DEFAULT 'en',
   paired_by    TEXT NOT NULL DEFAULT '',
   removed      INTEGER NOT NULL DEFAULT 0
-) STRICT, WITHOUT ROWID;
+, replaced_by TEXT NOT NULL DEFAULT '', leaving INTEGER NOT NULL DEFAULT 0, settings_of TEXT NOT NULL DEFAULT '') STRICT, WITHOUT ROWID;
 
 CREATE TABLE documents(
   id         BLOB PRIMARY KEY,
