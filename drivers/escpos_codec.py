@@ -7,14 +7,13 @@ printed as text, so no document is refused here.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
 from msgspec import Struct
 
-from hubd.model.printing import Align, Barcode, Cut, Drawer, Line, Logo, Qr
+from hubd.model.printing import Align, Barcode, Cut, Drawer, Line, Logo, Qr, as_text, code_valid, likeness
 from hubd.ports import Paper, PrinterCondition
 
 ESC, GS, DLE = b"\x1b", b"\x1d", b"\x10"
@@ -28,7 +27,6 @@ DOTS_PER_COLUMN = 12
 BARCODE_HEIGHT_DOTS, BARCODE_MODULE_DOTS = 64, 2
 QR_MODULE_DOTS = 5
 """The largest code (300 characters, 69 modules) is 345 dots wide, which fits the narrowest paper."""
-QR_LENGTH_MAX, CODE128_LENGTH_MAX = 300, 40
 RASTER_BYTES_MAX, RASTER_ROWS_MAX = 1024, 255
 """Of one picture command: a printer with a small buffer takes it, and what it still waits for is soon given."""
 COMMAND_BYTES_MAX = 1040
@@ -47,8 +45,6 @@ _MODE_LARGE, _MODE_PLAIN = 0x30, 0x00
 _ALIGNMENTS = {Align.LEFT: 0, Align.CENTER: 1, Align.RIGHT: 2}
 _PINS = {2: 0, 5: 1}
 _REAL_TIME = re.compile(rb"\x10[\x04\x05\x14]")
-_LIKENESS = str.maketrans("‐‑‒―−─′″‛‟⁄∕∶", "------'\"'\"//:")
-"""What no decomposition brings near to ASCII, and what it looks like."""
 
 
 class CodePage(Struct, frozen=True):
@@ -83,13 +79,6 @@ def _fitting(text: str, page: CodePage) -> int:
     return next((at for at, one in enumerate(text) if one not in table), len(text))
 
 
-def _likeness(character: str) -> str:
-    """One plain letter that looks like it, or a question mark: never more, because columns were counted."""
-    near = unicodedata.normalize("NFKD", character.translate(_LIKENESS))
-    plain = "".join(one for one in near if one.isascii() and one.isprintable())
-    return plain if len(plain) == 1 else "?"
-
-
 def encode_text(text: str, page: CodePage) -> tuple[bytes, CodePage]:
     """The text with `ESC t` where the page must change, and the page that is selected at its end.
 
@@ -104,7 +93,7 @@ def encode_text(text: str, page: CodePage) -> tuple[bytes, CodePage]:
             best = max(CODE_PAGES, key=lambda one: _fitting(rest, one))
             count = _fitting(rest, best)
             if count == 0:
-                out += _likeness(rest[0]).encode("ascii")
+                out += likeness(rest[0]).encode("ascii")
                 rest = rest[1:]
                 continue
             page = best
@@ -154,18 +143,9 @@ def _barcode_style() -> bytes:
     return GS + b"h" + height + GS + b"w" + module + GS + b"f\x00" + GS + b"H\x02"
 
 
-def ean13_valid(digits: str) -> bool:
-    """Whether these are thirteen digits of which the last is the right check digit; a printer ignores other ones."""
-    if re.fullmatch(r"[0-9]{13}", digits) is None:
-        return False
-    return sum(int(one) * (3 if at % 2 else 1) for at, one in enumerate(digits)) % 10 == 0
-
-
 def code128_fits(data: str, columns: int) -> bool:
-    """Whether it can be written as code set B and is no wider than the paper: a printer leaves out what is wider."""
-    modules = 11 * len(data) + 35
-    writable = re.fullmatch(r"[\x20-\x7e]+", data) is not None
-    return writable and len(data) <= CODE128_LENGTH_MAX and modules * BARCODE_MODULE_DOTS <= columns * DOTS_PER_COLUMN
+    """Whether code set B of it is no wider than the paper: a printer leaves out what is wider."""
+    return (11 * len(data) + 35) * BARCODE_MODULE_DOTS <= columns * DOTS_PER_COLUMN
 
 
 def encode_logo(logo: Logo, columns: int) -> Iterator[bytes]:
@@ -198,7 +178,7 @@ def encode_pulse(pin: int) -> bytes:
 def encode_display(rows: Iterable[str]) -> bytes:
     """Text on the line display that hangs on the printer: ESC = 2, clear, the rows, and back to the printer."""
     shown = [row[:DISPLAY_COLUMNS].ljust(DISPLAY_COLUMNS) for row in rows][:DISPLAY_ROWS]
-    text = "".join(one if one.isascii() else _likeness(one) for one in "".join(shown))
+    text = "".join(one if one.isascii() else likeness(one) for one in "".join(shown))
     plain = "".join(one for one in text if one.isprintable()).encode("ascii")
     return DISPLAY_SELECT + DISPLAY_CLEAR + plain + PRINTER_SELECT
 
@@ -252,25 +232,22 @@ def encode_document(items: Iterable[Line | Qr | Barcode | Logo | Cut | Drawer], 
                 code = _encode_code(item, columns)
                 if code:
                     yield pen.centre() + code + LINE_FEED
-                for line in () if code else _as_text(item.data, columns):
+                for line in () if code else as_text(item, columns):
                     yield pen.write(line)
 
 
 def _encode_code(item: Qr | Barcode, columns: int) -> bytes:
     """The code, or nothing when a printer could not print it."""
+    if not code_valid(item):
+        return b""
     match item:
-        case Qr(data) if data.isascii() and 0 < len(data) <= QR_LENGTH_MAX:
+        case Qr(data):
             return encode_qr(data)
-        case Barcode(data, "ean13") if ean13_valid(data):
+        case Barcode(data, "ean13"):
             return encode_ean13(data)
-        case Barcode(data, "code128") if code128_fits(data, columns):
+        case Barcode(data) if code128_fits(data, columns):
             return encode_code128(data)
     return b""
-
-
-def _as_text(data: str, columns: int) -> Iterator[Line]:
-    for at in range(0, len(data), columns):
-        yield Line(data[at : at + columns], Align.CENTER)
 
 
 def in_chunks(commands: Iterable[bytes], size_max: int) -> Iterator[bytes]:

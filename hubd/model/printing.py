@@ -6,6 +6,7 @@ terminals, so control characters never pass (`PrintDocument` refuses none, the l
 
 from __future__ import annotations
 
+import re
 import textwrap
 import unicodedata
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ COLUMNS_MIN, COLUMNS_MAX = 16, 96
 LINES_MAX = 2000
 """Lines of one document, a code or a picture counted as one; what comes after them is left out and said so."""
 TRUNCATED = "[…]"
+QR_LENGTH_MAX, CODE128_LENGTH_MAX = 300, 40
+_LIKENESS = str.maketrans("‐‑‒―−─′″‛‟⁄∕∶", "------'\"'\"//:")
+"""What no decomposition brings near to ASCII, and what it looks like."""
 
 
 class Align(StrEnum):
@@ -162,6 +166,38 @@ def printable(text: str) -> str:
     text = unicodedata.normalize("NFC", text)
     spaces = "".join(" " if one == "\t" or (one > "\x7f" and one.isspace()) else one for one in text)
     return "".join(one for one in spaces if one.isprintable())
+
+
+def likeness(character: str) -> str:
+    """One plain letter that looks like it, or a question mark: never more, because columns were counted."""
+    near = unicodedata.normalize("NFKD", character.translate(_LIKENESS))
+    plain = "".join(one for one in near if one.isascii() and one.isprintable())
+    return plain if len(plain) == 1 else "?"
+
+
+def code_valid(code: Qr | Barcode) -> bool:
+    """Whether its data make a code of its kind; what does not is shown as text."""
+    match code:
+        case Qr(data):
+            return data.isascii() and 0 < len(data) <= QR_LENGTH_MAX
+        case Barcode(data, "ean13"):
+            return _ean13_valid(data)
+        case Barcode(data, "code128"):
+            return len(data) <= CODE128_LENGTH_MAX and re.fullmatch(r"[\x20-\x7e]+", data) is not None
+    return False
+
+
+def _ean13_valid(digits: str) -> bool:
+    """Whether these are thirteen digits of which the last is the right check digit; a printer ignores other ones."""
+    if re.fullmatch(r"[0-9]{13}", digits) is None:
+        return False
+    return sum(int(one) * (3 if at % 2 else 1) for at, one in enumerate(digits)) % 10 == 0
+
+
+def as_text(code: Qr | Barcode, columns: int) -> Iterator[Line]:
+    """The data of a code as lines, where it cannot be shown as a code."""
+    for at in range(0, len(code.data), columns):
+        yield Line(code.data[at : at + columns], Align.CENTER)
 
 
 def _broken(text: str, width: int) -> list[str]:

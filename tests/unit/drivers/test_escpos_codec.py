@@ -21,7 +21,6 @@ from drivers.escpos_codec import (
     ask_process_id,
     ask_status,
     code128_fits,
-    ean13_valid,
     encode_align,
     encode_cut,
     encode_display,
@@ -34,7 +33,20 @@ from drivers.escpos_codec import (
     in_chunks,
     select_page,
 )
-from hubd.model.printing import Align, Barcode, Cut, Drawer, Item, Logo, PrintDocument, Qr, Row, Text, lay_out
+from hubd.model.printing import (
+    Align,
+    Barcode,
+    Cut,
+    Drawer,
+    Item,
+    Logo,
+    PrintDocument,
+    Qr,
+    Row,
+    Text,
+    code_valid,
+    lay_out,
+)
 from hubd.ports import Paper, PrinterCondition
 
 CP858 = CODE_PAGES[0]
@@ -171,10 +183,11 @@ def test_what_cannot_be_a_code_is_text(item: Item, columns: int, text: bytes) ->
 
 
 def test_codes_that_fit() -> None:
-    assert ean13_valid("4006381333931")
-    assert not ean13_valid("٤006381333931")
+    assert code_valid(Barcode("4006381333931", "ean13"))
+    assert not code_valid(Barcode("٤006381333931", "ean13"))
+    assert not code_valid(Barcode("x" * 41))
     assert code128_fits("x" * 19, 42)
-    assert not code128_fits("x" * 41, 96)
+    assert not code128_fits("x" * 20, 42)
     assert b"\x1dk\x49\x10{B" in encoded(Barcode("x" * 14), columns=32)
 
 
