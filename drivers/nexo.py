@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 from msgspec import Raw
 
 from drivers.base import CURRENCY, PASSWORD, DriverOptions, Identity, Lines, Manifest, TerminalDriver, Tls
+from drivers.http_line import HttpAnswer, HttpDevice, LineLostError
 from drivers.nexo_codec import (
     REQUEST,
     RESPONSE,
@@ -26,7 +26,6 @@ from drivers.nexo_codec import (
     service_id_of,
 )
 from drivers.nexo_crypto import NONCE_BYTES, NexoKey
-from drivers.nexo_http import HttpAnswer, HttpLine, LineLostError
 from drivers.nexo_messages import (
     ABORT,
     DIAGNOSIS,
@@ -119,7 +118,6 @@ MANIFEST = Manifest(
 SALE_ID = "hubd"
 """The hub as the terminal knows it. Fixed, because an enquiry names it: with another one nothing would be found."""
 PATH = "/nexo"
-OPEN_TIMEOUT_S = 5.0
 PAYMENT_TIMEOUT_S = 125.0
 """The terminal gives a payment 120 s; after that its status is asked for."""
 REVERSAL_TIMEOUT_S = 125.0
@@ -186,75 +184,29 @@ class NexoTerminal(TerminalDriver):
     def __init__(self, runtime: Runtime, options: NexoOptions | DriverOptions | None = None) -> None:
         self._clock, self._ids = runtime.clock, runtime.ids
         self._options = options if isinstance(options, NexoOptions) else _options_of(options or {})
-        self._line: HttpLine | None = None
-        self._lines: Lines | None = None
-        self._host = ""
-        self._taken = asyncio.Event()
-        self._clean = self._closed = False
+        self._http = HttpDevice(self._clock)
+        self._clean = False
         self._pending: _Pending | None = None
 
     # -- the line ------------------------------------------------------------------------------------------------------
 
     def attach(self, stream: ByteStream, url: str, lines: Lines) -> None:
         """Take an open line."""
-        self._line, self._lines = HttpLine(stream, self._clock), lines
-        self._host = urlsplit(url).netloc.rpartition("@")[2]
-        self._clean, self._closed, self._pending = True, False, None
+        self._http.attach(stream, url, lines)
+        self._clean, self._pending = True, None
 
     async def pump(self) -> str:
         """Read until the line is lost, and return why. Where the terminal ended it in peace, the next one is read."""
-        while True:
-            line = self._attached_line()
-            reason = await line.pump()
-            if self._closed or not line.ended:
-                return reason
-            await line.close()
-            while self._line is line:
-                if self._gave_up():
-                    return "closed"
-                self._taken.clear()
-                await self._taken.wait()
+        return await self._http.pump()
 
     async def close(self) -> None:
         """Give the line back."""
-        self._closed = True
-        self._taken.set()
-        if self._line is not None:
-            await self._line.close()
+        await self._http.close()
 
     @property
     def usable(self) -> bool:
         """Whether every dialogue has ended as it should, and the line is there or may be opened anew."""
-        line = self._line
-        return self._clean and not self._closed and line is not None and (not line.lost or line.ended)
-
-    def _gave_up(self) -> bool:
-        return self._closed
-
-    def _attached_line(self) -> HttpLine:
-        if self._line is None:
-            raise LineLostError("closed")
-        return self._line
-
-    async def _ready_line(self) -> HttpLine:
-        """The line, or another one. Raises `LineLostError`: then nothing was sent."""
-        line = self._attached_line()
-        if self._closed or self._lines is None or (line.lost and not line.ended):
-            raise LineLostError(line.lost or "closed")
-        if not line.lost:
-            return line
-        try:
-            async with self._clock.timeout(OPEN_TIMEOUT_S):
-                stream = await self._lines.another()
-        except (OSError, HubError):
-            self._clean = False
-            raise LineLostError("unreachable") from None
-        if self._gave_up():
-            await stream.close()
-            raise LineLostError("closed")
-        self._line = HttpLine(stream, self._clock)
-        self._taken.set()
-        return self._line
+        return self._clean and self._http.there
 
     # -- messages ------------------------------------------------------------------------------------------------------
 
@@ -276,9 +228,9 @@ class NexoTerminal(TerminalDriver):
 
     async def _ask(self, header: Header, body: Body, decode: Callable[[Raw], T], timeout_s: float) -> T:
         """A request that moves no money. Raises `LineLostError`, TimeoutError, `NexoMessageError`."""
-        line = await self._ready_line()
+        line = await self._http.ready_line()
         self._clean = False
-        answer = await line.post(self._host, PATH, self._encoded(header, body), timeout_s)
+        answer = await line.post(self._http.host, PATH, self._encoded(header, body), timeout_s)
         content = decode(self._content(answer, header))
         self._clean = True
         return content
@@ -298,7 +250,7 @@ class NexoTerminal(TerminalDriver):
     ) -> Raw | Unknown | NotStarted:
         """Send a request that moves money, once. Cancellation asks the terminal to stop and is passed on."""
         try:
-            line = await self._ready_line()
+            line = await self._http.ready_line()
         except LineLostError:
             return NotStarted("terminal_unreachable", _CHECK_POWER)
         data = self._encoded(header, body)
@@ -310,7 +262,7 @@ class NexoTerminal(TerminalDriver):
             progress(Progress("started"))
 
         try:
-            answer = await line.post(self._host, PATH, data, timeout_s, sent)
+            answer = await line.post(self._http.host, PATH, data, timeout_s, sent)
             content = self._content(answer, header)
         except LineLostError as error:
             return Unknown(error.reason)
@@ -486,24 +438,14 @@ class NexoTerminal(TerminalDriver):
         return pending is not None and pending.sent and await self._send_abort(pending)
 
     async def _send_abort(self, pending: _Pending) -> bool:
-        if self._lines is None:
-            return False
         sent = asyncio.Event()
         header = self._header(ABORT)
         data = self._encoded(header, abort_request(reference_to(pending.header)))
         try:
             async with self._clock.timeout(ABORT_TIMEOUT_S):
-                line = HttpLine(await self._lines.another(), self._clock)
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(line.pump(), name="nexo:abort")
-                    try:
-                        await line.post(self._host, PATH, data, ABORT_TIMEOUT_S, sent.set)
-                    except OSError:
-                        pass  # no answer; what matters is whether it left
-                    finally:
-                        await line.close()
+                await self._http.post_apart(PATH, data, ABORT_TIMEOUT_S, sent.set)
         except (OSError, HubError):
-            return sent.is_set()
+            pass  # no answer; what matters is whether it left
         return sent.is_set()
 
     async def end_of_day(self) -> TerminalTotals:

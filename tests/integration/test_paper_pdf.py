@@ -58,6 +58,12 @@ def test_figures_stand_in_their_column() -> None:
     assert shown == TEXT[2:5]
 
 
+def test_lines_stand_where_they_are_wanted() -> None:
+    lines = (Rule(), Text("left"), Text("middle", Align.CENTER), Text("right", Align.RIGHT))
+    shown = pdf.text_of(render_pdf(PrintDocument("Sides", lines)))
+    assert shown[1:] == ["left", " " * 18 + "middle", " " * 37 + "right"]
+
+
 @pytest.mark.parametrize("size", [ROLL_80, A4])
 def test_codes_can_be_scanned(size: PageSize) -> None:
     assert pdf.codes_of(render_pdf(RECEIPT, size)) == {

@@ -13,10 +13,10 @@ import msgspec
 import pytest
 
 from drivers.base import PASSWORD, Lines
+from drivers.http_line import IDLE_END_S
 from drivers.nexo import NOT_FOUND_AGAIN_S, REVERSAL_ATTEMPTS_MAX, NexoOptions, NexoTerminal
 from drivers.nexo_codec import REQUEST, RESPONSE, Header, decode_message, encode_message
 from drivers.nexo_crypto import NexoKey
-from drivers.nexo_http import IDLE_END_S
 from drivers.runner import accept_none
 from drivers.sim.nexo import NexoSimulator
 from drivers.sim.nexo.server import ServerLine

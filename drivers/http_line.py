@@ -1,17 +1,20 @@
 """HTTP/1.1 over a byte stream: one request at a time, one answer each. The client's side, with h11.
 
-A terminal may end a connection after an answer, or when nothing has been asked for a while; that is an ordinary end
-(`ended`), and whoever wants to ask more opens another. Any other end may mean that the terminal is gone.
+A device may end a connection after an answer, or when nothing has been asked for a while; that is an ordinary end
+(`ended`), and whoever wants to ask more opens another (`HttpDevice` does). Any other end may mean that it is gone.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import h11
 from msgspec import Struct
 
+from drivers.base import Lines
+from hubd.errors import HubError
 from hubd.ports import ByteStream
 from hubd.runtime import Clock
 
@@ -19,6 +22,8 @@ READ_BYTES_MAX = 16 * 1024
 HEAD_BYTES_MAX = 16 * 1024
 BODY_BYTES_MAX = 512 * 1024
 """A payment's answer with two receipts has about ten kilobytes."""
+OPEN_TIMEOUT_S = 5.0
+JSON = "application/json"
 IDLE_END_S = 5.0
 """A connection that ends this long after its last answer was idle; one that ends sooner was broken."""
 
@@ -41,9 +46,11 @@ class HttpAnswer(Struct, frozen=True):
 class HttpLine:
     """One connection. `pump` must run while it is in use; `post` has one user at a time."""
 
-    def __init__(self, stream: ByteStream, clock: Clock) -> None:
+    def __init__(self, stream: ByteStream, clock: Clock, idle_end_s: float = IDLE_END_S) -> None:
+        """`idle_end_s`: see `IDLE_END_S`; a device that may end its connection at any time has 0."""
         self._stream = stream
         self._clock = clock
+        self._idle_end_s = idle_end_s
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES_MAX)
         self._news = asyncio.Event()
         self._waiting = False
@@ -117,11 +124,17 @@ class HttpLine:
         if self._answered_at is None:
             return False
         if reason == "hung_up":
-            return self._clock.monotonic() - self._answered_at >= IDLE_END_S
+            return self._clock.monotonic() - self._answered_at >= self._idle_end_s
         return reason in ("announced", "unasked")  # what is given twice is dropped with its line
 
     async def post(
-        self, host: str, path: str, body: bytes, timeout_s: float, sent: Callable[[], None] = lambda: None
+        self,
+        host: str,
+        path: str,
+        body: bytes,
+        timeout_s: float,
+        sent: Callable[[], None] = lambda: None,
+        content_type: str = JSON,
     ) -> HttpAnswer:
         """Send one request, in one write, and wait for its answer. The request leaves at most once.
 
@@ -129,7 +142,7 @@ class HttpLine:
         both cases the request may have arrived, and the line is lost.
         """
         self._still_there()
-        headers = [("Host", host), ("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        headers = [("Host", host), ("Content-Type", content_type), ("Content-Length", str(len(body)))]
         request = h11.Request(method="POST", target=path, headers=headers)
         parts = (self._http.send(event) for event in (request, h11.Data(data=body), h11.EndOfMessage()))
         self._answer, self._waiting = None, True
@@ -164,3 +177,110 @@ class HttpLine:
         """Give the line back; a waiting `post` ends with `LineLostError`. May be called again."""
         self._lose("closed")
         await self._stream.close()
+
+
+class HttpDevice:
+    """A device that speaks HTTP: the line that the runner gave, and others after it when one has ended in peace."""
+
+    def __init__(self, clock: Clock, idle_end_s: float = IDLE_END_S) -> None:
+        self._clock = clock
+        self._idle_end_s = idle_end_s
+        self._line: HttpLine | None = None
+        self._lines: Lines | None = None
+        self._taken = asyncio.Event()
+        self._closed = self._unreachable = False
+        self.host = ""
+        """As the header `Host` names it."""
+
+    def attach(self, stream: ByteStream, url: str, lines: Lines) -> None:
+        """See `Driver.attach`."""
+        self._line, self._lines = self._over(stream), lines
+        self.host = urlsplit(url).netloc.rpartition("@")[2]
+        self._closed = self._unreachable = False
+
+    def _over(self, stream: ByteStream) -> HttpLine:
+        return HttpLine(stream, self._clock, self._idle_end_s)
+
+    async def pump(self) -> str:
+        """Read until the line is lost, and return why. Where the device ended it in peace, the next one is read."""
+        while True:
+            line = self._attached()
+            reason = await line.pump()
+            if self._closed or not line.ended:
+                return reason
+            await line.close()
+            while self._line is line:
+                if self._gave_up():
+                    return "closed"
+                self._taken.clear()
+                await self._taken.wait()
+
+    async def close(self) -> None:
+        """Give the line back; may be called again."""
+        self._closed = True
+        self._taken.set()
+        if self._line is not None:
+            await self._line.close()
+
+    @property
+    def there(self) -> bool:
+        """Whether the line is there or may be opened anew."""
+        line = self._line
+        return not (self._closed or self._unreachable or line is None or (line.lost and not line.ended))
+
+    def _gave_up(self) -> bool:
+        return self._closed
+
+    def _attached(self) -> HttpLine:
+        if self._line is None:
+            raise LineLostError("closed")
+        return self._line
+
+    async def ready_line(self) -> HttpLine:
+        """The line, or another one. Raises `LineLostError`: then nothing was sent."""
+        line = self._attached()
+        if not self.there:
+            raise LineLostError(line.lost or "closed")
+        if not line.lost:
+            return line
+        try:
+            stream = await self._open()
+        except (OSError, HubError):
+            self._unreachable = True
+            raise LineLostError("unreachable") from None
+        if self._gave_up():
+            await stream.close()
+            raise LineLostError("closed")
+        self._line = self._over(stream)
+        self._taken.set()
+        return self._line
+
+    async def _open(self) -> ByteStream:
+        if self._lines is None:
+            raise LineLostError("closed")
+        async with self._clock.timeout(OPEN_TIMEOUT_S):
+            return await self._lines.another()
+
+    async def post_apart(
+        self,
+        path: str,
+        body: bytes,
+        timeout_s: float,
+        sent: Callable[[], None] = lambda: None,
+        content_type: str = JSON,
+    ) -> HttpAnswer:
+        """One request on a line of its own beside the others.
+
+        Raises OSError (`LineLostError` and TimeoutError are some) or HubError when no line can be opened or none
+        answers.
+        """
+        line = self._over(await self._open())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(line.pump(), name="http:apart")
+            try:
+                return await line.post(self.host, path, body, timeout_s, sent, content_type)
+            except OSError as error:
+                failure = error  # a group would wrap it
+            finally:
+                await line.close()
+        raise failure

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivers.nexo_http import BODY_BYTES_MAX, HEAD_BYTES_MAX, IDLE_END_S, HttpAnswer, HttpLine, LineLostError
+from drivers.http_line import BODY_BYTES_MAX, HEAD_BYTES_MAX, IDLE_END_S, HttpAnswer, HttpLine, LineLostError
 from tests.simulation.loop import VirtualClock, run
 from tests.simulation.network import MemoryStream, memory_pipe
 
