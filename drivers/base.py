@@ -56,14 +56,40 @@ class UsbClass(Struct, frozen=True):
 
 
 class Mdns(Struct, frozen=True):
-    """A device that announces itself on the network."""
+    """A device that announces itself on the network.
+
+    A service that devices of several languages share has words that tell ours, or that deny it, in what is announced of
+    the device's model and of the languages it is printed with; with neither, a person says what it is.
+    """
 
     service: str
+    told_by: tuple[str, ...] = ()
+    """In small letters. Empty: the service itself tells."""
+    denied_by: tuple[str, ...] = ()
     rank: int = 3
 
     def fits(self, seen: Endpoint) -> bool:
-        """Whether the endpoint was announced as this service."""
-        return seen.service == self.service
+        """Whether the endpoint was announced as this service, and as one of our devices where that has to be told."""
+        return seen.service == self.service and not self._denied(seen) and (not self.told_by or self._told(seen))
+
+    def may_fit(self, seen: Endpoint) -> bool:
+        """Whether it was announced as this service and says neither that it is ours nor that it is not."""
+        return seen.service == self.service and not self._denied(seen) and bool(self.told_by) and not self._told(seen)
+
+    def _told(self, seen: Endpoint) -> bool:
+        return _says(seen, (*MODEL_KEYS, *LANGUAGE_KEYS), self.told_by)
+
+    def _denied(self, seen: Endpoint) -> bool:
+        return _says(seen, LANGUAGE_KEYS, self.denied_by)
+
+
+MODEL_KEYS, LANGUAGE_KEYS = ("ty", "product", "usb_mdl"), ("pdl", "usb_cmd")
+"""TXT keys of printers (Bonjour Printing Specification)."""
+
+
+def _says(seen: Endpoint, keys: tuple[str, ...], searched: tuple[str, ...]) -> bool:
+    texts = [value.casefold() for key, value in seen.txt if key in keys]
+    return any(word in text for text in texts for word in searched)
 
 
 class Tcp(Struct, frozen=True):
@@ -73,8 +99,9 @@ class Tcp(Struct, frozen=True):
     rank: int = 2
 
     def fits(self, seen: Endpoint) -> bool:
-        """Whether the address is TCP with this port."""
-        return seen.scheme == "tcp" and seen.url.rpartition(":")[2].partition("?")[0] == str(self.port)
+        """Whether the address is TCP with this port. What is announced as a service says by that what it is."""
+        place = seen.url.partition("://")[2].partition("?")[0].partition("/")[0]
+        return seen.scheme == "tcp" and not seen.service and place.rpartition(":")[2] == str(self.port)
 
 
 class Tls(Struct, frozen=True):

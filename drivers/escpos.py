@@ -63,7 +63,16 @@ MANIFEST = Manifest(
     id="escpos",
     name="ESC/POS receipt printer",
     kind=DeviceKind.PRINTER,
-    matches=(UsbClass(7), Mdns("_pdl-datastream._tcp.local."), Tcp(9100), Serial()),
+    matches=(
+        UsbClass(7),
+        Mdns(
+            "_pdl-datastream._tcp.local.",
+            told_by=("esc/pos", "escpos", "receipt", "tm-"),
+            denied_by=("pdf", "postscript", "pcl", "urf", "raster", "jpeg", "escpl", "escpr", "zpl"),
+        ),
+        Tcp(9100),
+        Serial(),
+    ),
     capabilities=frozenset({Capability.PRINT, Capability.CUT, Capability.DRAWER, Capability.PRINTER_STATUS}),
     stage="experimental",
     docs="ESC/POS over TCP port 9100, USB or a serial line, with a cash drawer; 42 columns unless set (48, 32).",

@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from drivers.base import Driver, DriverFactory, Manifest, Mdns, Probe, Serial, Step, Tcp, Tls, Usb, UsbClass
+from drivers.base import Driver, DriverFactory, Manifest, Match, Mdns, Probe, Serial, Step, Tcp, Tls, Usb, UsbClass
 from hubd.errors import DeviceError
 from hubd.model.device import Capability, DeviceKind, Endpoint
 
@@ -28,6 +28,7 @@ BUILT_IN = (
     "drivers.concert",
     "drivers.escpos",
     "drivers.hid_scanner",
+    "drivers.ipp",
     "drivers.keyboard_scanner",
     "drivers.nexo",
     "drivers.opi",
@@ -151,7 +152,7 @@ class Registry:
             for entry in self.entries
             if entry.manifest is not None
             and entry.usable
-            and any(isinstance(match, Serial) and match.fits(seen) for match in entry.manifest.matches)
+            and any(_is_choice(match, seen) for match in entry.manifest.matches)
         ]
 
     @staticmethod
@@ -164,6 +165,10 @@ class Registry:
                     claims.append((max(ranks), entry.manifest))
         best = max((rank for rank, _ in claims), default=0)
         return [manifest for rank, manifest in claims if rank == best]
+
+
+def _is_choice(match: Match, seen: Endpoint) -> bool:
+    return (isinstance(match, Serial) and match.fits(seen)) or (isinstance(match, Mdns) and match.may_fit(seen))
 
 
 def load(modules: Iterable[str] | None = None, *, at_once: bool = True) -> Registry:

@@ -25,6 +25,11 @@ from hubd.model.device import (
 
 SERIAL_NUMBER_KEYS = ("serial", "sn", "usb_ser", "uuid", "id")
 """TXT keys under which devices tell what stays with them, best first. Keys have no case (RFC 6763 6.4)."""
+PATH_KEYS = {"_ipp._tcp.local.": "rp"}
+"""Under which key a service tells the path at its address (Bonjour Printing Specification: the resource path)."""
+KEPT_FIRST = (*SERIAL_NUMBER_KEYS, *PATH_KEYS.values(), "pdl", "ty", "product", "usb_mdl", "usb_cmd")
+"""Keys that are kept of an announcement that says too much: a printer may say twenty things."""
+_PATH = re.compile(r"/?[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
 _SERIAL_NUMBER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{3,63}")
 
 
@@ -46,7 +51,7 @@ def endpoint_of(
     return Endpoint(
         key=name,
         kind=EndpointKind.MDNS,
-        url="" if flaw else f"tcp://{address}:{port}",
+        url="" if flaw else f"tcp://{address}:{port}{_path(service, dict(txt))}",
         identity=identity,
         identity_source=source,
         name=_kept(plain(name.removesuffix(f".{service}"), ENDPOINT_NAME_MAX)),
@@ -59,11 +64,18 @@ def endpoint_of(
 def _txt(properties: Mapping[bytes, bytes | None]) -> tuple[tuple[str, str], ...]:
     found: dict[str, str] = {}
     for key, value in properties.items():
-        if len(found) == TXT_ITEMS_MAX:
-            break
         name = plain(key.decode("utf-8", "replace"), TXT_KEY_MAX).casefold()
-        found.setdefault(_kept(name), _kept(plain((value or b"").decode("utf-8", "replace"), TXT_VALUE_MAX)))
+        if len(found) < TXT_ITEMS_MAX or name in KEPT_FIRST:
+            found.setdefault(_kept(name), _kept(plain((value or b"").decode("utf-8", "replace"), TXT_VALUE_MAX)))
+    spare = [name for name in found if name not in KEPT_FIRST][::-1]
+    for name in spare[: max(0, len(found) - TXT_ITEMS_MAX)]:
+        del found[name]
     return tuple(sorted(found.items()))
+
+
+def _path(service: str, txt: Mapping[str, str]) -> str:
+    path = txt.get(PATH_KEYS.get(service, ""), "")
+    return f"/{path.removeprefix('/')}" if _PATH.fullmatch(path) else ""
 
 
 def _kept(text: str) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import abc
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from drivers.sim.faults import FaultyStream, LineFaults
 from drivers.sim.program import Program
@@ -58,15 +60,27 @@ class PeripheralSimulator(abc.ABC):
             except OSError:
                 continue
 
+    async def unplug(self) -> None:
+        """Pull the cable: every line is lost, and none can be opened."""
+        self.plugged = False
+        await self.hang_up()
+
+    def replug(self) -> None:
+        """Plug the cable in again."""
+        self.plugged = True
+
+    async def hang_up(self) -> None:
+        """Lose every line."""
+        for stream in tuple(self._lines.values()):
+            await stream.close()
+
     async def control(self, request: dict[str, object]) -> dict[str, object]:
         """One command of the control socket; raises ValueError for what is not understood."""
         match request:
             case {"cmd": "unplug"}:
-                self.plugged = False
-                for stream in tuple(self._lines.values()):
-                    await stream.close()
+                await self.unplug()
             case {"cmd": "replug"}:
-                self.plugged = True
+                self.replug()
             case {"cmd": "fault", "name": str(name), "value": value}:
                 self.faults.set(name, value)
             case {"cmd": "well"}:
@@ -92,9 +106,15 @@ def peripheral_parser(module: str, what: str) -> argparse.ArgumentParser:
     return parser
 
 
-async def run_peripheral(simulator: PeripheralSimulator, arguments: argparse.Namespace) -> None:
-    """Run until SIGTERM. Raises ValueError for an unknown fault."""
+async def run_peripheral(
+    simulator: PeripheralSimulator,
+    arguments: argparse.Namespace,
+    *,
+    mdns: str = "",
+    txt: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Run until SIGTERM; `mdns` and `txt` as `Program.run` has them. Raises ValueError for an unknown fault."""
     for fault in arguments.fault:
         name, _, value = fault.partition("=")
         simulator.faults.set(name, json.loads(value or "true"))
-    await Program(simulator).run(tcp=arguments.tcp, pty=arguments.pty, control=arguments.control)
+    await Program(simulator).run(tcp=arguments.tcp, pty=arguments.pty, control=arguments.control, mdns=mdns, txt=txt)

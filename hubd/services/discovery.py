@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from enum import StrEnum
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -60,6 +61,8 @@ class Standing(StrEnum):
 _WHY = {
     "": "",
     "no_driver": "No driver of this hub speaks with it.",
+    "lpd_only": "It announces LPD alone, by which a printer says nothing of its paper, its cover or its jobs.",
+    "office_printer": "It is an office printer and announces no IPP: switch IPP (AirPrint) on in its settings.",
     "no_line": "The system has no driver of its own for it, or has not made its device node.",
     "driver_unusable": "Its driver cannot be used.",
     Flaw.NO_ADDRESS: "It names no address that the hub can reach.",
@@ -70,6 +73,11 @@ _WHY = {
     "not_in_use": "The device was taken out of use.",
     "replaced": "Another device has taken its place.",
 }
+_NO_DRIVER = {"_printer._tcp.local.": "lpd_only", "_pdl-datastream._tcp.local.": "office_printer"}
+_PRINTING = ("_pdl-datastream._tcp.local.", "_ipp._tcp.local.", "_printer._tcp.local.")
+"""Services that one printer announces beside each other, the best first: a raw port that is offered is that of a
+receipt printer, which cuts and opens a drawer there."""
+_ORDER = {Standing.OFFERED: 0, Standing.CHOOSE: 1, Standing.UNUSABLE: 2, Standing.KNOWN: 3}
 
 
 class Found(Struct, frozen=True):
@@ -105,6 +113,8 @@ class Found(Struct, frozen=True):
         if self.reason == "claimed_twice":
             names = " and ".join(one.name for one in self.choices)
             return f"Several drivers claim it: {names}. Say which one it is."
+        if self.standing is Standing.CHOOSE and self.endpoint.kind is EndpointKind.MDNS:
+            return f"It does not say how it wants to be spoken to: name its driver ({', '.join(self.drivers)})."
         if self.standing is Standing.CHOOSE:
             return f"A line at which anything may hang: name its driver ({', '.join(self.drivers)})."
         return _WHY.get(self.reason, self.reason)
@@ -212,9 +222,9 @@ class DiscoveryDesk:
             self._changed.clear()
             devices, busy = await self._devices.driven()
             self._known = frozenset(device.identity for device in devices)
-            found = [await self._judge(found_id, one, devices, busy) for found_id, one in list(self._seen.values())]
-            self._probed = {one.id: self._probed[one.id] for one in found if one.id in self._probed}
-            found = [replace(one, probed=self._probed.get(one.id)) for one in found]
+            judged = [await self._judge(found_id, one, devices, busy) for found_id, one in list(self._seen.values())]
+            self._probed = {one.id: self._probed[one.id] for one in judged if one.id in self._probed}
+            found = _one_of_each([replace(one, probed=self._probed.get(one.id)) for one in judged])
             self._raise_problems(found)
             changed, self._found = found != self._found, found
             if changed:
@@ -246,7 +256,7 @@ class DiscoveryDesk:
             reason = "claimed_twice" if rivals else ""
             return Found(found_id, seen, Standing.CHOOSE, reason=reason, drivers=names, choices=choices)
         if claimed is None:
-            return unusable("no_driver")
+            return unusable(_NO_DRIVER.get(seen.service, "no_driver"))
         device = _device_of(seen, claimed, devices)
         if device is None and seen.kind is EndpointKind.CONFIGURED:
             device = await self._claim_configured(seen, claimed)
@@ -304,9 +314,8 @@ class DiscoveryDesk:
 
     def all(self) -> list[Found]:
         """What is seen now, as it was last judged: offered ones first, then those that nobody can use."""
-        order = {Standing.OFFERED: 0, Standing.CHOOSE: 1, Standing.UNUSABLE: 2, Standing.KNOWN: 3}
         here = {found_id for found_id, _ in self._seen.values()}
-        return sorted((one for one in self._found if one.id in here), key=lambda one: order[one.standing])
+        return sorted((one for one in self._found if one.id in here), key=lambda one: _ORDER[one.standing])
 
     def one(self, found_id: str) -> Found:
         """What is seen under this id, as it was last judged. Raises `endpoint_unknown`."""
@@ -379,6 +388,29 @@ class DiscoveryDesk:
     async def _location(self, caller: Caller) -> str:
         places = [place.id for place in await self._staff.locations()]
         return caller.location if caller.location in places or not places else places[0]
+
+
+def _one_of_each(found: list[Found]) -> list[Found]:
+    """Without the other services of a printer that is there by a better one: to people it is one device."""
+    standings = [Standing.KNOWN, Standing.OFFERED, Standing.CHOOSE, Standing.UNUSABLE]
+    printers = [one for one in found if one.endpoint.service in _PRINTING]
+    printers.sort(key=lambda one: (standings.index(one.standing), _PRINTING.index(one.endpoint.service)))
+    kept: list[Found] = []
+    for one in printers:
+        if not any(_same_printer(one.endpoint, other.endpoint) for other in kept):
+            kept.append(one)
+    return [one for one in found if one in kept or one.endpoint.service not in _PRINTING]
+
+
+def _same_printer(one: Endpoint, other: Endpoint) -> bool:
+    """One that tells a number is known by it; else all its services have one name and stand at one address."""
+    if one.service == other.service:
+        return False
+    numbers = [seen.identity for seen in (one, other) if seen.identity_source is IdentitySource.SERIAL_NUMBER]
+    if len(numbers) == 2:
+        return numbers[0] == numbers[1]
+    hosts = [urlsplit(seen.url).hostname for seen in (one, other)]
+    return one.name == other.name and hosts[0] == hosts[1]
 
 
 def _at(seen: Endpoint, line: str) -> str:

@@ -86,6 +86,8 @@ def why_not(screen: Screen, found: Found) -> str:
     return {
         "": "",
         "no_driver": words("The hub does not know how to work with this kind of device."),
+        "lpd_only": words("It speaks LPD only, by which a printer tells nothing of paper and jobs."),
+        "office_printer": words("It is an office printer. Switch IPP (AirPrint) on in its settings."),
         "no_line": words("The hub's system does not know how to open it."),
         "driver_unusable": words("Its driver cannot be used. Call your technician."),
         "no_address": words("It names no address that the hub can reach."),

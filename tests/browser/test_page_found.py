@@ -32,8 +32,8 @@ async def test_what_was_found_is_plain_text_and_one_button_takes_it_into_use(sho
     discovery = shop.shop.services.discovery
     shop.counter.add("tcp://terminal-9")
     discovery.appeared(announced("terminal-9", name=HOSTILE, number="SN-0009"))
-    printer = "_ipp._tcp.local."
-    discovery.appeared(endpoint_of(printer, f"Imprimante{'x' * 300}.{printer}", ("10.0.0.9",), 631, {}))
+    printer = "_printer._tcp.local."
+    discovery.appeared(endpoint_of(printer, f"Imprimante{'x' * 300}.{printer}", ("10.0.0.9",), 515, {}))
     await discovery.consider()
     offered, odd = discovery.all()
     async with browser.page(PHONE, language="fr-FR", trust_any_certificate=True) as page:
@@ -43,8 +43,9 @@ async def test_what_was_found_is_plain_text_and_one_button_takes_it_into_use(sho
         found = await page.inner_text(f"#found-{offered.id}")
         assert "<b>Caisse� 9" in found
         assert "trouvé, pas encore utilisé" in found
-        assert "Le boîtier ne sait pas travailler avec ce genre d'appareil." in await page.inner_text(
-            f"#found-{odd.id}"
+        assert (
+            "Elle ne parle que LPD, par lequel une imprimante ne dit rien du papier ni des travaux."
+            in await page.inner_text(f"#found-{odd.id}")
         )
         assert await page.locator(f"#found-{odd.id} button").count() == 0
         assert await accessibility_violations(page) == []

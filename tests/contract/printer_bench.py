@@ -14,6 +14,7 @@ from drivers.base import DriverOptions
 from drivers.faces import RunnerPrinter, face_of
 from drivers.runner import Runner
 from drivers.sim.escpos import EscposSimulator, PrinterOptions
+from drivers.sim.ipp import IppOptions, IppSimulator
 from hubd.model.device import Capability, DeviceState
 from hubd.model.printing import Align, Barcode, Cut, Line, Logo, PrintDocument, Qr, Row, Rule, Text, lay_out
 from hubd.ports import NotPrinted, Printed, PrintOutcome, PrintUnknown, TerminalStatus
@@ -25,6 +26,9 @@ from tests.simulation.network import MemoryStream, memory_pipe
 
 COLUMNS = 20
 TCP, SERIAL = "tcp://printer:9100", "serial:///dev/printer"
+IPP = "tcp://printer:631/ipp/print"
+PLAIN, ROLL, ROLL_COLUMNS = "text/plain;charset=utf-8", "om_receipt_80x200mm", 42
+"""Of the IPP printer: what it prints of plain text can be compared line by line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +41,12 @@ class PrinterKind:
     """What differs from a printer that can say everything; names of `PrinterOptions`."""
     options: DriverOptions = field(default_factory=dict)
 
-    def printer(self, **more: float) -> PrinterOptions:
+    def simulator(self, runtime: Runtime, line_s: float) -> EscposSimulator | IppSimulator:
         """A narrow one, because some tests are run for every byte."""
-        return PrinterOptions(**{"columns": COLUMNS, **self.knows, **more})  # type: ignore[arg-type]  # by their names
+        if self.driver_id == "ipp":
+            return IppSimulator(runtime, IppOptions(formats=(PLAIN,), media=ROLL, line_s=line_s))
+        given = {"columns": COLUMNS, "line_s": line_s, **self.knows}
+        return EscposSimulator(runtime, PrinterOptions(**given))  # type: ignore[arg-type]  # by their names
 
 
 KINDS = {
@@ -48,10 +55,17 @@ KINDS = {
     "escpos-in-turn": PrinterKind("escpos", TCP, {"process_ids": False}),
     "escpos-real-time": PrinterKind("escpos", TCP, {"process_ids": False, "paper_status": False}),
     "escpos-mute": PrinterKind("escpos", TCP, {"status": False}, {"status": "none"}),
+    "ipp": PrinterKind("ipp", IPP),
 }
 NUMBERED = ("escpos-tcp", "escpos-serial")
 IN_TURN = (*NUMBERED, "escpos-in-turn")
 ANSWERING = (*IN_TURN, "escpos-real-time")
+"""Those that answer over raw lines."""
+DRAWERS = (*ANSWERING, "escpos-mute")
+TOLD = (*IN_TURN, "ipp")
+"""Those that say when a document is on paper."""
+TELLING = (*ANSWERING, "ipp")
+"""Those that say how they are."""
 
 
 def printers(*names: str) -> pytest.MarkDecorator:
@@ -99,6 +113,22 @@ def on_paper(document: PrintDocument, columns: int) -> list[str]:
     return seen
 
 
+def on_page(document: PrintDocument, columns: int) -> list[str]:
+    """The document as plain text shows it: letters of one size, codes by their text, no pictures."""
+    seen = []
+    for item in lay_out(document, columns):
+        match item:
+            case Line(text, Align.CENTER):
+                seen.append((" " * ((columns - len(text)) // 2) + text).rstrip())
+            case Line(text, Align.RIGHT):
+                seen.append(text.rjust(columns))
+            case Line(text):
+                seen.append(text.rstrip())
+            case Qr(data) | Barcode(data):
+                seen.append((" " * ((columns - len(data)) // 2) + data).rstrip())
+    return seen
+
+
 class Bench:
     """Made by `bench()`; the printer is ready when a test gets it."""
 
@@ -106,7 +136,7 @@ class Bench:
         self.kind = kind
         self.clock = VirtualClock()
         runtime = Runtime(self.clock, SystemIds(), random.Random(7), b"b" * 16)
-        self.simulator = EscposSimulator(runtime, kind.printer(line_s=line_s))
+        self.simulator = kind.simulator(runtime, line_s)
         self.lines: list[Wire] = []
         self.states: list[TerminalStatus] = []
         self.tickets = 0
@@ -133,6 +163,23 @@ class Bench:
         serial = url.startswith("serial:")
         self._group.create_task(self.simulator.serve(device, serial=serial), name=f"device:{len(self.lines)}")
         return hub
+
+    @property
+    def escpos(self) -> EscposSimulator:
+        """The printer, where it is one for receipts."""
+        assert isinstance(self.simulator, EscposSimulator)
+        return self.simulator
+
+    @property
+    def ipp(self) -> IppSimulator:
+        """The printer, where it is one that speaks IPP."""
+        assert isinstance(self.simulator, IppSimulator)
+        return self.simulator
+
+    @property
+    def columns(self) -> int:
+        """Characters on a line of its paper."""
+        return ROLL_COLUMNS if isinstance(self.simulator, IppSimulator) else self.simulator.options.columns
 
     @property
     def line(self) -> Wire:
@@ -182,8 +229,9 @@ class Job:
     @property
     def whole(self) -> int:
         """How many receipts show it, and nothing else, down to the cut."""
-        columns = self.bench.simulator.options.columns
-        expected, found = on_paper(self.document, columns), 0
+        columns, found = self.bench.columns, 0
+        paged = isinstance(self.bench.simulator, IppSimulator)
+        expected = (on_page if paged else on_paper)(self.document, columns)
         for receipt in self.bench.simulator.receipts:
             shown = [line.plain(columns) for line in receipt.lines]
             while shown and not shown[-1]:
@@ -204,7 +252,7 @@ class Job:
                 raise AssertionError("it was never printed")
 
     def __repr__(self) -> str:
-        return f"{self.outcome}, whole {self.whole}, traces {self.traces}: {self.bench.simulator.paper.as_json()}"
+        return f"{self.outcome}, whole {self.whole}, traces {self.traces}: {self.bench.simulator.receipts}"
 
 
 @asynccontextmanager

@@ -21,6 +21,7 @@ from drivers.nexo_codec import (
 from drivers.nexo_crypto import NONCE_BYTES, NexoKey
 from drivers.nexo_messages import MessageReference, TransactionId
 from drivers.sim.faults import TerminalFaults
+from drivers.sim.http_server import BadRequestError, HttpRequest, ServerLine
 from drivers.sim.ledger import MONEY_MOVED, Ledger, Transaction, TransactionState
 from drivers.sim.nexo.replies import (
     BUSY,
@@ -44,7 +45,6 @@ from drivers.sim.nexo.replies import (
     success,
     trace_of,
 )
-from drivers.sim.nexo.server import BadRequestError, HttpRequest, ServerLine
 from drivers.sim.terminal import (
     ANSWER_LOST,
     ANSWER_LOST_FOR_GOOD,

@@ -44,6 +44,36 @@ def test_it_is_known_by_its_number_else_by_its_name_and_never_by_its_address() -
     assert (unnamed.identity, unnamed.identity_source) == (f"name:{NAME}", IdentitySource.NAME)
 
 
+def printer(service: str = "_ipp._tcp.local.", **txt: str) -> Endpoint:
+    properties = {key.encode(): value.encode() for key, value in txt.items()}
+    return endpoint_of(service, f"Office.{service}", ["192.168.1.9"], 631, properties)
+
+
+@pytest.mark.parametrize(
+    ("path", "url"),
+    [
+        ("ipp/print", "/ipp/print"),
+        ("/printers/a_b-c.1", "/printers/a_b-c.1"),
+        ("", ""),
+        ("//evil.test", ""),
+        ("ipp?x=1", ""),
+        ("ipp\r\nHost: x", ""),
+        ("x" * 200, ""),
+    ],
+)
+def test_a_path_that_a_printer_tells_is_part_of_its_address(path: str, url: str) -> None:
+    assert printer(rp=path).url == f"tcp://192.168.1.9:631{url}"
+    assert printer("_printer._tcp.local.", rp=path).url == "tcp://192.168.1.9:631"
+
+
+def test_what_identifies_a_printer_is_kept_of_an_announcement_that_says_too_much() -> None:
+    many = {f"key{number}": "x" for number in range(2 * TXT_ITEMS_MAX)}
+    seen = printer(**many, UUID="1234-5678", rp="ipp/print", pdl="application/pdf")
+    assert len(seen.txt) == TXT_ITEMS_MAX
+    assert {"uuid", "rp", "pdl", "key0"} <= set(dict(seen.txt))
+    assert (seen.identity, seen.url) == ("serial:1234-5678", "tcp://192.168.1.9:631/ipp/print")
+
+
 @pytest.mark.parametrize("number", ["", "abc", "-abcd", "a b c d", "x" * 65, "abcd\u202e", "<b>abcd", "12345678\n"])
 def test_a_number_that_is_none_is_not_an_identity(number: str) -> None:
     assert read(id=number).identity_source is IdentitySource.NAME

@@ -18,8 +18,8 @@ from drivers.nexo import NOT_FOUND_AGAIN_S, REVERSAL_ATTEMPTS_MAX, NexoOptions, 
 from drivers.nexo_codec import REQUEST, RESPONSE, Header, decode_message, encode_message
 from drivers.nexo_crypto import NexoKey
 from drivers.runner import accept_none
+from drivers.sim.http_server import ServerLine
 from drivers.sim.nexo import NexoSimulator
-from drivers.sim.nexo.server import ServerLine
 from hubd.errors import DeviceError
 from hubd.model.device import DeviceState
 from hubd.model.money import Money

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from drivers import escpos
 from drivers.base import Manifest, Match, Mdns, Serial, Tcp, Tls, Usb, UsbClass
@@ -83,9 +84,43 @@ def test_a_usb_device_is_claimed_by_its_class_unless_a_driver_knows_it_by_its_nu
     for endpoint in (
         seen("usb://1-2", 0x04B8, 0x0202, usb_classes=(7,)),
         seen("tcp://10.0.0.9:9100"),
-        seen("tcp://10.0.0.9:9101", service="_pdl-datastream._tcp.local."),
+        raw(ty="EPSON TM-T88VI"),
+        raw(pdl="application/octet-stream, application/vnd.epson.escpos"),
     ):
         assert built_in.claim(endpoint) == escpos.MANIFEST
+
+
+def raw(**txt: str) -> Endpoint:
+    return replace(seen("tcp://10.0.0.9:9100", service="_pdl-datastream._tcp.local."), txt=tuple(txt.items()))
+
+
+@pytest.mark.parametrize(
+    ("announced", "choices"),
+    [
+        (raw(pdl="application/postscript,application/vnd.hp-PCL", ty="HP LaserJet"), []),
+        (raw(pdl="application/pdf", ty="Receipt printer of an office"), []),
+        (raw(usb_cmd="ESCPL2,BDC,D4,ESCPR7", ty="EPSON ET-2850"), []),
+        (raw(), ["escpos"]),
+        (raw(ty="Network printer", pdl="application/octet-stream"), ["escpos"]),
+        (raw(note="receipt PDF"), ["escpos"]),  # where it stands is no word of what it speaks
+    ],
+)
+def test_a_raw_port_of_an_office_printer_is_not_offered_and_one_that_does_not_tell_is_a_choice(
+    announced: Endpoint, choices: list[str]
+) -> None:
+    built_in = load(["drivers.escpos", "drivers.ipp"])
+    assert built_in.claim(announced) is None
+    assert [manifest.id for manifest in built_in.candidates(announced)] == choices
+
+
+def test_an_announced_ipp_printer_is_for_ipp() -> None:
+    found = load().claim(seen("tcp://10.0.0.9:9100/ipp/print", service="_ipp._tcp.local."))
+    assert found is not None
+    assert found.id == "ipp"
+    for url in ("tcp://10.0.0.9:631/ipp/print", "tcp://10.0.0.9:631", "tls://10.0.0.9:631/ipp?roots=/r.pem&name=p"):
+        found = load().claim(seen(url))
+        assert found is not None
+        assert found.id == "ipp"
 
 
 def test_two_claims_on_one_device_are_an_error_that_names_both() -> None:

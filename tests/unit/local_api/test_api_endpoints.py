@@ -28,7 +28,7 @@ async def test_a_manager_claims_and_activates_what_was_found(tmp_path: Path) -> 
         till, owner = await held.till(), await held.owner()
         discovery = held.shop.services.discovery
         discovery.appeared(announced(HERE, name="<b>Counter</b>\x1b[2J"))
-        discovery.appeared(announced("printer", name="4111 1111 1111 1111", service="_ipp._tcp.local."))
+        discovery.appeared(announced("printer", name="4111 1111 1111 1111", service="_printer._tcp.local."))
         await discovery.consider()
         offered, odd = (await till.get("/v1/endpoints")).json()["items"]
         assert offered == {
@@ -51,8 +51,8 @@ async def test_a_manager_claims_and_activates_what_was_found(tmp_path: Path) -> 
             "looks_like": None,
             "in_place_of": [],
         }
-        assert (odd["standing"], odd["reason"], odd["driver"]) == ("unusable", "no_driver", None)
-        assert odd["name"] == "_ipp._tcp.local."
+        assert (odd["standing"], odd["reason"], odd["driver"]) == ("unusable", "lpd_only", None)
+        assert odd["name"] == "_printer._tcp.local."
         claim = f"/v1/endpoints/{offered['id']}/claim"
         refused = await till.post(claim, json={"name": "Mine"})
         assert (refused.status_code, refused.json()["code"]) == (403, "access.not_allowed")

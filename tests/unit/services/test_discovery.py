@@ -8,12 +8,13 @@ import pytest
 from msgspec.structs import replace
 
 from drivers.base import Manifest, Mdns, Tcp
+from drivers.discovery.announcement import endpoint_of
 from drivers.discovery.configured import ConfiguredSource, configured
-from drivers.registry import Entry, Registry
+from drivers.registry import Entry, Registry, load
 from drivers.sim.zvt import SimulatorOptions, ZvtSimulator
 from drivers.zvt import MANIFEST, ZvtTerminal
 from hubd.errors import DeviceError, HubError, NotFoundError
-from hubd.model.device import DeviceState, Flaw, IdentitySource
+from hubd.model.device import DeviceKind, DeviceState, Endpoint, Flaw, IdentitySource
 from hubd.services import discovery
 from hubd.services.discovery import ENDPOINTS_MAX, NOTICES_MAX, Found, Standing
 from tests.simulation.discovery import SERVICE, SimulatedSource, announced
@@ -228,6 +229,70 @@ def acme(driver_id: str, usable: bool = True) -> Entry:
     rules = (Mdns("_acme._tcp.local."), Tcp(1))
     manifest = Manifest(driver_id, driver_id, MANIFEST.kind, rules, MANIFEST.capabilities, "experimental", "", "X")
     return Entry(driver_id, manifest, "" if usable else "load_error: x", ZvtTerminal if usable else None)
+
+
+PRINTERS = load(["drivers.escpos", "drivers.ipp"])
+PDL, IPP, LPD = "_pdl-datastream._tcp.local.", "_ipp._tcp.local.", "_printer._tcp.local."
+
+
+def of_printer(service: str, host: str = "10.0.0.9", **txt: str) -> Endpoint:
+    """One service of a printer called Office, as it is announced."""
+    properties = {key.encode(): value.encode() for key, value in txt.items()}
+    return endpoint_of(service, f"Office.{service}", [host], {PDL: 9100, IPP: 631, LPD: 515}[service], properties)
+
+
+@pytest.mark.parametrize("txt", [{"UUID": "1234-5678"}, {}])
+async def test_a_printer_with_several_services_is_one_device_by_the_best_of_them(
+    tmp_path: Path, txt: dict[str, str]
+) -> None:
+    source = SimulatedSource()
+    lpd = of_printer(LPD, **txt)
+    source.announce(lpd)
+    async with shop(tmp_path, sources=[source], registry=PRINTERS) as opened:
+        (one,) = await found(opened)
+        assert (one.standing, one.reason) == (Standing.UNUSABLE, "lpd_only")
+        source.announce(of_printer(PDL, **txt))
+        (one,) = await found(opened)
+        assert (one.standing, one.drivers) == (Standing.CHOOSE, ("escpos",))
+        assert "name its driver" in one.why
+        assert "line" not in one.why
+        source.announce(of_printer(PDL, **txt, pdl="application/postscript"))
+        source.announce(of_printer(IPP, **txt, rp="ipp/print"))
+        (one,) = await found(opened)
+        assert (one.standing, one.driver, one.endpoint.url) == (Standing.OFFERED, "ipp", "tcp://10.0.0.9:631/ipp/print")
+        source.announce(of_printer(PDL, **txt, ty="EPSON TM-T88V"))
+        (one,) = await found(opened)
+        assert (one.standing, one.driver) == (Standing.OFFERED, "escpos")
+        source.goodbye(of_printer(PDL))
+        device = await opened.services.discovery.claim((await found(opened))[0].id, "", "", MANAGER)
+        assert (device.driver, device.kind, device.name) == ("ipp", DeviceKind.PRINTER, "Office")
+        source.announce(of_printer(PDL, **txt, ty="EPSON TM-T88V"))
+        (one,) = await found(opened)
+        assert (one.standing, one.device_id) == (Standing.KNOWN, device.id)
+
+
+async def test_printers_of_one_name_at_two_addresses_or_with_two_numbers_are_two(tmp_path: Path) -> None:
+    source = SimulatedSource()
+    async with shop(tmp_path, sources=[source], registry=PRINTERS) as opened:
+        source.announce(of_printer(IPP))
+        source.announce(of_printer(LPD, "10.0.0.8"))
+        assert len(await found(opened, 2)) == 2
+        source.announce(of_printer(LPD))
+        assert len(await found(opened, 1)) == 1
+        source.announce(of_printer(IPP, UUID="1234-5678"))
+        source.announce(of_printer(LPD, UUID="1234-9999"))
+        assert len(await found(opened, 2)) == 2
+        source.announce(of_printer(LPD, pdl="application/postscript"))
+        assert len(await found(opened, 1)) == 1
+
+
+async def test_an_office_printer_without_ipp_is_shown_with_its_reason(tmp_path: Path) -> None:
+    source = SimulatedSource()
+    source.announce(of_printer(PDL, pdl="application/postscript"))
+    async with shop(tmp_path, sources=[source], registry=PRINTERS) as opened:
+        (one,) = await found(opened)
+        assert (one.standing, one.reason) == (Standing.UNUSABLE, "office_printer")
+        assert "IPP" in one.why
 
 
 async def test_what_cannot_be_used_is_shown_with_its_reason_and_not_claimed(tmp_path: Path) -> None:

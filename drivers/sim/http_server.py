@@ -1,4 +1,4 @@
-"""The simulated terminal's side of HTTP/1.1 on one line, with h11. Requests are answered in their order."""
+"""A simulated device's side of HTTP/1.1 on one line, with h11. Requests are answered in their order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hubd.ports import ByteStream
 READ_BYTES_MAX = 16 * 1024
 BODY_BYTES_MAX = 64 * 1024
 WAITING_BYTES_MAX = 256 * 1024
-"""What may be sent to the terminal while it has not answered yet."""
+"""What may be sent to the device while it has not answered yet, where its body may not be longer."""
 
 
 class HttpRequest(Struct, frozen=True):
@@ -31,8 +31,10 @@ class BadRequestError(ValueError):
 class ServerLine:
     """One connection of a cash register. `pump` must run while it is in use."""
 
-    def __init__(self, stream: ByteStream) -> None:
+    def __init__(self, stream: ByteStream, body_bytes_max: int = BODY_BYTES_MAX) -> None:
         self._stream = stream
+        self._body_bytes_max = body_bytes_max
+        self._waiting_bytes_max = max(WAITING_BYTES_MAX, 2 * body_bytes_max)
         self._http = h11.Connection(h11.SERVER)
         self._news = asyncio.Event()
         self._waiting_bytes = 0
@@ -47,7 +49,7 @@ class ServerLine:
             except OSError:
                 data = b""
             self._waiting_bytes += len(data)
-            if data and self._waiting_bytes <= WAITING_BYTES_MAX:
+            if data and self._waiting_bytes <= self._waiting_bytes_max:
                 self._http.receive_data(data)
                 self._news.set()
             else:
@@ -72,7 +74,7 @@ class ServerLine:
                     head = event
                 case h11.Data(data=part):
                     body += part
-                    if len(body) > BODY_BYTES_MAX:
+                    if len(body) > self._body_bytes_max:
                         raise BadRequestError("the body is too long")
                 case h11.EndOfMessage() if head is not None:
                     self._waiting_bytes = 0
@@ -83,9 +85,11 @@ class ServerLine:
                     self._news.clear()
                     await self._news.wait()
 
-    async def respond(self, status: int, body: bytes, *, close: bool = False) -> None:
+    async def respond(
+        self, status: int, body: bytes, *, close: bool = False, content_type: str = "application/json"
+    ) -> None:
         """Answer the last request, in one write. Raises OSError when the line is lost."""
-        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        headers = [("Content-Type", content_type), ("Content-Length", str(len(body)))]
         if close:
             headers.append(("Connection", "close"))
         response = h11.Response(status_code=status, headers=headers)
