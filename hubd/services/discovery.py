@@ -409,8 +409,9 @@ def _same_printer(one: Endpoint, other: Endpoint) -> bool:
     numbers = [seen.identity for seen in (one, other) if seen.identity_source is IdentitySource.SERIAL_NUMBER]
     if len(numbers) == 2:
         return numbers[0] == numbers[1]
-    hosts = [urlsplit(seen.url).hostname for seen in (one, other)]
-    return one.name == other.name and hosts[0] == hosts[1]
+    # A printer without LPD announces that at port 0, so that nobody else takes its name.
+    hosts = {urlsplit(seen.url).hostname for seen in (one, other) if seen.url}
+    return one.name == other.name and len(hosts) <= 1
 
 
 def _at(seen: Endpoint, line: str) -> str:

@@ -286,6 +286,15 @@ async def test_printers_of_one_name_at_two_addresses_or_with_two_numbers_are_two
         assert len(await found(opened, 1)) == 1
 
 
+async def test_a_name_that_a_printer_only_keeps_for_itself_is_no_device(tmp_path: Path) -> None:
+    source = SimulatedSource()
+    source.announce(replace(of_printer(LPD), url="", flaw=Flaw.NO_ADDRESS))
+    source.announce(of_printer(IPP, UUID="1234-5678"))
+    async with shop(tmp_path, sources=[source], registry=PRINTERS) as opened:
+        (one,) = await found(opened)
+        assert (one.standing, one.driver) == (Standing.OFFERED, "ipp")
+
+
 async def test_an_office_printer_without_ipp_is_shown_with_its_reason(tmp_path: Path) -> None:
     source = SimulatedSource()
     source.announce(of_printer(PDL, pdl="application/postscript"))
