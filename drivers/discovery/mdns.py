@@ -28,8 +28,11 @@ RESOLVERS = 4
 """How many names are asked for at once; a name without answer holds one of them for three seconds."""
 NAMES_MAX = 256
 """Names that are remembered at once; what is announced beyond that is dropped until it is announced again."""
-ADDRESSES_CHECK_S = 15.0
-"""How often the own addresses are compared: mDNS sockets belong to the addresses they were opened with."""
+CHECK_S = 15.0
+"""How often the own addresses are compared (mDNS sockets belong to those they were opened with), and names are asked
+for again whose address is too old: one that dies without a goodbye stays in the list of its service for an hour."""
+MISSES_MAX = 8
+"""So often a name may leave a question without answer before it is forgotten; it is shown again once it answers."""
 
 
 class MdnsSource:
@@ -70,7 +73,8 @@ class MdnsSource:
             async with asyncio.TaskGroup() as group:
                 resolvers = [group.create_task(look.resolve(), name="mdns:resolve") for _ in range(RESOLVERS)]
                 while self._own() == interfaces:
-                    await self._clock.sleep(ADDRESSES_CHECK_S)
+                    await self._clock.sleep(CHECK_S)
+                    look.ask_again()
                 for resolver in resolvers:
                     resolver.cancel()
         finally:
@@ -86,6 +90,7 @@ class _Look:
         self._seen = seen
         self._loopback = loopback
         self._waiting = dict(seen)
+        self._misses: dict[str, int] = {}
         self._more = asyncio.Event()
         self._full = False
 
@@ -100,6 +105,15 @@ class _Look:
             self._full = True  # once: whoever floods the network must not flood the log
             log.warning("discovery.too_many_names", extra={"count": len(self._seen)})
 
+    def ask_again(self) -> None:
+        """Ask for the names of which no present address is known; new ones go before them."""
+        if self._waiting:
+            return
+        for name, service in self._seen.items():
+            if not _info(service, name).load_from_cache(self._zeroconf.zeroconf):
+                self._waiting[name] = service
+        self._more.set()
+
     async def resolve(self) -> None:
         """Ask for one name after the other, for ever."""
         while True:
@@ -111,18 +125,32 @@ class _Look:
 
     async def _ask(self, service: str, name: str) -> None:
         try:
-            info = AsyncServiceInfo(service, name)
+            info = _info(service, name)
         except BadTypeInNameException:
             self._gone(name)
             return
         if not await info.async_request(self._zeroconf.zeroconf, RESOLVE_MS):
-            self._gone(name)
+            self._missed(name)
         elif name in self._seen:  # else it said goodbye while it was asked
+            self._misses.pop(name, None)
             addresses = info.parsed_addresses(IPVersion.All)
             found = endpoint_of(service, name, addresses, info.port, info.properties, loopback=self._loopback)
             self._sink.appeared(found)
 
+    def _missed(self, name: str) -> None:
+        self._misses[name] = self._misses.get(name, 0) + 1
+        if self._misses[name] > MISSES_MAX:
+            self._gone(name)
+        elif name in self._seen:
+            self._sink.vanished(EndpointKind.MDNS, name)
+
     def _gone(self, name: str) -> None:
         self._waiting.pop(name, None)
+        self._misses.pop(name, None)
         if self._seen.pop(name, None) is not None:
             self._sink.vanished(EndpointKind.MDNS, name)
+
+
+def _info(service: str, name: str) -> AsyncServiceInfo:
+    """Raises BadTypeInNameException for what is no name of this service."""
+    return AsyncServiceInfo(service, name)
