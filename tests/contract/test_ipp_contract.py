@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from drivers.ipp import HAND_OVER_TIMEOUT_S, NOT_FOUND_AGAIN_S
 from drivers.ipp_codec import JobState, Operation
 from hubd.model.device import Capability, DeviceState
 from hubd.ports import NotPrinted, Paper, Printed, PrinterCondition, PrintOutcome, PrintUnknown
@@ -56,6 +57,14 @@ def test_a_document_that_was_lost_whole_is_unknown_and_one_that_never_left_is_no
     (index,) = [at for at, data in enumerate(blocks) if asks(data, PRINT_JOB)]
     assert print_on("hub", nth(index, lambda _: []))[1] == PrintUnknown("not_found")
     assert isinstance(print_on("hub", nth(index - 1, lambda _: []))[1], NotPrinted)
+
+
+def test_a_document_that_is_late_inside_the_printer_is_found_when_it_is_asked_again() -> None:
+    blocks = run(blocks_of_a_document(KIND, "hub", 1))
+    (index,) = [at for at, data in enumerate(blocks) if asks(data, PRINT_JOB)]
+    late_s = HAND_OVER_TIMEOUT_S + NOT_FOUND_AGAIN_S / 2
+    _, outcome = print_on("hub", nth(index, lambda data: [Delivery(data, late_s)]))
+    assert isinstance(outcome, Printed)
 
 
 @pytest.mark.parametrize("direction", ["hub", "device"])

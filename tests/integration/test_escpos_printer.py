@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from drivers.base import DriverFactory
 from drivers.escpos import EscposPrinter
 from drivers.faces import RunnerPrinter, face_of
 from drivers.runner import Runner
@@ -32,11 +33,11 @@ ROOT = Path(__file__).parents[2]
 class Simulator:
     """The simulator's process with its address and its control socket."""
 
-    def __init__(self, directory: Path, line: str, *options: str) -> None:
+    def __init__(self, directory: Path, line: str, *options: str, module: str = "drivers.sim.escpos") -> None:
         self._control = directory / "control"
         where = ["--tcp", f"127.0.0.1:{free_port()}"] if line == "tcp" else ["--pty", str(directory / "tty")]
         arguments = [*where, "--control", str(self._control), *options]
-        self.child = Child([sys.executable, "-m", "drivers.sim.escpos", *arguments], cwd=ROOT)
+        self.child = Child([sys.executable, "-m", module, *arguments], cwd=ROOT)
 
     def start(self) -> str:
         """Start (again) and return the address."""
@@ -64,9 +65,9 @@ class Simulator:
 
 
 @asynccontextmanager
-async def shop(url: str) -> AsyncIterator[RunnerPrinter]:
+async def shop(url: str, driver: DriverFactory = EscposPrinter) -> AsyncIterator[RunnerPrinter]:
     """A runner on a real line."""
-    runner = Runner("p1", EscposPrinter, url, open_transport, RUNTIME, lambda _, status: None)
+    runner = Runner("p1", driver, url, open_transport, RUNTIME, lambda _, status: None)
     face = face_of(runner)
     assert isinstance(face, RunnerPrinter)
     async with asyncio.TaskGroup() as group:

@@ -121,5 +121,11 @@ def test_plain_text_is_set_in_columns_and_without_utf_8_spelt_in_ascii() -> None
     assert plain.decode("ascii").split("\r\n")[:2] == [" " * 19 + "Cafe", "The" + " " * 31 + "1,20 EUR"]
 
 
+def test_a_cut_ends_a_page_of_text_and_no_page_is_empty() -> None:
+    document = PrintDocument("Two", (Cut(), Text("one"), Cut(), Cut(), Text("two")))
+    assert rendered(document, facts_of(said(document_format_supported="text/plain"))) == b"one\r\n\ftwo\r\n\f"
+    assert rendered(PrintDocument("None", (Cut(),)), facts_of(said(document_format_supported="text/plain"))) == b""
+
+
 def test_pdf_where_it_is_taken() -> None:
     assert rendered(RECEIPT, facts_of(said(document_format_supported="application/pdf"))).startswith(b"%PDF-")
