@@ -1,4 +1,6 @@
-"""Office printers, and receipt printers that speak as they do: IPP over HTTP (RFC 8010, 8011), as PDF or plain text.
+"""Office printers, and receipt printers that speak as they do: IPP over HTTP (RFC 8010, 8011).
+
+Documents go as PDF where the printer takes it, else as PWG raster, else as plain text.
 
 **When a document counts as printed.** The printer makes a job of it and says of that job that it is completed. Each job
 has a name that begins with a number drawn for it, so after a lost answer the printer is asked, on another line, for the
@@ -17,6 +19,7 @@ from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from drivers.base import DriverOptions, Identity, Lines, Manifest, Mdns, PrinterDriver, Tcp, Tls
 from drivers.http_line import HttpDevice, LineLostError
@@ -49,7 +52,7 @@ MANIFEST = Manifest(
     matches=(Mdns("_ipp._tcp.local."), Tcp(631), Tls(631)),
     capabilities=frozenset({Capability.PRINT, Capability.PRINTER_STATUS}),
     stage="experimental",
-    docs="IPP over HTTP as PDF or plain text, at `tcp://host:631/ipp/print`; each job is followed until it is printed.",
+    docs="IPP over HTTP, `tcp://host:631/ipp/print`, as PDF, PWG raster or text; each job is followed to its end.",
     driver="IppPrinter",
 )
 
@@ -158,7 +161,7 @@ class IppPrinter(PrinterDriver):
         if not facts.takes_jobs:
             raise _foreign("it takes no jobs")
         if not facts.format:
-            raise _foreign("it takes neither PDF nor text")
+            raise _foreign("it takes neither PDF, PWG raster nor text")
         return _identity(facts)
 
     async def check(self) -> Identity:
@@ -241,7 +244,7 @@ class IppPrinter(PrinterDriver):
     async def _hand_over(self, job: _Job, document: PrintDocument, facts: PrinterFacts) -> Attributes:
         name = bounded(f"{job.token} {document.title}", NAME_OCTETS_MAX)
         attributes = [Sent(Tag.NAME, "job-name", (name,)), Sent(Tag.MEDIA_TYPE, "document-format", (facts.format,))]
-        data = self._request(Operation.PRINT_JOB, attributes, rendered(document, facts))
+        data = self._request(Operation.PRINT_JOB, attributes, await rendered(document, facts))
 
         def left() -> None:
             job.whole = True
@@ -253,7 +256,7 @@ class IppPrinter(PrinterDriver):
         if status not in _BUSY:
             return PrintUnknown(f"refused_0x{status:04x}")
         facts = self._facts or PrinterFacts()
-        self._facts = PrinterFacts(facts.uuid, "busy", facts.condition, facts.format, facts.page, facts.takes_jobs)
+        self._facts = replace(facts, trouble="busy")
         return _not_printed("busy")
 
     # -- what becomes of it --------------------------------------------------------------------------------------------

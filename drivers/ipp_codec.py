@@ -6,6 +6,7 @@ printer says is read with bounds; attributes whose kind of value is not known ar
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator, Mapping
 from enum import IntEnum
 
@@ -17,6 +18,7 @@ VERSION = b"\x01\x01"
 VALUES_MAX = 4096
 """Of one message; a printer with many media has some hundred."""
 END = 0x03
+_RESOLUTION, _PER_INCH = struct.Struct(">iib"), 3
 _SIGNED = (0x21, 0x23)
 _TEXT = (0x41, 0x42, 0x44, 0x45, 0x46, 0x47, 0x48, 0x49)
 _WITH_LANGUAGE = (0x35, 0x36)
@@ -38,6 +40,7 @@ class Tag(IntEnum):
     URI = 0x45
     CHARSET = 0x47
     LANGUAGE = 0x48
+    RESOLUTION = 0x32
     MEDIA_TYPE = 0x49
 
 
@@ -238,6 +241,12 @@ def _value(tag: int, raw: bytes) -> Iterator[Value]:
 def words(attributes: Attributes, name: str) -> tuple[str, ...]:
     """The values of an attribute that are text."""
     return tuple(value for value in attributes.get(name, ()) if isinstance(value, str))
+
+
+def resolutions(attributes: Attributes, name: str) -> tuple[int, ...]:
+    """The values of an attribute that are resolutions of as many dots an inch both ways (RFC 8010 3.9)."""
+    found = [_RESOLUTION.unpack(one) for one in attributes.get(name, ()) if isinstance(one, bytes) and len(one) == 9]
+    return tuple(across for across, along, unit in found if across == along and unit == _PER_INCH)
 
 
 def number(attributes: Attributes, name: str) -> int | None:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 from collections.abc import Iterator
 
 from msgspec import Struct
 
-from drivers.ipp_codec import Attributes, Operation, PrinterState, number, words
+from drivers.ipp_codec import Attributes, Operation, PrinterState, number, resolutions, words
 from hubd.model.printing import PrintDocument
 from hubd.paper.pdf import A4, ROLL_80, PageSize, render_pdf
+from hubd.paper.raster import GREY_8, RGB_8, render_raster
 from hubd.paper.text import render_text
 from hubd.ports import Paper, PrinterCondition
 
 ASKED = (
+    "pwg-raster-document-resolution-supported", "pwg-raster-document-type-supported",
     "document-format-supported", "media-default", "media-ready", "operations-supported", "printer-is-accepting-jobs",
     "printer-make-and-model", "printer-state", "printer-state-reasons", "printer-uuid",
 )  # fmt: skip
-PDF, TEXT = "application/pdf", "text/plain"
+PDF, RASTER, TEXT = "application/pdf", "image/pwg-raster", "text/plain"
+RESOLUTION_USUAL, RESOLUTION_MAX = 300, 600
+"""Dots an inch."""
 _UTF_8 = re.compile(r"text/plain; ?charset=utf-8", re.IGNORECASE)
 _MEDIA = re.compile(r"_([0-9.]{1,9})x([0-9.]{1,9})(mm|in)$")
 """PWG 5101.1: `iso_a4_210x297mm`, `na_letter_8.5x11in`."""
@@ -26,6 +32,8 @@ ROLL_WIDTH_MAX_MM = 112
 SHEET_MIN_MM, SHEET_MAX_MM = 90.0, 1200.0
 SHEET_COLUMNS, SHEET_MARGIN_MM, ROLL_MARGIN_MM = 64, 20.0, 4.0
 
+_ONE_AT_A_TIME = threading.Lock()
+"""PDFium serves one thread at a time."""
 _TROUBLES = {
     "media-empty": "paper_out",
     "media-needed": "paper_out",
@@ -71,6 +79,9 @@ class PrinterFacts(Struct, frozen=True):
     format: str = ""
     """The best of its document formats that can be made here; empty when there is none."""
     page: PageSize = A4
+    resolution: int = RESOLUTION_USUAL
+    dots: str = ""
+    """Resolution and kind of dots of raster pictures; "" when it knows none that can be made here."""
     takes_jobs: bool = False
     """Whether it knows the operations that are needed."""
 
@@ -78,12 +89,17 @@ class PrinterFacts(Struct, frozen=True):
 def facts_of(said: Attributes) -> PrinterFacts:
     """What the printer's attributes mean. What it does not say is taken for well."""
     operations = set(said.get("operations-supported", ()))
+    kinds = words(said, "pwg-raster-document-type-supported")
+    dots = next((kind for kind in (GREY_8, RGB_8) if kind in kinds), "")
+    resolution = _resolution(resolutions(said, "pwg-raster-document-resolution-supported"))
     return PrinterFacts(
         uuid=next(iter(words(said, "printer-uuid")), "").removeprefix("urn:uuid:"),
         trouble=_trouble(said),
         condition=_condition(said),
-        format=_format(words(said, "document-format-supported")),
+        format=_format(words(said, "document-format-supported"), can_draw=bool(dots and resolution)),
         page=_page((*words(said, "media-ready"), *words(said, "media-default"))),
+        resolution=resolution,
+        dots=dots,
         takes_jobs=operations >= {Operation.PRINT_JOB, Operation.GET_JOB_ATTRIBUTES, Operation.GET_JOBS},
     )
 
@@ -116,9 +132,17 @@ def _condition(said: Attributes) -> PrinterCondition:
     return PrinterCondition(Paper.OUT if "paper_out" in troubles else fed, "cover_open" in troubles)
 
 
-def _format(supported: tuple[str, ...]) -> str:
+def _resolution(known: tuple[int, ...]) -> int:
+    """The one that is nearest to the usual one; 0 when it knows none."""
+    usable = [one for one in known if 0 < one <= RESOLUTION_MAX]
+    return min(usable, key=lambda one: abs(one - RESOLUTION_USUAL), default=0)
+
+
+def _format(supported: tuple[str, ...], *, can_draw: bool) -> str:
     if PDF in supported:
         return PDF
+    if RASTER in supported and can_draw:
+        return RASTER
     return next((one for one in supported if _UTF_8.fullmatch(one)), TEXT if TEXT in supported else "")
 
 
@@ -140,9 +164,17 @@ def _page(media: tuple[str, ...]) -> PageSize:
     return A4
 
 
-def rendered(document: PrintDocument, facts: PrinterFacts) -> bytes:
-    """The document in the printer's format."""
+def _drawn(pdf: bytes, facts: PrinterFacts) -> bytes:
+    with _ONE_AT_A_TIME:
+        return render_raster(pdf, facts.resolution, facts.dots)
+
+
+async def rendered(document: PrintDocument, facts: PrinterFacts) -> bytes:
+    """The document in the printer's format. A picture is drawn in a thread."""
     if facts.format == PDF:
         return render_pdf(document, facts.page)
+    if facts.format == RASTER:
+        pdf = render_pdf(document, facts.page)
+        return await asyncio.to_thread(_drawn, pdf, facts)
     ascii_only = facts.format == TEXT
     return render_text(document, facts.page.columns, ascii_only=ascii_only).encode("utf-8")

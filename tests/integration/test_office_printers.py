@@ -173,10 +173,23 @@ def test_a_printer_is_found_taken_into_use_printed_on_and_gone(office: Office, h
     hub.until_state(device["id"], "gone")
     waiting = hub.print(device["id"], "Receipt T1-000003", *receipt)
     assert hub.ask("GET", f"/v1/print-jobs/{waiting}")["state"] == "waiting"
-    office.printer("Front office", 8631, "true")
+    office.printer("Front office", 8631)
     hub.until_state(device["id"], "ready")
     assert hub.until_job(waiting, "printed")["papers"] == 1
     assert hub.one_found("Front office", standing="known")["device"] == device["id"]
+
+
+def test_a_printer_that_takes_no_pdf_is_given_pictures(office: Office, hub: Hub) -> None:
+    office.printer("Simple", 8632, formats="image/urf,image/pwg-raster")
+    device = hub.hubctl("devices", "use", hub.one_found("Simple", standing="offered")["id"])["device"]
+    hub.until_state(device["id"], "ready")
+    job = hub.print(
+        device["id"], "Receipt", {"type": "text", "text": "Café"}, {"type": "qr", "data": "https://x.test/2"}
+    )
+    assert hub.until_job(job, "printed")["papers"] == 1
+    (spooled,) = office.spooled("pwg")
+    (picture,) = pdf.pictures_of(spooled.read_bytes())
+    assert pdf.codes_on(picture) == {"QR-Code:https://x.test/2"}
 
 
 def test_one_printer_with_several_services_is_one_device(office: Office, hub: Hub) -> None:

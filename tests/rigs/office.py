@@ -123,13 +123,15 @@ class Office:
         child.wait_for_text("Established under name", START_TIMEOUT_S)
         return child
 
-    def printer(self, name: str, port: int, command: str) -> Child:
+    def printer(
+        self, name: str, port: int, command: str = "true", formats: str = "application/pdf,text/plain"
+    ) -> Child:
         """An IPP printer, which runs `command` with each document's file; they are kept in `spool`."""
         self.spool.mkdir(exist_ok=True)
-        script = self.place / "print"
+        script = self.place / f"print-{port}"
         script.write_text(f"#!/bin/sh\n{command}\n")
         script.chmod(0o755)
-        options = ("-k", "-d", self.spool, "-p", str(port), "-f", "application/pdf,text/plain", "-c", script)
+        options = ("-k", "-d", self.spool, "-p", str(port), "-f", formats, "-c", script)
         child = self.among_printers("ippeveprinter", "-v", *options, name)
         child.wait_for_text("printer-uuid", START_TIMEOUT_S)
         return child
@@ -139,9 +141,9 @@ class Office:
         """Where the printer keeps what it was given."""
         return self.place / "spool"
 
-    def spooled(self) -> list[Path]:
-        """The documents that printers were given, oldest first."""
-        return sorted(self.spool.glob("*.pdf"), key=lambda one: one.stat().st_mtime_ns)
+    def spooled(self, ending: str = "pdf") -> list[Path]:
+        """The documents of a kind that printers were given, oldest first."""
+        return sorted(self.spool.glob(f"*.{ending}"), key=lambda one: one.stat().st_mtime_ns)
 
     def pull_the_cable(self, *, out: bool) -> None:
         """Between hub and printers."""

@@ -55,12 +55,38 @@ def test_a_printer_that_takes_no_jobs_now_says_so() -> None:
         (("text/plain", "image/urf", UTF_8), UTF_8),
         (("text/plain; charset=UTF-8",), "text/plain; charset=UTF-8"),
         (("image/jpeg", "text/plain"), "text/plain"),
+        (("image/pwg-raster", "text/plain"), "text/plain"),  # of dots that it does not tell
         (("image/jpeg", "application/octet-stream"), ""),
         ((), ""),
     ],
 )
 def test_format(formats: tuple[str, ...], chosen: str) -> None:
     assert facts_of(said(document_format_supported=formats)).format == chosen
+
+
+def dots(*per_inch: int, unit: int = 3) -> tuple[bytes, ...]:
+    return tuple(one.to_bytes(4, "big") * 2 + bytes((unit,)) for one in per_inch)
+
+
+@pytest.mark.parametrize(
+    ("resolutions", "kinds", "chosen"),
+    [
+        (dots(600, 300, 1200), ("black_1", "srgb_8", "sgray_8"), ("image/pwg-raster", 300, "sgray_8")),
+        (dots(360), ("srgb_8",), ("image/pwg-raster", 360, "srgb_8")),
+        (dots(1200), ("sgray_8",), ("", 0, "sgray_8")),
+        (dots(118, unit=4), ("sgray_8",), ("", 0, "sgray_8")),
+        (dots(300), ("black_1",), ("", 300, "")),
+        ((b"short",), ("sgray_8",), ("", 0, "sgray_8")),
+    ],
+)
+def test_raster(resolutions: tuple[bytes, ...], kinds: tuple[str, ...], chosen: tuple[str, int, str]) -> None:
+    told: dict[str, tuple[Value, ...]] = {
+        "pwg-raster-document-resolution-supported": resolutions,
+        "pwg-raster-document-type-supported": kinds,
+        "document-format-supported": ("image/urf", "image/pwg-raster"),
+    }
+    facts = facts_of(said() | told)
+    assert (facts.format, facts.resolution, facts.dots) == chosen
 
 
 @pytest.mark.parametrize(
@@ -108,24 +134,26 @@ RECEIPT = PrintDocument(
 )
 
 
-def test_plain_text_is_set_in_columns_and_without_utf_8_spelt_in_ascii() -> None:
+async def test_plain_text_is_set_in_columns_and_without_utf_8_spelt_in_ascii() -> None:
     roll = said(media_default="om_receipt_80x200mm", document_format_supported=UTF_8)
-    assert rendered(RECEIPT, facts_of(roll)).decode().split("\r\n") == [
+    assert (await rendered(RECEIPT, facts_of(roll))).decode().split("\r\n") == [
         " " * 19 + "Café",
         "Thé" + " " * 33 + "1,20 €",
         " " * 14 + "https://x.test",
         " " * 39 + "fin",
         "\f",
     ]
-    plain = rendered(RECEIPT, facts_of(roll | {"document-format-supported": ("text/plain",)}))
+    plain = await rendered(RECEIPT, facts_of(roll | {"document-format-supported": ("text/plain",)}))
     assert plain.decode("ascii").split("\r\n")[:2] == [" " * 19 + "Cafe", "The" + " " * 31 + "1,20 EUR"]
 
 
-def test_a_cut_ends_a_page_of_text_and_no_page_is_empty() -> None:
+async def test_a_cut_ends_a_page_of_text_and_no_page_is_empty() -> None:
     document = PrintDocument("Two", (Cut(), Text("one"), Cut(), Cut(), Text("two")))
-    assert rendered(document, facts_of(said(document_format_supported="text/plain"))) == b"one\r\n\ftwo\r\n\f"
-    assert rendered(PrintDocument("None", (Cut(),)), facts_of(said(document_format_supported="text/plain"))) == b""
+    assert await rendered(document, facts_of(said(document_format_supported="text/plain"))) == b"one\r\n\ftwo\r\n\f"
+    assert (
+        await rendered(PrintDocument("None", (Cut(),)), facts_of(said(document_format_supported="text/plain"))) == b""
+    )
 
 
-def test_pdf_where_it_is_taken() -> None:
-    assert rendered(RECEIPT, facts_of(said(document_format_supported="application/pdf"))).startswith(b"%PDF-")
+async def test_pdf_where_it_is_taken() -> None:
+    assert (await rendered(RECEIPT, facts_of(said(document_format_supported="application/pdf")))).startswith(b"%PDF-")
