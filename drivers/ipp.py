@@ -70,6 +70,8 @@ RECOVER_S = 30.0
 """How long a printer that has taken a document, or may have, is asked before it is given up."""
 NOT_FOUND_AGAIN_S = 2.0
 """A request may still be on its way inside the printer when it is asked about; so it is asked twice."""
+CUT_OFF_MAX = 3
+"""So many documents in a row that a printer does not take to their end: then a person decides, and no more is sent."""
 JOBS_MAX = 100
 TOKEN_BYTES = 8
 NAME_OCTETS_MAX = 255
@@ -113,6 +115,8 @@ class IppPrinter(PrinterDriver):
         self._clean = False
         self._request_id = 0
         self._facts: PrinterFacts | None = None
+        self._cut_off = 0
+        """How many documents in a row it did not take to their end."""
 
     # -- the line ------------------------------------------------------------------------------------------------------
 
@@ -278,7 +282,10 @@ class IppPrinter(PrinterDriver):
                 not_found += 1
             await self._clock.sleep(NOT_FOUND_AGAIN_S)
         # A job of a request that was cut off would be there; one of a whole request may be done and forgotten.
-        return PrintUnknown("not_found") if job.whole else _not_printed("no_answer")
+        if job.whole:
+            return PrintUnknown("not_found")
+        self._cut_off += 1
+        return PrintUnknown("cut_off") if self._cut_off >= CUT_OFF_MAX else _not_printed("no_answer")
 
     async def _job_of_name(self, job: _Job) -> Attributes | None:
         for which in ("not-completed", "completed"):
@@ -304,6 +311,7 @@ class IppPrinter(PrinterDriver):
             state = number(found, "job-state")
             if state == JobState.COMPLETED:
                 errors = "job-completed-with-errors" in words(found, "job-state-reasons")
+                self._cut_off = 0
                 return PrintUnknown("completed_with_errors") if errors else Printed(self.condition)
             if state in _FAILED:
                 return PrintUnknown(_FAILED[JobState(state)])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from drivers.ipp import HAND_OVER_TIMEOUT_S, NOT_FOUND_AGAIN_S
+from drivers.ipp import CUT_OFF_MAX, HAND_OVER_TIMEOUT_S, NOT_FOUND_AGAIN_S
 from drivers.ipp_codec import JobState, Operation
 from hubd.model.device import Capability, DeviceState
 from hubd.ports import NotPrinted, Paper, Printed, PrinterCondition, PrintOutcome, PrintUnknown
@@ -129,6 +129,33 @@ def test_a_busy_printer_is_tried_again_and_a_refusal_is_left_to_a_person(status:
             assert (await made.print()).outcome == PrintUnknown("refused_0x040b")
             made.ipp.faults.clear()
             await print_again(made)
+
+    run(main())
+
+
+def test_a_printer_that_takes_no_document_to_its_end_is_left_to_a_person_after_some() -> None:
+    async def cut_off(made: Bench) -> PrintOutcome | None:
+        await made.ready()
+        line = made.line
+
+        def cut_in_the_middle(_: int, data: bytes) -> list[Delivery]:
+            if not asks(data, PRINT_JOB):
+                return [Delivery(data)]
+            line.device.deliver(data[: len(data) // 2])
+            line.hub.cut()
+            raise ConnectionResetError("the line is cut")  # and the hub's own system says so at once
+
+        line.watch(cut_in_the_middle)
+        return (await made.print()).outcome
+
+    async def main() -> None:
+        async with bench(KIND) as made:
+            for _ in range(2):
+                for _ in range(CUT_OFF_MAX - 1):
+                    assert isinstance(await cut_off(made), NotPrinted)
+                assert await cut_off(made) == PrintUnknown("cut_off")
+                await print_again(made)
+            assert len(made.ipp.jobs) == 2
 
     run(main())
 
