@@ -111,7 +111,7 @@ class IppPrinter(PrinterDriver):
         self._options = options or {}
         # A printer may end its connection whenever it likes: how it is, is known by asking.
         self._http = HttpDevice(self._clock, idle_end_s=0.0)
-        self._path = PATH
+        self._scheme, self._path = "ipp", PATH
         self._clean = False
         self._request_id = 0
         self._facts: PrinterFacts | None = None
@@ -123,7 +123,8 @@ class IppPrinter(PrinterDriver):
     def attach(self, stream: ByteStream, url: str, lines: Lines) -> None:
         """Take an open line."""
         self._http.attach(stream, url, lines)
-        self._path = urlsplit(url).path or PATH
+        place = urlsplit(url)
+        self._scheme, self._path = "ipps" if place.scheme == "tls" else "ipp", place.path or PATH
         self._clean, self._facts = True, None
 
     async def pump(self) -> str:
@@ -187,7 +188,7 @@ class IppPrinter(PrinterDriver):
 
     def _request(self, operation: Operation, attributes: Iterable[Sent], document: bytes = b"") -> bytes:
         self._request_id = self._request_id % 0x7FFFFFFF + 1
-        uri = f"ipp://{self._http.host}{self._path}"
+        uri = f"{self._scheme}://{self._http.host}{self._path}"
         user = Sent(Tag.NAME, "requesting-user-name", (USER,))
         # RFC 8011 4.1.5: what names the target comes before all others.
         target = [one for one in attributes if one.name == "job-id"]

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
 from drivers.ipp import IppPrinter
+from drivers.sim.ipp import IppSimulator
+from drivers.sim.nexo.certificates import ROOTS, terminal_tls
+from drivers.transport.stream import AsyncioStream
 from hubd.model.printing import Cut, PrintDocument, Text
 from hubd.ports import Printed
-from tests.integration.test_escpos_printer import Simulator, shop
+from tests.integration.test_escpos_printer import RUNTIME, Simulator, shop
 from tests.rigs import pdf
 from tests.rigs.process import run
 
@@ -87,3 +93,23 @@ async def test_the_hub_prints_pdf_on_it(simulator: Simulator) -> None:
         ((kind, data),) = simulator.tell(cmd="documents")["documents"]
         assert kind == "application/pdf"
         assert pdf.text_of(base64.b64decode(data)) == ["Café 1,20 €"]
+
+
+@pytest.fixture
+def secured(tmp_path: Path) -> ssl.SSLContext:
+    return terminal_tls(tmp_path, "printer.shop.test", RUNTIME.clock.now_us())
+
+
+async def test_the_hub_prints_over_tls(secured: ssl.SSLContext, tmp_path: Path) -> None:
+    printer = IppSimulator(RUNTIME)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await printer.serve(AsyncioStream(reader, writer))
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=secured) as server:
+        port = server.sockets[0].getsockname()[1]
+        query = urlencode({"roots": tmp_path / ROOTS, "name": "printer.shop.test"})
+        async with shop(f"tls://127.0.0.1:{port}/ipp/print?{query}", IppPrinter) as face:
+            assert isinstance(await face.print(PrintDocument("Receipt 1", (Text("Café"), Cut()))), Printed)
+    assert printer.uris == {f"ipps://127.0.0.1:{port}/ipp/print"}
+    assert [pdf.text_of(job.document) for job in printer.jobs] == [["Café"]]

@@ -115,6 +115,8 @@ class IppSimulator(PeripheralSimulator):
         """What it has printed of plain text; the last one is not ended."""
         self.requests: list[int] = []
         """Operations that it was asked for."""
+        self.uris: set[str] = set()
+        """By which it was asked."""
         self.paper_lines = self.options.paper_lines
         self.cover_open = self.paused = self.jammed = False
         self._next_id = 1
@@ -152,6 +154,7 @@ class IppSimulator(PeripheralSimulator):
         except IppMessageError:
             return 400, b""
         self.requests.append(asked.code)
+        self.uris.update(words(asked.group(Tag.OPERATION), "printer-uri"))
         status, groups = self._obeyed(asked) if "printer-uri" in asked.group(Tag.OPERATION) else (BAD_REQUEST, [])
         request_id = asked.request_id + self.faults.wrong_request_id
         return 200, encode(status, request_id, [(Tag.OPERATION, _HEAD), *groups], version=asked.version)
