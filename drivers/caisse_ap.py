@@ -19,7 +19,7 @@ from drivers.caisse_ap_codec import (
     encode_request,
     reference_of,
 )
-from drivers.caisse_ap_link import FOREIGN, CaisseApLink, LineLostError
+from drivers.caisse_ap_link import FOREIGN, CaisseApLink
 from drivers.caisse_ap_verdict import (
     BUSY,
     REMEDIES,
@@ -28,6 +28,7 @@ from drivers.caisse_ap_verdict import (
     judge_payment,
     names_the_payment,
 )
+from drivers.link import LineLostError
 from hubd.errors import DeviceError, Retry
 from hubd.model.device import Capability, DeviceKind
 from hubd.ports import (

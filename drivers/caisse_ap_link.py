@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from drivers.caisse_ap_codec import ELEMENTS_MAX, Element, ElementReader, Garbage, Message
+from drivers.link import LineLostError, Link
 from hubd.ports import ByteStream
 from hubd.runtime import Clock
 
@@ -14,7 +15,6 @@ QUIET_S = 0.3
 """Nothing marks the end of a message: one that has all that it needs has ended when nothing follows for this long."""
 STALLED_S = 10.0
 """A message that lacks something is waited for this long after its last byte, then it is taken as it is."""
-READ_BYTES_MAX = 4096
 MESSAGES_WAITING_MAX = 8
 """Messages read and not yet looked at; a device that sends more at once babbles and loses its line."""
 
@@ -22,55 +22,25 @@ FOREIGN = frozenset({"not_caisse_ap", "babble"})
 """Reasons for which a line is lost because something else than a Caisse-AP device talks there."""
 
 
-class LineLostError(OSError):
-    """The line ended, or carried something that is not Caisse-AP. Whether the last message arrived is not known."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class CaisseApLink:
+class CaisseApLink(Link):
     """Messages over a `ByteStream`. `pump` must run while the link is in use; `receive` has one user."""
 
     def __init__(self, stream: ByteStream, clock: Clock) -> None:
-        self._stream = stream
-        self._clock = clock
+        super().__init__(stream, clock)
         self._reader = ElementReader()
         self._messages: deque[Message] = deque()
         self._coming: dict[str, str] = {}
         """The message whose end has not been seen."""
-        self._news = asyncio.Event()
-        self._lost = ""
         self.ended = asyncio.Event()
         self.answered = False
         """Whether a whole message has been received on this line."""
-
-    @property
-    def lost(self) -> str:
-        """Why the link cannot be used any more, or ""."""
-        return self._lost
 
     @property
     def pending(self) -> bool:
         """Whether something has come that `receive` has not returned."""
         return bool(self._messages or self._coming or self._reader.pending)
 
-    async def pump(self) -> str:
-        """Read until the line is lost; return why. The only reader of the stream."""
-        while not self._lost:
-            try:
-                data = await self._stream.read(READ_BYTES_MAX)
-            except OSError as error:
-                self._lose(f"line_error: {error.strerror or type(error).__name__}")
-                break
-            if not data:
-                self._lose("hung_up")
-                break
-            self._take(data)
-        return self._lost
-
-    def _take(self, data: bytes) -> None:
+    async def _take(self, data: bytes) -> None:
         for event in self._reader.feed(data):
             match event:
                 case Garbage(reason):
@@ -97,19 +67,12 @@ class CaisseApLink:
         return message
 
     def _lose(self, reason: str) -> None:
-        self._lost = self._lost or reason
+        super()._lose(reason)
         self.ended.set()
-        self._news.set()
 
     async def send(self, data: bytes) -> None:
         """Hand a message to the line, once. Raises `LineLostError`; it may have arrived all the same."""
-        if self._lost:
-            raise LineLostError(self._lost)
-        try:
-            await self._stream.write(data)
-        except OSError as error:
-            self._lose(f"line_error: {error.strerror or type(error).__name__}")
-            raise LineLostError(self._lost) from error
+        await self._transmit(data)
 
     async def receive(self, complete: Callable[[Message], bool]) -> Message:
         """The next message; `complete` says whether one has all that it needs. The caller bounds the time.
@@ -152,8 +115,3 @@ class CaisseApLink:
         except TimeoutError:
             return False
         return True
-
-    async def close(self) -> None:
-        """Give the line back; a waiting `receive` ends with `LineLostError`. May be called again."""
-        self._lose("closed")
-        await self._stream.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from drivers.base import Identity, Manifest, Probe, Serial, Step
 from drivers.cas_codec import CasStreamReader, Frame, LinkAck, LinkNak, Unreadable
+from drivers.link import LineLostError
 from drivers.scale_line import (
     NO_ANSWER,
     SETTLE_TIMEOUT_S,
@@ -11,7 +12,6 @@ from drivers.scale_line import (
     UNREACHABLE,
     UNREADABLE,
     WEIGH_TIMEOUT_S,
-    LineLostError,
     LineScale,
     ScaleLine,
     foreign_device,

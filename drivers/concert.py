@@ -38,8 +38,9 @@ from drivers.concert_codec import (
     encode_request,
     reference_of,
 )
-from drivers.concert_link import ConcertLink, LineLostError
+from drivers.concert_link import ConcertLink
 from drivers.concert_verdict import judge
+from drivers.link import LineLostError
 from hubd.errors import DeviceError, Retry
 from hubd.model.device import Capability, DeviceKind
 from hubd.ports import (

@@ -52,7 +52,8 @@ from drivers.escpos_codec import (
     encode_pulse,
     in_chunks,
 )
-from drivers.escpos_link import EscposLink, LineLostError
+from drivers.escpos_link import EscposLink
+from drivers.link import LineLostError
 from hubd.errors import DeviceError
 from hubd.model.device import Capability, DeviceKind
 from hubd.model.printing import COLUMNS_MAX, COLUMNS_MIN, PrintDocument, lay_out

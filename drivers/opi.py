@@ -14,9 +14,10 @@ from typing import TypeVar
 from msgspec import Struct
 
 from drivers.base import DriverOptions, Identity, Lines, Manifest, Tcp, TerminalDriver
+from drivers.link import READ_BYTES_MAX, LineLostError
 from drivers.opi_codec import frame
 from drivers.opi_devices import Heard, TillDevices
-from drivers.opi_link import READ_BYTES_MAX, LineLostError, OpiLink
+from drivers.opi_link import OpiLink
 from drivers.opi_messages import (
     ABORT_REQUEST,
     CARD_PAYMENT,

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from drivers.link import READ_BYTES_MAX
 from drivers.opi_codec import FrameReader, Garbage, frame
-from drivers.opi_link import READ_BYTES_MAX
 from drivers.opi_messages import (
     ABORT_INPUT,
     CASHIER_DISPLAY,

@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from drivers.base import Lines
+from drivers.link import LineLostError
 from drivers.poslink_codec import ACK, EOT, NAK, Control, Dialect, Frame
-from drivers.poslink_link import LineLostError, PoslinkLink
+from drivers.poslink_link import PoslinkLink
 from drivers.poslink_messages import (
     CANCEL,
     STATUS_REPORT,

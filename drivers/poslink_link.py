@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections import deque
 
+from drivers.link import Link
 from drivers.poslink_codec import (
     ACK,
     EOT,
@@ -27,59 +28,28 @@ from drivers.poslink_codec import (
 from hubd.ports import ByteStream
 from hubd.runtime import Clock
 
-READ_BYTES_MAX = 4096
 EVENTS_WAITING_MAX = 256
 """Frames and control bytes read and not yet looked at; a device that sends more at once babbles and loses its line."""
 BAD_FRAMES_MAX = 3
 """In a row; then the line carries something else, or is too bad."""
 
 
-class LineLostError(OSError):
-    """The line broke, or carried something that is not POSLink. Whether the last frame arrived is not known."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class PoslinkLink:
+class PoslinkLink(Link):
     """Frames over a `ByteStream`. `pump` must run while the link is in use; `receive` has one user."""
 
     def __init__(self, stream: ByteStream, clock: Clock, dialect: Dialect = Dialect.PLAIN, host: str = "") -> None:
-        self._stream = stream
-        self._clock = clock
+        super().__init__(stream, clock)
         self._dialect = dialect
         self._host = host
         self._reader = HttpReader() if dialect is Dialect.HTTP else FrameReader(dialect)
         self._events: deque[Frame | Control] = deque()
         self._bad_frames = 0
-        self._news = asyncio.Event()
         self._sending = asyncio.Lock()
-        self._lost: LineLostError | None = None
 
     @property
     def acknowledges(self) -> bool:
         """Whether frames are confirmed by ACK on this line."""
         return self._dialect is not Dialect.HTTP
-
-    @property
-    def lost(self) -> str:
-        """Why the link cannot be used any more, or ""."""
-        return self._lost.reason if self._lost else ""
-
-    async def pump(self) -> str:
-        """Read until the line is lost; return why. The only reader of the stream."""
-        while self._lost is None:
-            try:
-                data = await self._stream.read(READ_BYTES_MAX)
-            except OSError as error:
-                self._lose(f"line_error: {error.strerror or type(error).__name__}")
-                break
-            if not data:
-                self._lose("hung_up")
-                break
-            await self._take(data)
-        return self.lost
 
     async def _take(self, data: bytes) -> None:
         for event in self._reader.feed(data):
@@ -106,15 +76,10 @@ class PoslinkLink:
             self._lose("bad_frames")
 
     async def _answer(self, control: int) -> None:
-        if self.acknowledges and self._lost is None:
+        if self.acknowledges and not self._lost:
             # A terminal that ends the line after its answer does not wait for this: whoever reads hears of it.
             with contextlib.suppress(OSError):
                 await self._stream.write(bytes((control,)))
-
-    def _lose(self, reason: str) -> None:
-        if self._lost is None:
-            self._lost = LineLostError(reason)
-        self._news.set()
 
     def discard_received(self) -> None:
         """Forget what nobody has asked for."""
@@ -131,25 +96,11 @@ class PoslinkLink:
 
     async def _transmit(self, data: bytes) -> None:
         async with self._sending:
-            if self._lost:
-                raise self._lost
-            try:
-                await self._stream.write(data)
-            except OSError as error:
-                self._lose(f"line_error: {error.strerror or type(error).__name__}")
-                raise LineLostError(self.lost) from error
+            await super()._transmit(data)
 
     async def receive(self, timeout_s: float | None) -> Frame | Control:
         """What came next. Raises TimeoutError after `timeout_s`, `LineLostError` when nothing can come any more."""
         async with self._clock.timeout(timeout_s):
             while not self._events:
-                if self._lost:
-                    raise self._lost
-                self._news.clear()
-                await self._news.wait()
+                await self._wait_for_news()
         return self._events.popleft()
-
-    async def close(self) -> None:
-        """Give the line back; a waiting `receive` ends with `LineLostError`. May be called again."""
-        self._lose("closed")
-        await self._stream.close()

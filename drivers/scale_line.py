@@ -7,18 +7,17 @@ late answer to an old question is not taken for the answer to a new one.
 from __future__ import annotations
 
 import abc
-import asyncio
 from collections import deque
 from typing import Generic, Protocol, TypeVar
 
 from drivers.base import DriverOptions, Identity, Lines, ScaleDriver
+from drivers.link import LineLostError, Link
 from hubd.errors import DeviceError
 from hubd.ports import ByteStream, NoWeight, Weight
 from hubd.runtime import Clock, Runtime
 
 F = TypeVar("F")
 
-READ_BYTES_MAX = 1024
 FRAMES_WAITING_MAX = 64
 """Frames read and not yet looked at; of a scale that talks all the time, the oldest are dropped."""
 HEARD_BYTES_MAX = 64
@@ -35,14 +34,6 @@ SURPLUS_FRAMES_MAX = 16
 SETTLE_QUIET_S = 0.3
 SETTLE_TIMEOUT_S = 3.0
 """A serial line has no connections: what an old dialogue still sends is read and dropped before a new one begins."""
-
-
-class LineLostError(OSError):
-    """The line broke, or carried something else than this scale's frames."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class FrameReader(Protocol[F]):
@@ -62,42 +53,22 @@ class FrameReader(Protocol[F]):
         ...
 
 
-class ScaleLine(Generic[F]):
+class ScaleLine(Link, Generic[F]):
     """Frames over a `ByteStream`. `pump` must run while the line is in use; everything else has one user."""
 
     def __init__(self, stream: ByteStream, clock: Clock, reader: FrameReader[F]) -> None:
-        self._stream, self._clock, self._reader = stream, clock, reader
+        super().__init__(stream, clock)
+        self._reader = reader
         self._frames: deque[F] = deque(maxlen=FRAMES_WAITING_MAX)
         self._heard = bytearray()
-        self._news = asyncio.Event()
         self._bytes_read = 0
-        self.lost = ""
-        """Why the line cannot be used any more."""
 
-    async def pump(self) -> str:
-        """Read until the line is lost; return why."""
-        while not self.lost:
-            try:
-                data = await self._stream.read(READ_BYTES_MAX)
-            except OSError as error:
-                self._lose(f"line_error: {error.strerror or type(error).__name__}")
-                break
-            if not data:
-                self._lose("hung_up")
-                break
-            self._take(data)
-        return self.lost
-
-    def _take(self, data: bytes) -> None:
+    async def _take(self, data: bytes) -> None:
         self._bytes_read += len(data)
         self._heard = (self._heard + data)[-HEARD_BYTES_MAX:]
         self._frames.extend(self._reader.feed(data))
         if self._reader.noise > NOISE_MAX:
             self._lose("babble")
-        self._news.set()
-
-    def _lose(self, reason: str) -> None:
-        self.lost = self.lost or reason
         self._news.set()
 
     def discard(self) -> None:
@@ -108,13 +79,7 @@ class ScaleLine(Generic[F]):
 
     async def send(self, command: bytes) -> None:
         """Hand a command to the line. Raises `LineLostError`."""
-        if self.lost:
-            raise LineLostError(self.lost)
-        try:
-            await self._stream.write(command)
-        except OSError as error:
-            self._lose(f"line_error: {error.strerror or type(error).__name__}")
-            raise LineLostError(self.lost) from error
+        await self._transmit(command)
 
     async def receive(self, timeout_s: float = ANSWER_TIMEOUT_S) -> F:
         """The next frame. Raises TimeoutError, or `LineLostError` when none can come any more."""
@@ -158,17 +123,6 @@ class ScaleLine(Generic[F]):
         except TimeoutError:
             raise foreign_device() from None
         self.discard()
-
-    async def _wait_for_news(self) -> None:
-        if self.lost:
-            raise LineLostError(self.lost)
-        self._news.clear()
-        await self._news.wait()
-
-    async def close(self) -> None:
-        """Give the line back; whoever waits is told. May be called again."""
-        self._lose("closed")
-        await self._stream.close()
 
 
 def foreign_device() -> DeviceError:

@@ -21,8 +21,9 @@ from drivers.base import (
     Tcp,
     TerminalDriver,
 )
+from drivers.link import LineLostError
 from drivers.zvt_codec import CURRENCY_NUMBERS, Apdu
-from drivers.zvt_link import LineLostError, ZvtLink
+from drivers.zvt_link import ZvtLink
 from drivers.zvt_messages import (
     ABORT_COMMAND,
     APPROVED_TAKE_GOODS,

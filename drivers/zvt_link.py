@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from drivers.link import Link
 from drivers.zvt_codec import (
     ACK,
     NAK,
@@ -31,71 +32,40 @@ BLOCK_ACK_TIMEOUT_S = 5.0
 """T2: for the one-byte answer to a serial block."""
 BLOCK_REPEATS_MAX = 2
 """How often a block that moves no money is sent again after a NAK or silence."""
-READ_BYTES_MAX = 4096
 APDUS_WAITING_MAX = 512
 """Blocks read and not yet looked at; a device that sends more at once babbles and loses its line."""
-
-
-class LineLostError(OSError):
-    """The line broke, or carried something that is not ZVT. Whether the last block arrived is not known."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class BlockRefusedError(OSError):
     """Serial: the other side answered NAK, or nothing, to a block that must not be sent twice."""
 
 
-class ZvtLink:
+class ZvtLink(Link):
     """Frames over a `ByteStream`. `pump` must run while the link is in use; `receive` has one user."""
 
     def __init__(self, stream: ByteStream, clock: Clock, *, serial: bool) -> None:
-        self._stream = stream
-        self._clock = clock
+        super().__init__(stream, clock)
         self._serial = serial
         self._reader: SerialReader | TcpReader = SerialReader() if serial else TcpReader()
         self._apdus: deque[Apdu] = deque()
         self._block_answers: deque[bool] = deque(maxlen=16)
-        self._news = asyncio.Event()
         self._sending = asyncio.Lock()
-        self._lost: LineLostError | None = None
         self.bytes_read = 0
-
-    @property
-    def lost(self) -> str:
-        """Why the link cannot be used any more, or ""."""
-        return self._lost.reason if self._lost else ""
-
-    async def pump(self) -> str:
-        """Read until the line is lost; return why. The only reader of the stream."""
-        while self._lost is None:
-            try:
-                data = await self._read()
-            except OSError as error:
-                self._lose(f"line_error: {error.strerror or type(error).__name__}")
-                break
-            if not data:
-                self._lose("hung_up")
-                break
-            self.bytes_read += len(data)
-            await self._take(data)
-        return self.lost
 
     async def _read(self) -> bytes:
         if not (self._serial and self._reader.pending):
-            return await self._stream.read(READ_BYTES_MAX)
+            return await super()._read()
         # Characters of one block follow each other within T1. Ten times that: USB adapters deliver in bursts.
         try:
             async with self._clock.timeout(10 * CHARACTER_TIMEOUT_S):
-                return await self._stream.read(READ_BYTES_MAX)
+                return await super()._read()
         except TimeoutError:
             if isinstance(self._reader, SerialReader):
                 self._reader.reset()
-            return await self._stream.read(READ_BYTES_MAX)
+            return await super()._read()
 
     async def _take(self, data: bytes) -> None:
+        self.bytes_read += len(data)
         for event in self._reader.feed(data):
             match event:
                 case Apdu():
@@ -120,11 +90,6 @@ class ZvtLink:
             except OSError:
                 self._lose("line_error: write")
 
-    def _lose(self, reason: str) -> None:
-        if self._lost is None:
-            self._lost = LineLostError(reason)
-        self._news.set()
-
     def discard_received(self) -> int:
         """Forget blocks that nobody has asked for; return how many there were."""
         count = len(self._apdus)
@@ -142,8 +107,7 @@ class ZvtLink:
             await self._send(apdu, once=once)
 
     async def _send(self, apdu: Apdu, *, once: bool) -> None:
-        if self._lost:
-            raise self._lost
+        self._still_there()
         if not self._serial:
             await self._transmit(encode_apdu(apdu))
             return
@@ -153,13 +117,6 @@ class ZvtLink:
             if await self._block_confirmed():
                 return
         raise BlockRefusedError("the block was not confirmed")
-
-    async def _transmit(self, data: bytes) -> None:
-        try:
-            await self._stream.write(data)
-        except OSError as error:
-            self._lose(f"line_error: {error.strerror or type(error).__name__}")
-            raise LineLostError(self.lost) from error
 
     async def _block_confirmed(self) -> bool:
         try:
@@ -179,14 +136,3 @@ class ZvtLink:
             while not self._apdus:
                 await self._wait_for_news()
         return self._apdus.popleft()
-
-    async def _wait_for_news(self) -> None:
-        if self._lost:
-            raise self._lost
-        self._news.clear()
-        await self._news.wait()
-
-    async def close(self) -> None:
-        """Give the line back; a waiting `receive` ends with `LineLostError`. May be called again."""
-        self._lose("closed")
-        await self._stream.close()

@@ -21,7 +21,8 @@ from drivers.caisse_ap_codec import (
     decode_request,
     encode_elements,
 )
-from drivers.caisse_ap_link import FOREIGN, CaisseApLink, LineLostError
+from drivers.caisse_ap_link import FOREIGN, CaisseApLink
+from drivers.link import LineLostError
 from drivers.sim.faults import TerminalFaults
 from drivers.sim.ledger import Ledger, Transaction, TransactionState
 from drivers.sim.terminal import (

@@ -23,7 +23,8 @@ from drivers.concert_codec import (
     decode_request,
     encode_answer,
 )
-from drivers.concert_link import ConcertLink, LineLostError
+from drivers.concert_link import ConcertLink
+from drivers.link import LineLostError
 from drivers.sim.faults import TerminalFaults
 from drivers.sim.ledger import Ledger, TransactionState
 from drivers.sim.terminal import (

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from drivers.opi_link import LineLostError, OpiLink
+from drivers.link import LineLostError
+from drivers.opi_link import OpiLink
 from drivers.opi_messages import (
     ABORT_REQUEST,
     BUSY,

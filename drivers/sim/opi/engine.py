@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 
-from drivers.opi_link import LineLostError, OpiLink
+from drivers.link import LineLostError
+from drivers.opi_link import OpiLink
 from drivers.opi_messages import (
     ABORT_REQUEST,
     ABORTED,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from datetime import UTC, datetime
 
+from drivers.link import READ_BYTES_MAX, LineLostError
 from drivers.poslink_codec import EOT, Control, Frame, FrameReader, decode_get, encode_frame
-from drivers.poslink_link import READ_BYTES_MAX, LineLostError, PoslinkLink
+from drivers.poslink_link import PoslinkLink
 from drivers.sim.ledger import Transaction, TransactionState
 from hubd.ports import ByteStream
 from hubd.runtime import Clock

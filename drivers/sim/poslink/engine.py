@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 
+from drivers.link import READ_BYTES_MAX, LineLostError
 from drivers.poslink_codec import Dialect, Frame
-from drivers.poslink_link import READ_BYTES_MAX, LineLostError, PoslinkLink
+from drivers.poslink_link import PoslinkLink
 from drivers.sim.faults import TerminalFaults
 from drivers.sim.ledger import MONEY_MOVED, Ledger, Transaction, TransactionState
 from drivers.sim.poslink.dialogue import (

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from drivers.link import LineLostError
 from drivers.sim.ledger import Transaction, TransactionState
 from drivers.zvt_codec import CURRENCY_NUMBERS, Apdu, amount_to_bcd, bcd, ber_length, build_fields, build_tlv
-from drivers.zvt_link import BlockRefusedError, LineLostError, ZvtLink
+from drivers.zvt_link import BlockRefusedError, ZvtLink
 from drivers.zvt_messages import (
     ABORT,
     ABORT_COMMAND,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from drivers.link import LineLostError
 from drivers.sim.faults import TerminalFaults
 from drivers.sim.ledger import MONEY_MOVED, Ledger, Transaction, TransactionState
 from drivers.sim.terminal import (
@@ -29,7 +30,7 @@ from drivers.sim.zvt.dialogue import (
     status_fields,
 )
 from drivers.zvt_codec import CURRENCY_NUMBERS, Apdu, amount_to_bcd, bcd, build_fields
-from drivers.zvt_link import LineLostError, ZvtLink
+from drivers.zvt_link import ZvtLink
 from drivers.zvt_messages import (
     DIAGNOSIS,
     END_OF_DAY,

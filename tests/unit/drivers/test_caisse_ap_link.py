@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from drivers.caisse_ap_codec import ELEMENTS_MAX, Message, encode_elements
-from drivers.caisse_ap_link import MESSAGES_WAITING_MAX, QUIET_S, STALLED_S, CaisseApLink, LineLostError
+from drivers.caisse_ap_link import MESSAGES_WAITING_MAX, QUIET_S, STALLED_S, CaisseApLink
+from drivers.link import LineLostError
 from tests.simulation.loop import VirtualClock, run
 from tests.simulation.network import MemoryStream, memory_pipe
 

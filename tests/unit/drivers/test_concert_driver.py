@@ -23,7 +23,8 @@ from drivers.concert_codec import (
     encode_frame,
     reference_of,
 )
-from drivers.concert_link import EVENTS_WAITING_MAX, ConcertLink, LineLostError
+from drivers.concert_link import EVENTS_WAITING_MAX, ConcertLink
+from drivers.link import LineLostError
 from drivers.runner import accept_none
 from drivers.sim.concert import ConcertSimulator
 from hubd.errors import DeviceError

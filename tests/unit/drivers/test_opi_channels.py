@@ -12,10 +12,11 @@ from dataclasses import replace
 import pytest
 
 from drivers.base import Lines
+from drivers.link import LineLostError
 from drivers.opi import DEVICE_PORT, DEVICE_PORT_DEFAULT, OpiTerminal
 from drivers.opi_codec import frame
 from drivers.opi_devices import REQUESTS_MAX, Heard, TillDevices, answer_to, step_of
-from drivers.opi_link import MESSAGES_WAITING_MAX, LineLostError, OpiLink
+from drivers.opi_link import MESSAGES_WAITING_MAX, OpiLink
 from drivers.opi_messages import (
     CARD_PAYMENT,
     DEVICE_UNAVAILABLE,

@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
+from drivers.link import LineLostError
 from drivers.zvt_codec import Apdu, encode_apdu, encode_serial
-from drivers.zvt_link import APDUS_WAITING_MAX, BLOCK_REPEATS_MAX, BlockRefusedError, LineLostError, ZvtLink
+from drivers.zvt_link import APDUS_WAITING_MAX, BLOCK_REPEATS_MAX, BlockRefusedError, ZvtLink
 from tests.simulation.loop import VirtualClock, run
 from tests.simulation.network import memory_pipe
 
