@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from drivers.trace import Describe, count_bytes
 from hubd.model.device import Capability, DeviceKind, Endpoint
 from hubd.model.printing import PrintDocument
 from hubd.ports import (
@@ -225,6 +226,13 @@ class Driver(abc.ABC):
     @abc.abstractmethod
     async def close(self) -> None:
         """Give the line back; may be called again."""
+
+    def describers(self, url: str) -> tuple[Describe, Describe]:
+        """What the trace of a new line to this address may tell of bytes to the device, and of those from it.
+
+        A description holds no card data, whatever the device says; see `drivers.trace`. Not overridden: a count.
+        """
+        return count_bytes, count_bytes
 
     @property
     @abc.abstractmethod

@@ -13,9 +13,11 @@ from drivers.caisse_ap_codec import (
     IDENTIFICATION,
     TAKEN_INTO_ACCOUNT,
     Answer,
+    ElementReader,
     Identification,
     Payment,
     decode_answer,
+    describe_element,
     encode_request,
     reference_of,
 )
@@ -29,6 +31,7 @@ from drivers.caisse_ap_verdict import (
     names_the_payment,
 )
 from drivers.link import LineLostError
+from drivers.trace import Describe, by_message
 from hubd.errors import DeviceError, Retry
 from hubd.model.device import Capability, DeviceKind
 from hubd.ports import (
@@ -119,6 +122,10 @@ class CaisseApTerminal(TerminalDriver):
         """Take an open line; more of them are opened to the same address when requests need them."""
         self._link, self._lines = CaisseApLink(stream, self._clock), lines
         self._clean, self._closed, self._in_dialogue, self._resting = True, False, False, False
+
+    def describers(self, url: str) -> tuple[Describe, Describe]:
+        """See `Driver.describers`."""
+        return by_message(ElementReader(), describe_element), by_message(ElementReader(), describe_element)
 
     async def pump(self) -> str:
         """Read one line after the other, and return why when one was lost that should be there."""

@@ -17,6 +17,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from drivers.trace import plain, size
+
 VALUE_CHARACTERS_MAX = 999
 ELEMENTS_MAX = 100
 """Of one message; the documents name about forty tags."""
@@ -242,3 +244,20 @@ def decode_answer(message: Message) -> Answer:
 
 def _last4(number: str) -> str:
     return number[-4:] if re.fullmatch(r"[0-9]{4}", number[-4:]) else ""
+
+
+# --- traces ---------------------------------------------------------------------------------------------------------
+
+_SHOWN = frozenset({"CZ", "CJ", "CA", "CB", "CC", "CD", "CE", "CI", "BA", "AE", "AC"})
+"""Tags whose values are no card data; all are too short for a card number, or are not shown."""
+
+
+def describe_element(event: Element | Garbage) -> str:
+    """What a trace may tell of one element. Of a cause (AF) the code, and not the host's text behind it."""
+    match event:
+        case Garbage(reason):
+            return f"unreadable: {reason}"
+        case Element("AF", value):
+            return f"AF={plain(value[:2])}…"
+        case Element(tag, value):
+            return f"{tag}={plain(value) if tag in _SHOWN else f'({size(value)} hidden)'}"

@@ -31,16 +31,20 @@ from drivers.concert_codec import (
     TERMINAL_DECIDES,
     BadFrame,
     Frame,
+    FrameReader,
     PaymentAnswer,
     PaymentRequest,
     Signal,
     decode_answer,
+    describe_from_terminal,
+    describe_to_terminal,
     encode_request,
     reference_of,
 )
 from drivers.concert_link import ConcertLink
 from drivers.concert_verdict import judge
 from drivers.link import LineLostError
+from drivers.trace import Describe, by_message
 from hubd.errors import DeviceError, Retry
 from hubd.model.device import Capability, DeviceKind
 from hubd.ports import (
@@ -155,6 +159,10 @@ class ConcertTerminal(TerminalDriver):
         """Take an open line."""
         self._link = ConcertLink(stream, self._clock)
         self._clean = True
+
+    def describers(self, url: str) -> tuple[Describe, Describe]:
+        """See `Driver.describers`."""
+        return by_message(FrameReader(), describe_to_terminal), by_message(FrameReader(), describe_from_terminal)
 
     async def pump(self) -> str:
         """Read until the line is lost, and return why."""

@@ -17,6 +17,8 @@ from operator import xor
 
 from msgspec import Struct
 
+from drivers.trace import plain, size
+
 STX, ETX = 0x02, 0x03
 PAYLOAD_MAX = 512
 """Characters between STX and ETX: Concert's own limit, far above the 80 of a full answer."""
@@ -287,3 +289,36 @@ def encode_answer(answer: PaymentAnswer, private: str = " " * REFERENCE_CHARACTE
 
 def _digits(text: str) -> bool:
     return text.isascii() and text.isdigit()
+
+
+# --- traces ---------------------------------------------------------------------------------------------------------
+
+
+def describe_to_terminal(event: LinkEvent) -> str:
+    """What a trace may tell of what the hub says."""
+    match event:
+        case Frame() if isinstance(asked := decode_request(event), PaymentRequest):
+            amount = f"{asked.amount_minor} {asked.currency}"
+            return f"payment register={asked.pos_number} amount={amount} answer={plain(asked.answer)}"
+    return _describe(event)
+
+
+def describe_from_terminal(event: LinkEvent) -> str:
+    """What a trace may tell of what the terminal says: nothing of its report, and no private field but our own."""
+    match event:
+        case Frame() if isinstance(said := decode_answer(event), PaymentAnswer):
+            told = f"answer register={said.pos_number} result={plain(said.result)} amount={said.amount_minor} "
+            told += f"mode={plain(said.mode)} currency={said.currency_number}"
+            full = len(event.payload) == FULL_ANSWER_CHARACTERS
+            return f"{told} (report of {REPORT_CHARACTERS} characters hidden)" if full else told
+    return _describe(event)
+
+
+def _describe(event: LinkEvent) -> str:
+    match event:
+        case Signal():
+            return event.name
+        case Frame(payload):
+            return f"frame ({size(payload)} hidden)"
+        case BadFrame(reason) | Garbage(reason):
+            return f"unreadable: {reason}"

@@ -44,9 +44,12 @@ from drivers.escpos_codec import (
     LINE_FEED,
     PAPER_STATUS,
     PROCESS_ID_LENGTH,
+    AnswerReader,
     ProcessId,
     Status,
     ask_process_id,
+    describe_answer,
+    describe_sent,
     encode_cut,
     encode_document,
     encode_pulse,
@@ -54,6 +57,7 @@ from drivers.escpos_codec import (
 )
 from drivers.escpos_link import EscposLink
 from drivers.link import LineLostError
+from drivers.trace import Describe, by_message
 from hubd.errors import DeviceError
 from hubd.model.device import Capability, DeviceKind
 from hubd.model.printing import COLUMNS_MAX, COLUMNS_MIN, PrintDocument, lay_out
@@ -217,6 +221,10 @@ class EscposPrinter(PrinterDriver):
         if self._proof is not Proof.NUMBERED:
             # Answers without a number may still be owed on the old line: `_discover` waits them out.
             self._proof = Proof.UNKNOWN
+
+    def describers(self, url: str) -> tuple[Describe, Describe]:
+        """See `Driver.describers`."""
+        return describe_sent, by_message(AnswerReader(), describe_answer)
 
     async def pump(self) -> str:
         """Read until the line is lost, and return why."""

@@ -13,6 +13,7 @@ from functools import cache
 
 from msgspec import Struct
 
+from drivers.trace import size
 from hubd.model.printing import Align, Barcode, Cut, Drawer, Line, Logo, Qr, as_text, code_valid, likeness
 from hubd.ports import Paper, PrinterCondition
 
@@ -387,3 +388,27 @@ class AnswerReader:
                 self._begun.clear()
         elif len(self._begun) == _AUTO_STATUS_BYTES:
             self._begun.clear()
+
+
+# -- traces ------------------------------------------------------------------------------------------------------------
+
+_SHOWN_BYTES_MAX = 6
+"""A command alone: too short for a card number."""
+
+
+def describe_sent(data: bytes) -> list[str]:
+    """What a trace may tell of bytes to the printer: short commands as they are, of a document its length."""
+    return [data.hex(" ").upper() if len(data) <= _SHOWN_BYTES_MAX else f"{size(data)} to print"]
+
+
+def describe_answer(answer: Answer) -> str:
+    """What a trace may tell of what the printer says."""
+    match answer:
+        case RealTime(value):
+            return f"status {value:02X}"
+        case Sensor(value):
+            return f"sensor {value:02X}"
+        case ProcessId():
+            return "printed up to here"
+        case Foreign():
+            return "a byte of no printer"

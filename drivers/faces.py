@@ -29,6 +29,7 @@ from hubd.ports import (
     StillRunning,
     TerminalStatus,
     TerminalTotals,
+    TraceLine,
     Weight,
 )
 
@@ -184,6 +185,14 @@ class RunningDevice:
     async def run(self) -> None:
         """Keep the device alive until cancelled."""
         await self.runner.run()
+
+    def trace(self, after: int = 0) -> list[TraceLine]:
+        """See `hubd.services.devices.RunningDriver`."""
+        return self.runner.trace.lines(after)
+
+    async def look(self) -> None:
+        """See `hubd.services.devices.RunningDriver`."""
+        await self.runner.look()
 
     def expect(self, number: str) -> None:
         """See `Runner.expect`."""

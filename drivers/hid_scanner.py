@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from drivers.base import DriverOptions, Lines, Manifest
-from drivers.hid_scanner_codec import HidScans
+from drivers.hid_scanner_codec import REPORT_BYTES, REPORT_ID, HidScans
 from drivers.scan_gate import LineScanner
+from drivers.trace import size
 from hubd.model.device import Capability, DeviceKind
 from hubd.ports import ByteStream
 from hubd.runtime import Runtime
@@ -34,6 +35,10 @@ class HidScanner(LineScanner):
         """Take an open line; a code that the one before had begun is forgotten."""
         super().attach(stream, url, lines)
         self._scans = HidScans()
+
+    def _form_of(self, data: bytes) -> str:
+        known = len(data) == REPORT_BYTES and data[0] == REPORT_ID
+        return f"report with {data[1]} bytes of a code" if known else size(data)
 
     async def pump(self) -> str:
         """Read until the line is lost; a code that had not ended then is dropped."""

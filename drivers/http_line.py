@@ -284,3 +284,62 @@ class HttpDevice:
             finally:
                 await line.close()
         raise failure
+
+
+# -- traces ------------------------------------------------------------------------------------------------------------
+
+
+class HttpSeen(Struct, frozen=True):
+    """A whole request or answer that went by: its method or status, and its body."""
+
+    what: str
+    body: bytes
+
+
+class HttpReader:
+    """Cuts what went one way on a line into messages, for a trace."""
+
+    def __init__(self, *, answers: bool) -> None:
+        self._answers = answers
+        self._http = self._fresh()
+        self._what = ""
+        self._body = bytearray()
+        self._lost = False
+
+    def _fresh(self) -> h11.Connection:
+        http = h11.Connection(h11.CLIENT if self._answers else h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX)
+        if self._answers:
+            # h11 reads an answer only to a question; which one it was is nothing to the bytes.
+            http.send(h11.Request(method="POST", target="/", headers=[("Host", "device"), ("Content-Length", "0")]))
+            http.send(h11.EndOfMessage())
+        return http
+
+    def feed(self, data: bytes) -> list[HttpSeen]:
+        """Messages that are whole now; after what is no HTTP, none."""
+        seen: list[HttpSeen] = []
+        while data and not self._lost:
+            try:
+                self._http.receive_data(data)
+                data = self._read(seen)
+            except h11.RemoteProtocolError:
+                self._lost = True
+                seen.append(HttpSeen("no HTTP", b""))
+        return seen
+
+    def _read(self, seen: list[HttpSeen]) -> bytes:
+        """Bytes of the next message, when one has ended."""
+        while True:
+            match self._http.next_event():
+                case h11.Request(method=method):
+                    self._what = method.decode("ascii")
+                case h11.Response(status_code=status):
+                    self._what = str(status)
+                case h11.Data(data=part):
+                    self._body += part[: BODY_BYTES_MAX - len(self._body)]
+                case h11.EndOfMessage():
+                    seen.append(HttpSeen(self._what, bytes(self._body)))
+                    rest, self._http = self._http.trailing_data[0], self._fresh()
+                    self._body.clear()
+                    return rest
+                case _:
+                    return b""

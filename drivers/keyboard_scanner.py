@@ -6,7 +6,7 @@ import logging
 
 from drivers.base import DriverOptions, Identity, Lines, Manifest
 from drivers.keyboard_layouts import LAYOUTS, Layout, Press
-from drivers.keyboard_scanner_codec import TEST_CODE, Keys, NotEvdevError, learn, read_line
+from drivers.keyboard_scanner_codec import RECORD, TEST_CODE, Keys, NotEvdevError, learn, read_line
 from drivers.scan_gate import LineScanner
 from drivers.scan_text import Refused
 from hubd.errors import DeviceError
@@ -58,6 +58,9 @@ class KeyboardScanner(LineScanner):
         """Take an open line; what was typed on the one before is forgotten, the layout is not."""
         super().attach(stream, url, lines)
         self._keys = Keys()
+
+    def _form_of(self, data: bytes) -> str:
+        return f"{len(data) // RECORD.size} records of keys, {len(data) % RECORD.size} bytes"
 
     async def pump(self) -> str:
         """Read until the line is lost; what had not ended then is dropped."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 from msgspec import Raw
 
 from drivers.base import CURRENCY, PASSWORD, DriverOptions, Identity, Lines, Manifest, TerminalDriver, Tls
-from drivers.http_line import HttpAnswer, HttpDevice, LineLostError
+from drivers.http_line import HttpAnswer, HttpDevice, HttpReader, HttpSeen, LineLostError
 from drivers.nexo_codec import (
     REQUEST,
     RESPONSE,
@@ -20,6 +20,7 @@ from drivers.nexo_codec import (
     NexoMessageError,
     answers,
     decode_message,
+    describe_message,
     encode_message,
     request_header,
     service_id_from,
@@ -68,6 +69,7 @@ from drivers.nexo_verdict import (
     sent_to_host,
     transaction_of,
 )
+from drivers.trace import Describe, by_message
 from hubd.errors import DeviceError, HubError, Retry
 from hubd.model.device import Capability, DeviceKind
 from hubd.model.money import Money
@@ -194,6 +196,10 @@ class NexoTerminal(TerminalDriver):
         """Take an open line."""
         self._http.attach(stream, url, lines)
         self._clean, self._pending = True, None
+
+    def describers(self, url: str) -> tuple[Describe, Describe]:
+        """See `Driver.describers`."""
+        return by_message(HttpReader(answers=False), _describe), by_message(HttpReader(answers=True), _describe)
 
     async def pump(self) -> str:
         """Read until the line is lost, and return why. Where the terminal ended it in peace, the next one is read."""
@@ -515,3 +521,7 @@ def _refused(what: str, reply: Reply) -> DeviceError:
         retry=Retry.SAME_REQUEST if busy else Retry.NEVER,
         params={"reason": reason_of(reply)},
     )
+
+
+def _describe(seen: HttpSeen) -> str:
+    return describe_message(seen.what, seen.body)

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Raw, Struct, field
 
 from drivers.nexo_crypto import NexoCryptoError, NexoKey, NexoKeyError, Sealed, seal, unseal
+from drivers.trace import plain, size
 from hubd.errors import InvalidValueError
 from hubd.model.card_data import holds_card_data, luhn_valid
 from hubd.model.money import AMOUNT_MINOR_MAX, Money
@@ -225,3 +226,25 @@ def receipt_line(text: str) -> str:
     if pairs:
         return scrub(" ".join(part for part in (pairs.get("name", ""), pairs.get("value", "")) if part))
     return scrub(text)
+
+
+# -- traces ------------------------------------------------------------------------------------------------------------
+
+
+class _Outside(Struct):
+    header: Header = field(name="MessageHeader", default_factory=Header)
+    blob: str = field(name="NexoBlob", default="")
+
+
+def describe_message(what: str, body: bytes) -> str:
+    """What a trace may tell of a message: its header, which stands in clear, and how long the sealed part is."""
+    try:
+        outside = msgspec.json.decode(body, type=dict[str, _Outside])
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return f"{plain(what)} ({size(body)} hidden)"
+    told = [plain(what)]
+    for kind, message in outside.items():
+        header = message.header
+        names = (header.message_class, header.category, header.message_type, header.service_id, header.poiid)
+        told += [plain(kind), *(plain(name) for name in names if name), f"({size(message.blob)} sealed)"]
+    return " ".join(told)

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from drivers.base import DriverOptions, Identity, Lines, Manifest, Tcp, TerminalDriver
 from drivers.link import READ_BYTES_MAX, LineLostError
-from drivers.opi_codec import frame
+from drivers.opi_codec import FrameReader, describe_document, frame
 from drivers.opi_devices import Heard, TillDevices
 from drivers.opi_link import OpiLink
 from drivers.opi_messages import (
@@ -44,6 +44,7 @@ from drivers.opi_messages import (
     sum_of,
 )
 from drivers.opi_verdict import NOT_BEGUN, UNCERTAIN, identity_of, judge_enquiry, judge_payment, judge_reversal
+from drivers.trace import Describe, by_message
 from hubd.errors import DeviceError, Retry
 from hubd.model.device import Capability, DeviceKind
 from hubd.ports import (
@@ -201,6 +202,10 @@ class OpiTerminal(TerminalDriver):
         self._idle.set()
         self._clean, self._answered, self._hangs_up, self._running = True, False, True, ""
         self._last = ""
+
+    def describers(self, url: str) -> tuple[Describe, Describe]:
+        """See `Driver.describers`."""
+        return by_message(FrameReader(), describe_document), by_message(FrameReader(), describe_document)
 
     async def pump(self) -> str:
         """Listen on channel 1 and read channel 0 until the line is lost, and return why."""

@@ -15,6 +15,7 @@ from xml.sax.saxutils import escape, quoteattr
 from msgspec import Struct, field
 
 from drivers.masking import mask_card_data
+from drivers.trace import plain, size
 from hubd.errors import InvalidValueError
 from hubd.model.money import Money, exponent_of
 
@@ -244,3 +245,32 @@ def parse_amount(text: str, currency: str) -> Money | None:
         return Money(int(match[1] + fraction.ljust(exponent, "0")), currency)
     except InvalidValueError:
         return None
+
+
+# --- traces -----------------------------------------------------------------------------------------------------------
+
+_SHOWN_ATTRIBUTES = frozenset({
+    "RequestType", "RequestID", "WorkstationID", "OverallResult", "ErrorCode", "Currency", "STAN", "TerminalID",
+    "OutDeviceTarget", "InDeviceTarget", "OutResult", "InResult", "ServiceLevel", "POPID",
+})  # fmt: skip
+_SHOWN_TEXTS = frozenset({"TotalAmount", "Command"})
+
+
+def describe_document(found: bytes | Garbage) -> str:
+    """What a trace may tell of a document: its elements, the attributes that are no card data, and no text."""
+    element = found if isinstance(found, Garbage) else parse(found)
+    if isinstance(element, Garbage):
+        return f"unreadable: {element.reason}"
+    return _described(element)
+
+
+def _described(element: Element) -> str:
+    parts = [plain(element.name)]
+    parts += [f"{name}={plain(value)}" for name, value in element.attributes.items() if name in _SHOWN_ATTRIBUTES]
+    hidden = len(element.attributes) + 1 - len(parts)
+    parts += [f"({hidden} attributes hidden)"] if hidden > 0 else []
+    if element.text:
+        shown = element.name in _SHOWN_TEXTS
+        parts.append(f"= {plain(element.text.strip()) if shown else f'({size(element.text)} hidden)'}")
+    inside = [_described(child) for child in element.children]
+    return " ".join(parts) + (f" [{', '.join(inside)}]" if inside else "")

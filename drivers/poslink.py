@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from drivers.base import CURRENCY, DriverOptions, Identity, Lines, Manifest, Tcp, TerminalDriver
-from drivers.poslink_codec import Dialect
+from drivers.poslink_codec import Dialect, describe_event, readers
 from drivers.poslink_exchange import Exchanges, Lost
 from drivers.poslink_messages import (
     BATCH_CLOSE,
@@ -52,6 +52,7 @@ from drivers.poslink_verdict import (
     refused_enquiry,
     stamp_of,
 )
+from drivers.trace import Describe, by_message
 from hubd.errors import DeviceError, InvalidValueError, Retry
 from hubd.model.device import Capability, DeviceKind
 from hubd.model.money import Money, exponent_of
@@ -165,6 +166,11 @@ class PoslinkTerminal(TerminalDriver):
         """Take an open line. The terminal's books are read again: somebody else may have used it."""
         self._exchanges.attach(stream, url, lines)
         self._baseline = None
+
+    def describers(self, url: str) -> tuple[Describe, Describe]:
+        """See `Driver.describers`."""
+        asked, answered = readers(self._options.dialect)
+        return by_message(asked, describe_event), by_message(answered, describe_event)
 
     async def pump(self) -> str:
         """Read until the line is lost, and return why."""

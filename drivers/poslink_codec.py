@@ -16,6 +16,8 @@ from functools import reduce
 
 from msgspec import Struct
 
+from drivers.trace import plain, size
+
 STX, ETX, EOT, ENQ, ACK, NAK, FS, US = 0x02, 0x03, 0x04, 0x05, 0x06, 0x15, 0x1C, 0x1F
 FRAME_BYTES_MAX = 16 * 1024
 """Far above any answer that the hub asks for. A longer frame is garbage, so that a liar cannot make us hoard."""
@@ -230,3 +232,47 @@ def decode_get(head: bytes) -> bytes | None:
         return base64.b64decode(found[1], validate=True)
     except binascii.Error:
         return None
+
+
+# --- traces -----------------------------------------------------------------------------------------------------------
+
+_CONTROL_NAMES = {EOT: "EOT", ENQ: "ENQ", ACK: "ACK", NAK: "NAK"}
+_GROUPS_SHOWN = 4
+"""Command, version, status or transaction type, code or amounts. Accounts come behind them."""
+
+
+def describe_event(event: LinkEvent) -> str:
+    """What a trace may tell of what was read: the first groups, field by field, and how long the others are."""
+    match event:
+        case Control(code):
+            return _CONTROL_NAMES[code]
+        case BadFrame(reason) | Garbage(reason):
+            return f"unreadable: {reason}"
+        case Frame(groups):
+            shown = ["|".join(map(plain, group)) for group in groups[:_GROUPS_SHOWN]]
+            rest = "".join(text for group in groups[_GROUPS_SHOWN:] for text in group)
+            return " ".join([*shown, f"({size(rest)} hidden)"] if rest else shown)
+
+
+class GetReader:
+    """Finds the frames that the hub asks with over HTTP."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+
+    def feed(self, data: bytes) -> list[LinkEvent]:
+        """The frame of each whole request."""
+        events: list[LinkEvent] = []
+        self._buffer += data
+        while b"\r\n\r\n" in self._buffer:
+            head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
+            frame = decode_get(head + b"\r\n\r\n")
+            events += FrameReader().feed(frame) if frame else [Garbage("no_get")]
+        return events
+
+
+def readers(dialect: Dialect) -> tuple[FrameReader | GetReader, FrameReader | HttpReader]:
+    """Readers of what the hub says and of what the terminal says, for a trace."""
+    if dialect is Dialect.HTTP:
+        return GetReader(), HttpReader()
+    return FrameReader(dialect), FrameReader(dialect)

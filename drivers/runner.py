@@ -17,16 +17,30 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from drivers.base import DriverFactory, DriverOptions, Identity, Lines
+from drivers.base import (
+    Driver,
+    DriverFactory,
+    DriverOptions,
+    Identity,
+    Lines,
+    PrinterDriver,
+    ScaleDriver,
+    ScannerDriver,
+    TerminalDriver,
+)
+from drivers.trace import DEFAULT_LIMITS, Trace, TracedStream, TraceLimits
 from hubd.errors import DeviceError, HubError, Retry
 from hubd.model.device import Capability, DeviceState
 from hubd.ports import (
     AcceptLines,
+    ByteStream,
+    LastProblem,
     OpenTransport,
     Progress,
     ProgressSink,
     ServeLine,
     TerminalStatus,
+    Way,
 )
 from hubd.runtime import Runtime
 
@@ -55,14 +69,41 @@ def accept_none(port: int, host: str, serve: ServeLine) -> AbstractAsyncContextM
 
 
 _REMEDIES = {
-    "unreachable": "Check the terminal's power and its cable or network; the hub reconnects by itself.",
-    "no_answer": "Switch the terminal off and on; check that its link to the cash register is switched on in its menu.",
-    "not_zvt": "Another kind of device answers at this address. Correct the address, or the terminal's protocol.",
-    "babble": "Check the cable and the speed of the line, then switch the terminal off and on.",
-    "other_device": "Another terminal answers at the address that was announced. Check both terminals' numbers.",
+    "unreachable": "Check the {device}'s power and its cable or network; the hub reconnects by itself.",
+    "no_answer": "Switch the {device} off and on; check its cable, and that its settings are those of the hub.",
+    "not_zvt": "Another kind of device answers at this address. Correct the address, or the {device}'s protocol.",
+    "babble": "Check the cable and the speed of the line, then switch the {device} off and on.",
+    "other_device": "Another {device} answers at the address that was announced. Check the numbers of both.",
     "terminal_busy": "Finish or cancel what the terminal shows.",
     "diagnosis_required": "Run a diagnosis of the terminal.",
 }
+_TERMINAL_REMEDIES = {
+    "no_answer": "Switch the terminal off and on; check that its link to the cash register is switched on in its menu.",
+}
+_TERMINAL_SAYS, _LOOK = "Read the terminal's display.", "Look at the {device}: its lamps, its paper, its cable."
+"""For a problem that nobody has words for."""
+_CALLED = (
+    (TerminalDriver, "terminal"),
+    (PrinterDriver, "printer"),
+    (ScaleDriver, "scale"),
+    (ScannerDriver, "scanner"),
+)
+
+
+def called(driver: Driver) -> str:
+    """What people call a device with this driver."""
+    return next((name for kind, name in _CALLED if isinstance(driver, kind)), "device")
+
+
+def remedy_of(problem: str, device: str) -> str:
+    """What a person does about a problem of a device of this name; empty without a problem."""
+    if not problem:
+        return ""
+    if device == "terminal":
+        known = _TERMINAL_REMEDIES.get(problem) or _REMEDIES.get(problem, _TERMINAL_SAYS)
+    else:
+        known = _REMEDIES.get(problem, _LOOK)
+    return known.format(device=device)
 
 
 class Runner:
@@ -79,6 +120,7 @@ class Runner:
         options: DriverOptions = NO_OPTIONS,
         on_moved: OnMoved = lambda _device, _url: None,
         accept_lines: AcceptLines = accept_none,
+        trace_limits: TraceLimits = DEFAULT_LIMITS,
     ) -> None:
         self._accept_lines = accept_lines
         self._device_id = device_id
@@ -93,6 +135,8 @@ class Runner:
         self._clock, self._rng = runtime.clock, runtime.rng
         self._on_change = on_change
         self.driver = factory(runtime, options)
+        self._name = called(self.driver)
+        self.trace = Trace(runtime.clock, trace_limits)
         self._status = TerminalStatus(DeviceState.CONNECTING, None)
         self._ready = asyncio.Event()
         self._wake = asyncio.Event()
@@ -136,14 +180,16 @@ class Runner:
         """Return whether the device became ready on this line."""
         try:
             async with self._clock.timeout(OPEN_TIMEOUT_S):
-                stream = await self._open_transport(url)
-        except OSError:
+                stream = await self._open(url)
+        except OSError as error:
+            self.trace.note(Way.LINE, [f"cannot be opened: {error.strerror or type(error).__name__}"])
             self._set(DeviceState.GONE, "unreachable")
             return False
         except HubError as error:
+            self.trace.note(Way.LINE, [f"cannot be opened: {error.code}"])
             self._set(DeviceState.FAULTY, error.code, error.remedy)
             return False
-        self.driver.attach(stream, url, Lines(partial(self._open_transport, url), partial(self._accept, url)))
+        self.driver.attach(stream, url, Lines(partial(self._open, url), partial(self._accept, url)))
         worked = False
         async with asyncio.TaskGroup() as group:
             group.create_task(self._pump(), name=f"device:{self._device_id}:pump")
@@ -157,11 +203,24 @@ class Runner:
         return worked
 
     def _accept(self, url: str, port: int, serve: ServeLine) -> AbstractAsyncContextManager[None]:
-        return self._accept_lines(port, urlsplit(url).hostname or "", serve)
+        async def traced(stream: ByteStream) -> None:
+            self.trace.note(Way.LINE, [f"accepted at port {port}"])
+            await serve(self._traced(stream, url))
+
+        return self._accept_lines(port, urlsplit(url).hostname or "", traced)
+
+    async def _open(self, url: str) -> ByteStream:
+        stream = await self._open_transport(url)
+        self.trace.note(Way.LINE, ["opened"])
+        return self._traced(stream, url)
+
+    def _traced(self, stream: ByteStream, url: str) -> ByteStream:
+        return TracedStream(stream, self.trace, *self.driver.describers(url))
 
     async def _pump(self) -> None:
         reason = await self.driver.pump()
         log.info("device.line_lost", extra={"device_id": self._device_id, "reason": reason})
+        self.trace.note(Way.LINE, [f"lost: {reason}"])
         self._ready.clear()
         if self._status.state is DeviceState.READY:
             self._set(DeviceState.CONNECTING)
@@ -257,10 +316,13 @@ class Runner:
 
     def _set(self, state: DeviceState, problem: str = "", remedy: str = "") -> None:
         before = self._status
-        remedy = remedy or _REMEDIES.get(problem, "Read the terminal's display." if problem else "")
+        remedy = remedy or remedy_of(problem, self._name)
         self._status = replace(before, state=state, problem=problem, remedy=remedy)
         if (before.state, before.problem) == (state, problem):
             return
+        if problem and problem not in (before.problem, "stopped"):
+            last = LastProblem(problem, remedy, self._clock.now_us())
+            self._status = replace(self._status, last_problem=last)
         quiet = {DeviceState.READY, DeviceState.BUSY}
         if not ({before.state, state} <= quiet):
             fields = {"device_id": self._device_id, "state": state.value, "problem": problem}
@@ -270,7 +332,8 @@ class Runner:
     def status(self) -> TerminalStatus:
         """State by the age of the last good answer: a line that is open and says nothing does not count."""
         if self._status.state is DeviceState.READY and self._age_s() > self._silent_after_s and not self._turn.locked():
-            return replace(self._status, state=DeviceState.SILENT, problem="no_answer", remedy=_REMEDIES["no_answer"])
+            remedy = remedy_of("no_answer", self._name)
+            return replace(self._status, state=DeviceState.SILENT, problem="no_answer", remedy=remedy)
         return self._status
 
     # -- for its face --------------------------------------------------------------------------------------------------
@@ -287,23 +350,32 @@ class Runner:
         A `quiet` one is not shown as busy: it takes no time that a person would notice.
         """
         if self._turn.locked() and not self._checking and self._ready.is_set():
-            raise _busy()
+            raise _busy(self._name)
         try:
             async with self._clock.timeout(max(wait_ready_s, CHECK_WAIT_S if self._checking else 0.0)):
                 if wait_ready_s:
                     await self._ready.wait()
                 await self._turn.acquire()
         except TimeoutError:
-            raise _gone() if not self._ready.is_set() else _busy() from None
+            raise _gone(self._name) if not self._ready.is_set() else _busy(self._name) from None
         try:
             if not (self._ready.is_set() and self.driver.usable):
-                raise _gone()
+                raise _gone(self._name)
             if not quiet:
                 self._set(DeviceState.BUSY, self._status.problem if self._known_problem() else "")
             yield
         finally:
             self._turn.release()
             self._after_dialogue()
+
+    async def look(self) -> None:
+        """Ask for a sign of life now, without moving money. Raises DeviceError when none comes, or before it asks."""
+        async with self.dialogue(quiet=True):
+            try:
+                identity = await self.driver.check()
+            except OSError:
+                raise _silent(self._name) from None
+        self._answered(identity)
 
     def _after_dialogue(self) -> None:
         if self.driver.usable and self._ready.is_set():
@@ -329,21 +401,32 @@ class Runner:
         return note
 
 
-def _busy() -> DeviceError:
+def _busy(name: str) -> DeviceError:
+    shown = "Finish or cancel what the terminal shows, then try again." if name == "terminal" else "Try again."
     return DeviceError(
         "device.busy",
-        "The terminal is in the middle of another dialogue.",
-        remedy="Finish or cancel what the terminal shows, then try again.",
+        f"The {name} is in the middle of another dialogue.",
+        remedy=shown,
         retry=Retry.SAME_REQUEST,
         retry_after_s=5,
     )
 
 
-def _gone() -> DeviceError:
+def _silent(name: str) -> DeviceError:
+    return DeviceError(
+        "device.no_answer",
+        f"The {name} does not answer.",
+        remedy=remedy_of("no_answer", name),
+        retry=Retry.SAME_REQUEST,
+        retry_after_s=10,
+    )
+
+
+def _gone(name: str) -> DeviceError:
     return DeviceError(
         "device.gone",
-        "The terminal is not connected.",
-        remedy=_REMEDIES["unreachable"],
+        f"The {name} is not connected.",
+        remedy=remedy_of("unreachable", name),
         retry=Retry.SAME_REQUEST,
         retry_after_s=10,
     )

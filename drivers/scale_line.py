@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 from drivers.base import DriverOptions, Identity, Lines, ScaleDriver
 from drivers.link import LineLostError, Link
+from drivers.trace import Describe, by_message, size
 from hubd.errors import DeviceError
 from hubd.ports import ByteStream, NoWeight, Weight
 from hubd.runtime import Clock, Runtime
@@ -31,6 +32,7 @@ ANSWER_TIMEOUT_S = 0.8
 SURPLUS_S = 0.1
 """After the last answer the line is listened to this long: whatever else it says must say the same."""
 SURPLUS_FRAMES_MAX = 16
+COMMAND_SHOWN_MAX = 6
 SETTLE_QUIET_S = 0.3
 SETTLE_TIMEOUT_S = 3.0
 """A serial line has no connections: what an old dialogue still sends is read and dropped before a new one begins."""
@@ -144,6 +146,11 @@ def no_answer() -> DeviceError:
     )
 
 
+def describe_command(data: bytes) -> list[str]:
+    """What a trace may tell of bytes to a scale: all of them, for they are the hub's own commands."""
+    return [data.hex(" ").upper() if len(data) <= COMMAND_SHOWN_MAX else size(data)]
+
+
 UNCONFIRMED = NoWeight("unconfirmed", "The scale said two different things. Wait until it is at rest, and weigh again.")
 NO_ANSWER = NoWeight("no_answer", "Check that the scale is switched on and connected.")
 UNREACHABLE = NoWeight("unreachable", "Check the scale's power and its cable; the hub reconnects by itself.")
@@ -184,6 +191,19 @@ class LineScale(ScaleDriver, Generic[F]):
         """Take an open line; nothing is remembered of the one before."""
         self._line = ScaleLine(stream, self._clock, self._reader())
         self._clean = True
+
+    def describers(self, url: str) -> tuple[Describe, Describe]:
+        """See `Driver.describers`: commands of the hub as they are, frames as weights."""
+        return describe_command, by_message(self._reader(), self._described)
+
+    def _described(self, frame: F) -> str:
+        match self._value_of(frame):
+            case Weight(grams, net):
+                return f"{grams} g{' net' if net else ''}, stable"
+            case NoWeight(reason):
+                return reason
+            case None:
+                return type(frame).__name__.lower()
 
     async def pump(self) -> str:
         """Read until the line is lost, and return why."""

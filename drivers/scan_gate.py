@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from drivers.base import Identity, Lines, ScannerDriver
 from drivers.scan_text import Refused
+from drivers.trace import Describe, count_bytes, size
 from hubd.ports import ByteStream, Scan
 from hubd.runtime import Clock
 
@@ -134,6 +135,14 @@ class LineScanner(ScannerDriver):
     def attach(self, stream: ByteStream, url: str, lines: Lines) -> None:
         """Take an open line; a reading that the one before had begun is forgotten."""
         self._line = QuietLine(stream, self._clock)
+
+    def describers(self, url: str) -> tuple[Describe, Describe]:
+        """See `Driver.describers`: of a code its form, and nothing of what it says."""
+        return count_bytes, lambda data: [self._form_of(data)]
+
+    def _form_of(self, data: bytes) -> str:
+        """What a trace may tell of bytes that are perhaps of a card."""
+        return size(data)
 
     async def close(self) -> None:
         """Give the line back."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from drivers.base import DriverOptions, Lines, Manifest, Serial, Usb
 from drivers.scan_gate import LineScanner
-from drivers.serial_scanner_codec import Ending, SerialScans
+from drivers.serial_scanner_codec import Ending, SerialScans, form_of
 from hubd.errors import DeviceError
 from hubd.model.device import Capability, DeviceKind
 from hubd.ports import ByteStream
@@ -55,6 +55,9 @@ class SerialScanner(LineScanner):
         """Take an open line; habits are learned anew, for it may be another scanner."""
         super().attach(stream, url, lines)
         self._scans = SerialScans(self._ending)
+
+    def _form_of(self, data: bytes) -> str:
+        return form_of(data)
 
     async def pump(self) -> str:
         """Read until the line is lost; what had not ended then is dropped."""

@@ -142,3 +142,14 @@ class SerialScans:
     def pending(self) -> int:
         """Bytes of a burst that has not ended."""
         return len(self._burst)
+
+
+_FORM_MAX = 64
+_DIGITS, _LETTERS = re.compile("[0-9]"), re.compile("[A-Za-z]")
+
+
+def form_of(data: bytes) -> str:
+    """The form of a code: each digit as 9, each letter as a, control bytes by their number, marks as they are."""
+    text = _LETTERS.sub("a", _DIGITS.sub("9", data[:_FORM_MAX].decode("latin-1")))
+    shown = "".join(one if 0x20 < ord(one) < 0x7F else f"<{ord(one):02X}>" for one in text)
+    return shown if len(data) <= _FORM_MAX else f"{shown}… {len(data)} bytes"

@@ -22,7 +22,8 @@ from drivers.base import (
     TerminalDriver,
 )
 from drivers.link import LineLostError
-from drivers.zvt_codec import CURRENCY_NUMBERS, Apdu
+from drivers.trace import Describe, by_message
+from drivers.zvt_codec import CURRENCY_NUMBERS, Apdu, SerialReader, TcpReader, describe_event
 from drivers.zvt_link import ZvtLink
 from drivers.zvt_messages import (
     ABORT_COMMAND,
@@ -207,6 +208,11 @@ class ZvtTerminal(TerminalDriver):
         self._serial = url.startswith("serial:")
         self._link = ZvtLink(stream, self._clock, serial=self._serial)
         self._clean, self._in_dialogue, self._last_receipt = True, False, ""
+
+    def describers(self, url: str) -> tuple[Describe, Describe]:
+        """See `Driver.describers`."""
+        readers = [SerialReader() if url.startswith("serial:") else TcpReader() for _ in range(2)]
+        return by_message(readers[0], describe_event), by_message(readers[1], describe_event)
 
     async def pump(self) -> str:
         """Read until the line is lost, and return why."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from msgspec import Struct
 
 from drivers.masking import mask_card_data
+from drivers.trace import packed, size
 
 DLE, STX, ETX, ACK, NAK = 0x10, 0x02, 0x03, 0x06, 0x15
 APDU_DATA_MAX = 0xFFFF
@@ -444,3 +445,68 @@ def _last4_of_bcd(value: bytes) -> str:
 def scrub_text(value: bytes) -> str:
     """Terminal text, which is in code page 437, as `mask_card_data` leaves it."""
     return mask_card_data(value.decode("cp437"))
+
+
+# --- traces ---------------------------------------------------------------------------------------------------------
+
+_COMMANDS = {
+    0x0400: "status of the register", 0x040F: "status information", 0x04FF: "intermediate status", 0x0501: "enquiry",
+    0x0600: "registration", 0x0601: "authorisation", 0x060F: "completion", 0x061E: "abort", 0x0630: "reversal",
+    0x0650: "end of day", 0x0670: "diagnosis", 0x0693: "initialisation", 0x06B0: "abort request", 0x06D1: "print line",
+    0x06D3: "print block", 0x0620: "repeat receipt", 0x8000: "done", 0x8400: "refused",
+}  # fmt: skip
+_PASSWORD_BYTES = 3
+_PASSWORD_FIRST = frozenset({0x0501, 0x0600, 0x0630, 0x0631, 0x0650, 0x0670, 0x0693, 0x0620, 0x0612, 0x0610})
+_BYTES_BEFORE_FIELDS = {0x04FF: 1, 0x061E: 1, 0x0600: 3}
+"""Behind the password: the status or result; the config byte and the currency."""
+_WITHOUT_FIELDS = frozenset({0x04FF, 0x061E, 0x8400})
+_AMOUNT_DIGITS_SHOWN = 8
+_TEXT = frozenset({0x06D1, 0x06D3})
+_NOT_SHOWN = frozenset({0x0E, 0x17})
+"""Expiry date and sequence number of the card: short, and yet card data."""
+
+
+def describe_event(event: LinkEvent) -> str:
+    """What a trace may tell of what was read: command, lengths, and the fields that are too short for a card number."""
+    match event:
+        case Apdu(command):
+            name = _COMMANDS.get(command, "refused" if command >> 8 == 0x84 else "")
+            parts = (f"{command >> 8:02X} {command & 0xFF:02X}", name, *_described(event))
+            return " ".join(part for part in parts if part)
+        case LinkAck():
+            return "ACK"
+        case LinkNak():
+            return "NAK"
+        case BadBlock(reason) | Garbage(reason):
+            return f"unreadable: {reason}"
+
+
+def _described(apdu: Apdu) -> list[str]:
+    data, told = apdu.data, []
+    if apdu.command in _TEXT:
+        return [f"({size(data)} of text)"]
+    if apdu.command in _PASSWORD_FIRST and len(data) >= _PASSWORD_BYTES:
+        told, data = ["password hidden"], data[_PASSWORD_BYTES:]
+    if before := data[: _BYTES_BEFORE_FIELDS.get(apdu.command, 0)]:
+        told.append(packed(before))
+        data = data[len(before) :]
+    fields = None if apdu.command in _WITHOUT_FIELDS else _described_fields(data)
+    return [*told, *([f"({size(data)} hidden)"] if fields is None and data else fields or [])]
+
+
+def _described_fields(data: bytes) -> list[str] | None:
+    """None when not all of it are fields: then nobody can say what any of it is."""
+    told: list[str] = []
+    position = 0
+    while position < len(data):
+        tag = data[position]
+        extent = _field_extent(tag, data[position + 1 : position + 5])
+        end = position + 1 + sum(extent) if extent else len(data) + 1
+        if extent is None or end > len(data):
+            return None
+        value = data[position + 1 + extent[0] : end]
+        digits = value.hex().lstrip("0") if tag == 0x04 else ""
+        shown = tag in _FIXED and tag not in _NOT_SHOWN and len(digits) <= _AMOUNT_DIGITS_SHOWN
+        told.append(f"{tag:02X}={packed(value) if shown else f'({size(value)} hidden)'}")
+        position = end
+    return told

@@ -215,14 +215,46 @@ class Progress(Struct, frozen=True):
 ProgressSink = Callable[[Progress], None]
 
 
+class LastProblem(Struct, frozen=True):
+    """The problem that a device has or had last, since its driver was started; kept when it is over."""
+
+    code: str
+    remedy: str
+    at_us: int
+    """Wall time at which it began."""
+
+
 class TerminalStatus(Struct, frozen=True):
-    """State of one terminal by the age of its last good answer."""
+    """State of one device by the age of its last good answer."""
 
     state: DeviceState
     last_answer_monotonic: float | None
     terminal_id: str = ""
     problem: str = ""
     remedy: str = ""
+    last_problem: LastProblem | None = None
+
+
+class Way(StrEnum):
+    """Which way the bytes of a line of a trace went."""
+
+    TO_DEVICE = ">"
+    FROM_DEVICE = "<"
+    LINE = "="
+    """None went: the line was opened, lost or accepted."""
+
+
+class TraceLine(Struct, frozen=True):
+    """What went over a device's line at one moment, as its driver's decoder describes it: without card data."""
+
+    number: int
+    """Of the newest of them; later lines have greater ones."""
+    at_us: int
+    """Wall time of the newest of them."""
+    way: Way
+    text: str
+    times: int = 1
+    """How often in a row the same was said."""
 
 
 class Terminal(Protocol):
