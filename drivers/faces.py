@@ -186,9 +186,9 @@ class RunningDevice:
         """Keep the device alive until cancelled."""
         await self.runner.run()
 
-    def trace(self, after: int = 0) -> list[TraceLine]:
+    async def traced(self, after: int, wait_s: float) -> list[TraceLine]:
         """See `hubd.services.devices.RunningDriver`."""
-        return self.runner.trace.lines(after)
+        return await self.runner.trace.lines_within(after, wait_s)
 
     async def look(self) -> None:
         """See `hubd.services.devices.RunningDriver`."""

@@ -70,6 +70,7 @@ def accept_none(port: int, host: str, serve: ServeLine) -> AbstractAsyncContextM
 
 _REMEDIES = {
     "unreachable": "Check the {device}'s power and its cable or network; the hub reconnects by itself.",
+    "line_lost": "If it happens again and again, check the {device}'s cable, its plug and its power.",
     "no_answer": "Switch the {device} off and on; check its cable, and that its settings are those of the hub.",
     "not_zvt": "Another kind of device answers at this address. Correct the address, or the {device}'s protocol.",
     "babble": "Check the cable and the speed of the line, then switch the {device} off and on.",
@@ -222,6 +223,8 @@ class Runner:
         log.info("device.line_lost", extra={"device_id": self._device_id, "reason": reason})
         self.trace.note(Way.LINE, [f"lost: {reason}"])
         self._ready.clear()
+        if self._status.state in (DeviceState.READY, DeviceState.BUSY) and reason != "closed":
+            self._remember("line_lost", remedy_of("line_lost", self._name))
         if self._status.state is DeviceState.READY:
             self._set(DeviceState.CONNECTING)
         self._wake.set()
@@ -321,13 +324,16 @@ class Runner:
         if (before.state, before.problem) == (state, problem):
             return
         if problem and problem not in (before.problem, "stopped"):
-            last = LastProblem(problem, remedy, self._clock.now_us())
-            self._status = replace(self._status, last_problem=last)
+            self._remember(problem, remedy)
         quiet = {DeviceState.READY, DeviceState.BUSY}
         if not ({before.state, state} <= quiet):
             fields = {"device_id": self._device_id, "state": state.value, "problem": problem}
             log.log(logging.INFO if state in quiet else logging.WARNING, "device.state", extra=fields)
         self._on_change(self._device_id, self.status())
+
+    def _remember(self, problem: str, remedy: str) -> None:
+        last = LastProblem(problem, remedy, self._clock.now_us())
+        self._status = replace(self._status, last_problem=last)
 
     def status(self) -> TerminalStatus:
         """State by the age of the last good answer: a line that is open and says nothing does not count."""

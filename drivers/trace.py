@@ -7,6 +7,7 @@ second lock every line goes through `mask_card_data`, whose first lock must neve
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -53,6 +54,7 @@ class Trace:
         self._lines: deque[tuple[float, TraceLine]] = deque()
         self._size = 0
         self._number = 0
+        self._news = asyncio.Event()
 
     def note(self, way: Way, texts: Iterable[str]) -> None:
         """Keep these lines; what is too old, or too much, goes."""
@@ -66,11 +68,23 @@ class Trace:
             self._lines.append((now, TraceLine(self._number, at_us, way, text, times)))
             self._size += len(text) + LINE_OVERHEAD
         self._forget(now)
+        self._news.set()
+        self._news = asyncio.Event()
 
     def lines(self, after: int = 0) -> list[TraceLine]:
         """The lines with a greater number than this, oldest first."""
         self._forget(self._clock.monotonic())
         return [line for _, line in self._lines if line.number > after]
+
+    async def lines_within(self, after: int, wait_s: float) -> list[TraceLine]:
+        """See `lines`; without one waits for one, at most this long."""
+        try:
+            async with self._clock.timeout(wait_s):
+                while not (lines := self.lines(after)):
+                    await self._news.wait()
+        except TimeoutError:
+            return []
+        return lines
 
     def _forget(self, now: float) -> None:
         while self._lines and (self._size > self._limits.size_bytes or now - self._lines[0][0] > self._limits.age_s):

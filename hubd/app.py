@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from msgspec import Struct, field
 
@@ -22,9 +22,10 @@ from drivers.faces import RunningDevice
 from drivers.probing import find_out
 from drivers.registry import Registry
 from drivers.runner import OnMoved, Runner
+from drivers.trace import DEFAULT_LIMITS, TraceLimits
 from hubd.errors import StoreError
 from hubd.health import Problems
-from hubd.model.device import DeviceKind, DeviceState, Endpoint, EndpointKind
+from hubd.model.device import DeviceState, Endpoint, EndpointKind
 from hubd.model.mode import Mode, ModeSnapshot
 from hubd.ports import (
     AcceptLines,
@@ -34,9 +35,9 @@ from hubd.ports import (
     OpenTransport,
     Probed,
     Scan,
-    Scanner,
     Signer,
     TerminalStatus,
+    Weight,
 )
 from hubd.runtime import Clock, Runtime
 from hubd.services.access import AccessDesk
@@ -55,7 +56,7 @@ from hubd.services.outages import OutageDesk
 from hubd.services.overview_desk import OverviewDesk
 from hubd.services.pairing import PairingDesk
 from hubd.services.payments import PaymentDesk
-from hubd.services.peripherals import Peripherals
+from hubd.services.peripherals import Peripheral, Peripherals
 from hubd.services.pins import PinHasher
 from hubd.services.printing import PrintDesk
 from hubd.services.probing import ProbeDesk
@@ -68,6 +69,7 @@ from hubd.services.staff import StaffDesk
 from hubd.services.taking import OutageView
 from hubd.services.terminals import READY, Terminals
 from hubd.services.till_lines import TillLines
+from hubd.services.trials import TrialDesk
 from hubd.services.weighing import WeighingDesk
 from hubd.store import backup, verify
 from hubd.store.db import AioSqliteThread, Database, OpenDbThread, open_database
@@ -108,6 +110,8 @@ class World(Struct, frozen=True):
     """What a driver needs that is not in the journal: its terminal's password. Asked at every start of a driver."""
     sources: Sequence[EndpointSource] = ()
     """Where devices are looked for."""
+    trace_limits: TraceLimits = DEFAULT_LIMITS
+    """How much of each device's line is kept in memory."""
     machine_id: str = ""
     disk_id: str = ""
     """On what this hub runs; a journal that finds itself elsewhere opens a new line. Empty where nobody can tell."""
@@ -167,6 +171,7 @@ async def _make_driver(
         options,
         moved,
         world.accept_lines,
+        world.trace_limits,
     )
     return RunningDevice(runner)
 
@@ -269,8 +274,9 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
         orders=OrderDesk(db, tills),
         receipts=ReceiptDesk(db, world.archives),
         devices=devices,
-        weighing=WeighingDesk(peripherals),
+        weighing=WeighingDesk(peripherals, partial(_tell_weight, feed)),
         printing=printing,
+        trials=TrialDesk(runtime, devices, peripherals, printing),
         roles=roles,
         discovery=discovery,
         probing=ProbeDesk(discovery, partial(_find_out, world)),
@@ -300,6 +306,8 @@ def _tell_followers(
 ) -> None:
     """What is of this moment and not stored: followers of the events hear it once (docs/reference/events.md)."""
     shown: dict[str, tuple[str, str, str]] = {}
+    places: dict[str, str] = {}
+    """Where each was: of a device that has gone, those are told who were told of it before."""
 
     def terminal_changed(device_id: str) -> None:
         attached = terminals.get(device_id)
@@ -308,36 +316,38 @@ def _tell_followers(
         now = (state, attached.payment_id if attached else "", prompt)
         before = shown.get(device_id, ("", "", ""))
         shown[device_id] = now
+        place = places[device_id] = attached.location if attached else places.get(device_id, "")
         if now[0] != before[0]:
-            feed.tell("device.state", device_id, {"state": state})
+            feed.tell("device.state", device_id, {"state": state}, location=place)
         if now[1:] != before[1:] and now[1]:
-            feed.tell("payment.prompt", now[1], {"device": device_id, "prompt": prompt})
+            feed.tell("payment.prompt", now[1], {"device": device_id, "prompt": prompt}, location=place)
 
     def peripheral_changed(device_id: str) -> None:
         peripheral = peripherals.get(device_id)
         state = peripheral.face.status.state.value if peripheral else DeviceState.GONE.value
         if shown.get(device_id, ("",))[0] != state:
             shown[device_id] = (state, "", "")
-            feed.tell("device.state", device_id, {"state": state})
+            place = places[device_id] = peripheral.location if peripheral else places.get(device_id, "")
+            feed.tell("device.state", device_id, {"state": state}, location=place)
 
     terminals.watch(terminal_changed)
     peripherals.watch(peripheral_changed)
-    peripherals.watch(partial(_hear_scanner, feed, peripherals))
+    peripherals.on_scan(partial(_tell_scan, feed, peripherals))
     outages.listen(lambda snapshot: feed.tell("mode.changed", "", {"mode": snapshot.mode.value}))
     problems.listen(lambda: feed.tell("problems.changed", "", {"count": len(problems.visible())}))
 
 
-def _hear_scanner(feed: Feed, peripherals: Peripherals, device_id: str) -> None:
-    """What a scanner reads is told to the till that has it, or to all tills of a shop that share it; never stored."""
+def _tell_scan(feed: Feed, peripherals: Peripherals, device_id: str, scan: Scan) -> None:
+    """What a scanner reads is told to the till that has it, or to all of its location that share it; never stored."""
     scanner = peripherals.get(device_id)
-    if scanner is None or scanner.kind is not DeviceKind.SCANNER:
-        return
+    if scanner is not None:
+        data = {"text": scan.text, "symbology": scan.symbology}
+        feed.tell("scan", device_id, data, scanner.till, scanner.location)
 
-    def told(scan: Scan) -> None:
-        till = scanner.role.removeprefix("till:") if scanner.role.startswith("till:") else ""
-        feed.tell("scan", device_id, {"text": scan.text, "symbology": scan.symbology}, till)
 
-    cast("Scanner", scanner.face).listen(told)
+def _tell_weight(feed: Feed, scale: Peripheral, weight: Weight) -> None:
+    """A weight that somebody has asked for is told to the till that has the scale; never stored."""
+    feed.tell("weight", scale.id, {"grams": weight.grams, "net": weight.net}, scale.till, scale.location)
 
 
 def _note_change(

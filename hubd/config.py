@@ -171,6 +171,13 @@ class TerminalConfig(Struct, frozen=True):
         return f"TerminalConfig(address={masked_address(self.address)!r}, driver={self.driver!r}, name={self.name!r})"
 
 
+class DevicesConfig(Struct, frozen=True):
+    """What the hub keeps of its devices' lines, in memory only."""
+
+    trace_kib: Annotated[int, Option("Size of each device's trace in KiB; no card data is in it.", 4, 1024)] = 64
+    trace_minutes: Annotated[int, Option("Age at which a line of a trace is forgotten.", 1, 24 * 60)] = 120
+
+
 class BackupConfig(Struct, frozen=True):
     """Where backups go when they leave the hub's disk; they are encrypted before."""
 
@@ -209,6 +216,7 @@ class Config:
     cloud: CloudConfig = field(default_factory=CloudConfig)
     probes: ProbesConfig = field(default_factory=ProbesConfig)
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
+    devices: DevicesConfig = field(default_factory=DevicesConfig)
     terminals: tuple[TerminalConfig, ...] = ()
     backup: BackupConfig = field(default_factory=BackupConfig)
     log: LogConfig = field(default_factory=LogConfig)
@@ -230,6 +238,7 @@ SECTIONS: Mapping[str, type[Any]] = MappingProxyType(
         "cloud": CloudConfig,
         "probes": ProbesConfig,
         "discovery": DiscoveryConfig,
+        "devices": DevicesConfig,
         "backup": BackupConfig,
         "log": LogConfig,
     }

@@ -27,6 +27,7 @@ from drivers import registry
 from drivers.base import PASSWORD, DriverOptions
 from drivers.discovery.configured import ConfiguredSource, configured
 from drivers.registry import Registry
+from drivers.trace import TraceLimits
 from drivers.transport import accept_tcp, open_transport
 from hubd.app import Hub, World, trading_hub
 from hubd.config import Config, TerminalConfig
@@ -279,6 +280,7 @@ async def running_hub(
         archives=config.paths.archive,
         driver_options=partial(configured_options, config.terminals),
         sources=await asyncio.to_thread(_sources, config, runtime, drivers),
+        trace_limits=TraceLimits(config.devices.trace_kib * 1024, config.devices.trace_minutes * 60.0),
         machine_id=await asyncio.to_thread(_machine_id),
         disk_id=await asyncio.to_thread(_disk_id, config.paths.data),
     )

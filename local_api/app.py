@@ -21,7 +21,7 @@ from local_api.context import API_VERSION, ApiContext, HubFacts
 from local_api.events import Events
 from local_api.gate import App, Doors, Gate, Listener
 from local_api.openapi import as_bytes, describe, docs_page
-from local_api.routes import backups, browser, endpoints, orders, payments, people, printing, store, upkeep
+from local_api.routes import backups, browser, devices, endpoints, orders, payments, people, printing, store, upkeep
 from local_api.routes.hub import hub_routes
 from local_api.table import RouteSpec, RouteTable
 from local_api.tickets import Tickets
@@ -42,7 +42,15 @@ def _described() -> tuple[bytes, bytes]:
 def api_rows(events: Events | None) -> tuple[RouteSpec, ...]:
     """Every row of the API, in one table; the hottest first, because the framework's router looks in this order."""
     of_hub = hub_routes(events, cache(_described))
-    of_store = (*store.ROUTES, *printing.ROUTES, *endpoints.ROUTES, *backups.ROUTES, *upkeep.ROUTES, *browser.ROUTES)
+    of_store = (
+        *store.ROUTES,
+        *devices.ROUTES,
+        *printing.ROUTES,
+        *endpoints.ROUTES,
+        *backups.ROUTES,
+        *upkeep.ROUTES,
+        *browser.ROUTES,
+    )
     return (*payments.ROUTES, *orders.ROUTES, *of_hub, *people.ROUTES, *of_store)
 
 

@@ -83,6 +83,7 @@ NOTICES: dict[str, Permission] = {
     "device.state": _P.DEVICES_READ,
     "endpoints.changed": _P.DEVICES_READ,
     "scan": _P.DEVICES_READ,
+    "weight": _P.DEVICES_READ,
     "payment.prompt": _P.PAYMENTS_READ,
     "mode.changed": _P.HUB_READ,
     "problems.changed": _P.PROBLEMS_READ,
@@ -146,6 +147,19 @@ class _Abreast:
     over: asyncio.Future[Place]
 
 
+def meant_for(notice: Notice, caller: Caller) -> bool:
+    """Whether a notice is told to this caller: to one till only, or to those who may see it at its location."""
+    needed = NOTICES.get(notice.name)
+    if needed is None or (notice.till and notice.till != caller.device):
+        return False
+    return caller.may_at(needed, notice.location) if notice.location else caller.may(needed)
+
+
+def _notice_text(notice: Notice) -> bytes:
+    data = msgspec.json.encode(Event(notice.name, notice.subject, notice.data))
+    return b"event: %s\ndata: %s\n\n" % (notice.name.encode(), data)
+
+
 class Events:
     """Renders and streams. One for the whole API, so that two hundred followers cost one rendering."""
 
@@ -189,6 +203,19 @@ class Events:
             text = self._resync(news.place) if news.lost else self._text_after(place, news, caller)
             place = news.place
             yield text or b": ping\n\n"
+        yield b"event: stopping\ndata: {}\n\n"
+
+    async def scans(self, caller: Caller) -> AsyncGenerator[bytes]:
+        """What the scanners of the calling till read from now on, as server-sent events, until the hub stops."""
+        yield b"retry: 1000\n\n"
+        place = self._feed.place
+        while not self._feed.stopped:
+            news = await self._feed.news(place)
+            if not await self._access.is_current(caller):
+                return
+            place = news.place
+            heard = (one for one in news.notices if one.name == "scan" and meant_for(one, caller))
+            yield b"".join(map(_notice_text, heard)) or b": ping\n\n"
         yield b"event: stopping\ndata: {}\n\n"
 
     async def _keep_abreast(self, direct: DirectStream, caller: Caller) -> Place:
@@ -242,7 +269,7 @@ class Events:
                 if text:
                     yield text
             for notice in news.notices:
-                if self._meant_for(notice, caller):
+                if meant_for(notice, caller):
                     yield msgspec.json.encode(Event(notice.name, notice.subject, notice.data))
 
     def _text_after(self, place: Place, news: News, caller: Caller) -> bytes:
@@ -261,14 +288,9 @@ class Events:
             if (text := self._seen_by(entry, caller))
         ]
         for notice in news.notices:
-            if self._meant_for(notice, caller):
-                data = msgspec.json.encode(Event(notice.name, notice.subject, notice.data))
-                parts.append(b"event: %s\ndata: %s\n\n" % (notice.name.encode(), data))
+            if meant_for(notice, caller):
+                parts.append(_notice_text(notice))
         return b"".join(parts)
-
-    def _meant_for(self, notice: Notice, caller: Caller) -> bool:
-        needed = NOTICES.get(notice.name)
-        return needed is not None and caller.may(needed) and (not notice.till or notice.till == caller.device)
 
     def _seen_by(self, entry: Entry, caller: Caller) -> bytes:
         """An entry as text; empty when the caller may not see it."""

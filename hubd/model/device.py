@@ -70,6 +70,15 @@ class IdentitySource(StrEnum):
     ADDRESS = "address"
 
 
+_RUNGS = {"serial": IdentitySource.SERIAL_NUMBER, "port": IdentitySource.PORT_PATH, "name": IdentitySource.NAME}
+
+
+def rung_of(identity: str) -> IdentitySource:
+    """By what a device with this identity is known again; see `Endpoint.identity`."""
+    prefix, _, rest = identity.partition(":")
+    return IdentitySource.ADDRESS if rest.startswith("//") else _RUNGS.get(prefix, IdentitySource.ADDRESS)
+
+
 class Flaw(StrEnum):
     """What is wrong with an endpoint itself, whatever driver may want it."""
 

@@ -32,6 +32,7 @@ from hubd.services.settings import SettingsDesk
 from hubd.services.staff import StaffDesk
 from hubd.services.terminals import Terminals
 from hubd.services.till_lines import TillLines
+from hubd.services.trials import TrialDesk
 from hubd.services.weighing import WeighingDesk
 from hubd.store.db import Database
 
@@ -61,6 +62,7 @@ class Services(Struct, frozen=True):
     printing: PrintDesk
     roles: RoleDesk
     weighing: WeighingDesk
+    trials: TrialDesk
     discovery: DiscoveryDesk
     probing: ProbeDesk
     flusher: Flusher

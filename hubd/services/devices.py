@@ -9,13 +9,13 @@ from typing import Protocol, cast
 from msgspec import Struct
 
 from hubd.errors import DeviceError, HubError, InvalidValueError, NotFoundError, Retry
-from hubd.model.device import DeviceKind, DeviceState
+from hubd.model.device import Capability, DeviceKind, DeviceState
 from hubd.model.entry import Draft, Json
 from hubd.model.money import Money
 from hubd.model.payment import Custody, Mode, Payment
 from hubd.model.permissions import Permission
 from hubd.model.statement import TERMINAL_CLOSED
-from hubd.ports import Diagnosis, Printer, Progress, Scale, Scanner, Terminal, TerminalStatus, TerminalTotals
+from hubd.ports import Diagnosis, Printer, Progress, Scale, Scanner, Terminal, TerminalStatus, TerminalTotals, TraceLine
 from hubd.services.access import Caller
 from hubd.services.calendar import business_date
 from hubd.services.outcomes import MakeDocument
@@ -52,6 +52,14 @@ class RunningDriver(Protocol):
         """It was announced at another address: look there when it does not answer at its own."""
         ...
 
+    async def traced(self, after: int, wait_s: float) -> list[TraceLine]:
+        """What went over its line behind this number, oldest first and without card data; waits for something."""
+        ...
+
+    async def look(self) -> None:
+        """Ask for a sign of life now, without moving money. Raises DeviceError when none comes or it is busy."""
+        ...
+
 
 class Workers(Protocol):
     """Starts and stops the tasks in which drivers run; one that fails is restarted and hurts nobody else."""
@@ -82,6 +90,8 @@ class DeviceView(Struct, frozen=True):
     progress: Progress | None
     unheard: bool = False
     """Whether it took payments in an outage that is over and has not answered since."""
+    capabilities: frozenset[Capability] = frozenset()
+    """What it can do, while its driver runs."""
 
 
 class NewDevice(Struct, frozen=True):
@@ -283,6 +293,10 @@ class DeviceDesk:
             payment.terminal for payment in open_ones if payment.terminal
         )
 
+    def running(self, device_id: str) -> RunningDriver | None:
+        """The driver of a device, while it runs."""
+        return self._running.get(device_id)
+
     def follow(self, device_id: str, url: str) -> None:
         """A device was announced at another address; its driver looks there when it does not answer at its own."""
         driver = self._running.get(device_id)
@@ -422,6 +436,7 @@ class DeviceDesk:
             attached.payment_id if attached else "",
             attached.progress if attached else None,
             unheard,
+            running.face.capabilities if (running := self._running.get(device.id)) else frozenset(),
         )
 
     def _why_it_does_not_run(self, device: Device) -> TerminalStatus | None:

@@ -37,6 +37,8 @@ class Notice(Struct, frozen=True):
     data: dict[str, Any]
     till: str = ""
     """Only for this till; empty: for everybody."""
+    location: str = ""
+    """Only for those who may see it there; empty: it is the whole store's."""
 
 
 class Place(Struct, frozen=True):
@@ -89,10 +91,10 @@ class Feed:
         """Call `listener()` whenever followers are roused: after something new, at the beat, and at the stop."""
         self._roused.append(listener)
 
-    def tell(self, name: str, subject: str, data: dict[str, Any], till: str = "") -> None:
-        """Give a notice to everybody who follows at this moment; it is not stored."""
+    def tell(self, name: str, subject: str, data: dict[str, Any], till: str = "", location: str = "") -> None:
+        """Give a notice to those who follow at this moment and whom it concerns; it is not stored."""
         self._notice_number += 1
-        self._notices.append(Notice(self._notice_number, name, subject, data, till))
+        self._notices.append(Notice(self._notice_number, name, subject, data, till, location))
         self._rouse()
 
     def stop(self) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
+from typing import cast
 
 from msgspec import Struct, field
 
 from hubd.model.device import DeviceKind
-from hubd.ports import Printer, Scale, Scanner
+from hubd.ports import Printer, Scale, Scan, Scanner
 
 
 class Peripheral(Struct):
@@ -25,6 +27,11 @@ class Peripheral(Struct):
     before: tuple[str, ...] = ()
     """The devices whose place it has taken: whoever names one of them means it."""
 
+    @property
+    def till(self) -> str:
+        """The till that it belongs to; empty: none."""
+        return self.role.removeprefix("till:") if self.role.startswith("till:") else ""
+
 
 class Peripherals:
     """A book of the attached devices that hold no money."""
@@ -32,10 +39,13 @@ class Peripherals:
     def __init__(self) -> None:
         self._attached: dict[str, Peripheral] = {}
         self._watchers: list[Callable[[str], None]] = []
+        self._scan_listeners: list[Callable[[str, Scan], None]] = []
 
     def attach(self, peripheral: Peripheral) -> None:
         """Make a device usable."""
         self._attached[peripheral.id] = peripheral
+        if peripheral.kind is DeviceKind.SCANNER:
+            cast("Scanner", peripheral.face).listen(partial(self._hear, peripheral.id))
         self.changed(peripheral.id)
 
     def detach(self, device_id: str) -> None:
@@ -62,6 +72,14 @@ class Peripherals:
         own = [one for one in here if one.role == f"till:{till}"]
         shared = [one for one in here if not one.role]
         return next(iter(own or shared), None)
+
+    def on_scan(self, listener: Callable[[str, Scan], None]) -> None:
+        """Call `listener(device_id, scan)` for whatever an attached scanner has read."""
+        self._scan_listeners.append(listener)
+
+    def _hear(self, device_id: str, scan: Scan) -> None:
+        for listener in self._scan_listeners:
+            listener(device_id, scan)
 
     def watch(self, watcher: Callable[[str], None]) -> None:
         """Call `watcher(device_id)` whenever a device comes, goes or changes."""

@@ -173,6 +173,10 @@ class PrintDesk:
         places = caller.locations_of(Permission.PRINT)
         return await self._db.read("print.page", lambda c: print_jobs.page(c, before_seq, limit, places))
 
+    async def waiting(self, printer: str) -> int:
+        """How many jobs of a printer are not out, or may not be."""
+        return len(await self._db.read("print.waiting", lambda c: print_jobs.open_jobs(c, printer)))
+
     async def again(self, job_id: str, printer: str, caller: Caller) -> PrintJob:
         """Print a job once more, at another printer if one is named; it says COPY if it is, or may be, out already."""
 

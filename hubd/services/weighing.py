@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 from hubd.errors import NotFoundError
@@ -9,14 +10,16 @@ from hubd.model.device import DeviceKind
 from hubd.model.permissions import Permission
 from hubd.ports import NoWeight, Scale, Weight
 from hubd.services.access import Caller
-from hubd.services.peripherals import Peripherals
+from hubd.services.peripherals import Peripheral, Peripherals
 
 
 class WeighingDesk:
     """Asks scales for tills."""
 
-    def __init__(self, peripherals: Peripherals) -> None:
+    def __init__(self, peripherals: Peripherals, tell: Callable[[Peripheral, Weight], None]) -> None:
+        """`tell` is called with every weight that somebody has asked for."""
         self._peripherals = peripherals
+        self._tell = tell
 
     async def weigh(self, scale: str, caller: Caller) -> tuple[Weight | None, NoWeight | None]:
         """Ask once: a weight that the scale calls stable, or why there is none. Raises `scale_unknown`."""
@@ -26,4 +29,6 @@ class WeighingDesk:
         caller.need_at(Permission.DEVICES_READ, found.location)
         async with found.lock:
             answer = await cast("Scale", found.face).weigh()
+        if isinstance(answer, Weight):
+            self._tell(found, answer)
         return (answer, None) if isinstance(answer, Weight) else (None, answer)

@@ -154,6 +154,11 @@ class Streams:
         headers = {"x-accel-buffering": "no"}
         return Reply(headers=headers, media_type="text/event-stream", stream=stream)
 
+    async def scans(self, call: Call) -> Reply:
+        """What the calling till's scanners read, from now on; events without id, which are not stored."""
+        stream = self._events.scans(call.caller)
+        return Reply(headers={"x-accel-buffering": "no"}, media_type="text/event-stream", stream=stream)
+
     async def websocket(self, call: Call) -> Reply:
         """The same over a WebSocket; `?after=LINE:SEQ` resumes."""
         query, receive, send = call.query, call.scope["hubd.receive"], call.scope["hubd.send"]
@@ -303,6 +308,16 @@ def hub_routes(events: Events | None, description: Description) -> tuple[RouteSp
             "Follow as server-sent events",
             auth=stream_auth,
             query=EventQuery,
+            stream=True,
+            tag="events",
+        ),
+        RouteSpec(
+            "GET",
+            "/v1/scans",
+            p.DEVICES_READ,
+            streams.scans,
+            "Hear the till's own scanners",
+            auth=stream_auth,
             stream=True,
             tag="events",
         ),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from hubd.errors import InvalidValueError, NotFoundError
 from hubd.model.card_data import check_json
+from hubd.model.device import rung_of
 from hubd.model.ids import NAME, parse_id
 from hubd.model.permissions import Permission
 from hubd.services.calendar import rfc3339
@@ -19,9 +22,11 @@ from local_api.schemas import (
     AssignIn,
     CloseIn,
     DeactivateIn,
+    DeviceDetailOut,
     DeviceOut,
     DeviceQuery,
     Items,
+    LastProblemOut,
     OutagePage,
     OutageQuery,
     SettingIn,
@@ -59,6 +64,22 @@ def device_out(view: DeviceView) -> DeviceOut:
     )
 
 
+def device_detail(view: DeviceView, waiting_jobs: int, now_s: float) -> DeviceDetailOut:
+    """A device with how long ago it answered, its last problem, and what it can do."""
+    status, known = view.status, structs.asdict(device_out(view))
+    answered = status.last_answer_monotonic if status else None
+    last = status.last_problem if status else None
+    return DeviceDetailOut(
+        **known,
+        last_answer_s=round(max(0.0, now_s - answered), 1) if answered is not None else None,
+        last_problem=LastProblemOut(last.code, last.remedy, rfc3339(last.at_us)) if last else None,
+        terminal_number=status.terminal_id or None if status else None,
+        known_by=rung_of(view.device.identity or view.device.address).value,
+        capabilities=sorted(view.capabilities),
+        waiting_jobs=waiting_jobs,
+    )
+
+
 async def list_devices(call: Call) -> Reply:
     """Every device of the store, tills included; narrowed by kind and by the state it has now."""
     query = call.query
@@ -74,7 +95,10 @@ async def list_devices(call: Call) -> Reply:
 
 async def get_device(call: Call) -> Reply:
     """One device."""
-    return Reply(device_out(await call.context.services.devices.get(call.id())))
+    services = call.context.services
+    view = await services.devices.get(call.id())
+    waiting = await services.printing.waiting(view.device.id)
+    return Reply(device_detail(view, waiting, services.runtime.clock.monotonic()))
 
 
 async def activate(call: Call) -> Reply:
@@ -314,7 +338,7 @@ ROUTES = (
     RouteSpec(
         "GET", "/v1/devices", _P.DEVICES_READ, list_devices, "List devices", query=DeviceQuery, reply=Items, tag=_D
     ),
-    RouteSpec("GET", "/v1/devices/{id}", _P.DEVICES_READ, get_device, "Read a device", reply=DeviceOut, tag=_D),
+    RouteSpec("GET", "/v1/devices/{id}", _P.DEVICES_READ, get_device, "Read a device", reply=DeviceDetailOut, tag=_D),
     RouteSpec(
         "POST", "/v1/devices/{id}/activate", _P.DEVICES_MANAGE, activate, "Activate a terminal", reply=DeviceOut, tag=_D
     ),

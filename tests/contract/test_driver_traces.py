@@ -1,4 +1,4 @@
-"""What a trace tells of a device's line: enough to see what happened, and of a card nothing, whatever the device says."""
+"""What a trace tells of a device's line: what happened, and of a card nothing, whatever the device says."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _opi() -> Iterator[bytes]:
     )  # fmt: skip
     for form in FORMS:
         for name in names:
-            yield frame(render(Element("A", {}, "", (Element(name, {one: form for one in attributes}, form),))))
+            yield frame(render(Element("A", {}, "", (Element(name, dict.fromkeys(attributes, form), form),))))
     yield frame(render(Element(f"N{CARD}")))
 
 
@@ -127,7 +127,7 @@ def _nexo() -> Iterator[bytes]:
     names = ("MessageClass", "MessageCategory", "MessageType", "ServiceID", "SaleID", "POIID", "DeviceID")
     for form in FORMS:
         for kind in ("SaleToPOIResponse", form):
-            sealed = {"MessageHeader": {name: form for name in names}, "NexoBlob": form}
+            sealed = {"MessageHeader": dict.fromkeys(names, form), "NexoBlob": form}
             body = json.dumps({kind: sealed}).encode()
             yield b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nX-Card: %s\r\n\r\n%s" % (len(body), form.encode(), body)
 

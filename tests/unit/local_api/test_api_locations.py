@@ -15,9 +15,10 @@ from hubd.errors import AccessError
 from hubd.model.entry import Draft
 from hubd.model.permissions import ADMINISTRATOR_PERMISSIONS, Permission
 from hubd.services.access import Caller
+from hubd.services.feed import Notice
 from hubd.services.settings import policy_in_force
 from hubd.store import journal
-from local_api.events import may_see
+from local_api.events import may_see, meant_for
 from tests.unit.local_api.counter import Counter, cash, counter
 from tests.unit.services.shop import LOCATION, MANAGER, Terminals, shop_runtime
 
@@ -297,3 +298,15 @@ def test_the_locations_of_a_permission() -> None:
     assert all(MANAGER.may_at(one, SECOND) for one in ADMINISTRATOR_PERMISSIONS)
     with pytest.raises(AccessError):
         plain.need_at(Permission.PAYMENTS_READ, SECOND)
+
+
+def test_notices_of_a_location_are_told_to_those_who_may_see_them_there() -> None:
+    here = Caller("till", None, LOCATION, frozenset({Permission.DEVICES_READ}), "en")
+    everywhere = Caller("", None, LOCATION, ADMINISTRATOR_PERMISSIONS, "en", elsewhere=MANAGER.elsewhere)
+    for name in ("device.state", "scan", "weight"):
+        own, other = (Notice(1, name, "d", {}, location=place) for place in (LOCATION, SECOND))
+        assert [meant_for(one, here) for one in (own, other)] == [True, False]
+        assert [meant_for(one, everywhere) for one in (own, other)] == [True, True]
+        assert not meant_for(Notice(1, name, "d", {}, till="another", location=LOCATION), here)
+        assert meant_for(Notice(1, name, "d", {}, till="till", location=LOCATION), here)
+    assert not meant_for(Notice(1, "nobody.knows", "d", {}), everywhere)
