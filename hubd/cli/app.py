@@ -13,6 +13,7 @@ from hubd.cli import (
     bugreport,
     config,
     demo,
+    device_trials,
     devices,
     doctor,
     documents,
@@ -56,6 +57,7 @@ def options(
     context.obj = Target(config_file)
 
 
+device_trials.add_to(devices.app)
 for command in (
     status.status,
     lists.payments,

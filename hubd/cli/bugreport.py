@@ -22,8 +22,9 @@ import typer
 
 from hubd import __version__
 from hubd.cli import checks
-from hubd.cli.client import HubUnreachableError, service_state
-from hubd.cli.common import JsonFlag, dead_store, target_of
+from hubd.cli.client import Client, HubUnreachableError, RefusedError, service_state
+from hubd.cli.common import JsonFlag, dead_store, items_of, target_of
+from hubd.cli.device_trials import line_text, lines_of
 from hubd.cli.logs import Filter, file_records, journal_records, log_file
 from hubd.cli.output import print_json, print_line
 from hubd.cli.status import summary_json
@@ -32,6 +33,8 @@ from hubd.errors import HubError
 from hubd.logs import FIELDS, redacted
 
 LOG_LINES = 5_000
+TRACE_LINES = 200
+"""Of each device."""
 ENTRIES = 500
 NAME_CHARS_MIN = 3
 NAME_CHARS_MAX = 120
@@ -92,6 +95,7 @@ def bugreport(
         "versions.json": pretty(versions()),
         "doctor.json": pretty(checks.findings_json(checks.all_findings(config, hub_is_up=target.client().is_up()))),
         "logs.jsonl": recent_logs(config),
+        **traces(target.client()),
         **from_store,
     }
     archive = packed({name: scrubber.scrub(text) for name, text in files.items()})
@@ -101,6 +105,22 @@ def bugreport(
         return
     print_line(f"{path} ({len(archive) // 1024 + 1} KiB)")
     print_line("It holds no card data, no tokens, no PINs and no names. Look inside before you send it: `tar -tzf`.")
+
+
+def traces(client: Client) -> dict[str, str]:
+    """The newest lines of every device's trace, where a hub runs; they hold no card data."""
+    try:
+        driven = [item["id"] for item in items_of(client.get("/v1/devices")) if item["driver"] and item["state"]]
+        return {f"traces/{one}.txt": _trace(client, one) for one in driven}
+    except HubError:
+        return {}  # what the hub itself says stands in status.json
+
+
+def _trace(client: Client, device: str) -> str:
+    try:
+        return "".join(f"{line_text(line)}\n" for line in lines_of(client, device)[-TRACE_LINES:])
+    except RefusedError as error:
+        return f"{error.code}\n"
 
 
 def pretty(value: Any) -> str:

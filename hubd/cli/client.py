@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +18,8 @@ from hubd.errors import HubError, Retry
 
 ANSWER_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 3.0
+EVENTS_SILENT_S = 45.0
+"""A stream that says nothing for so long is dead (docs/reference/events.md)."""
 INVALID = 422
 """The hub's status for what cannot be right, whatever its state."""
 UNIT = "hubd.service"
@@ -82,6 +86,26 @@ class Client:
                     raise RefusedError(response.status_code, document if isinstance(document, dict) else {})
                 for chunk in response.iter_bytes():
                     file.write(chunk)
+        except httpx2.TransportError as exc:
+            raise unreachable(self.socket, self.data) from exc
+
+    def events(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Kind and data of each event of a stream, until the hub ends it. Raises HubUnreachableError, RefusedError."""
+        import httpx2
+
+        try:
+            with self._http(EVENTS_SILENT_S) as http, http.stream("GET", path) as response:
+                if response.status_code != httpx2.codes.OK:
+                    response.read()
+                    document = _document(response)
+                    raise RefusedError(response.status_code, document if isinstance(document, dict) else {})
+                kind = ""
+                for line in response.iter_lines():
+                    name, _, value = line.partition(": ")
+                    if name == "event":
+                        kind = value
+                    elif name == "data":
+                        yield kind, json.loads(value)
         except httpx2.TransportError as exc:
             raise unreachable(self.socket, self.data) from exc
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from hubd.cli.client import Client
 from hubd.cli.common import JsonFlag, client_of, items_of
+from hubd.cli.device_trials import device_named
 from hubd.cli.output import money_text, print_json, print_line, print_table
-from hubd.errors import InvalidValueError
 
 app = typer.Typer(help="Devices, how they are, and what money they hold.", invoke_without_command=True)
 PROBE_TIMEOUT_S = 60.0
@@ -21,9 +21,17 @@ END_OF_DAY_TIMEOUT_S = 960.0
 @app.callback()
 def list_(context: typer.Context, as_json: JsonFlag = False) -> None:
     """Devices, how they are, and what money they hold."""
-    if context.invoked_subcommand is not None:
-        return
-    client = client_of(context)
+    if context.invoked_subcommand is None:
+        _list(client_of(context), as_json)
+
+
+@app.command("list")
+def list_all(context: typer.Context, as_json: JsonFlag = False) -> None:
+    """Devices, how they are, and what money they hold: the same as `hubctl devices`."""
+    _list(client_of(context), as_json)
+
+
+def _list(client: Client, as_json: bool) -> None:
     found, seen = items_of(client.get("/v1/devices")), items_of(client.get("/v1/endpoints"))
     if as_json:
         print_json(devices=found, endpoints=seen)
@@ -104,7 +112,7 @@ def end_of_day(
 ) -> None:
     """Close a terminal's batch and print its totals; refused while money is in it or a result is not known."""
     client = client_of(context)
-    terminal = _terminal(client, name)
+    terminal = device_named(client, name, "terminal")
     path = f"/v1/devices/{terminal['id']}/end-of-day"
     answer = client.call("POST", path, timeout_s=END_OF_DAY_TIMEOUT_S)
     if as_json:
@@ -123,14 +131,3 @@ def _without_state(item: dict[str, Any]) -> str:
     if item.get("replaced_by"):
         return "replaced"
     return "" if item.get("active") else "not activated"
-
-
-def _terminal(client: Client, name: str) -> dict[str, Any]:
-    """The one terminal of this name or id; raises `device.name_unclear` for none and for several."""
-    found = [item for item in items_of(client.get("/v1/devices")) if item.get("kind") == "terminal"]
-    named = [item for item in found if item.get("id") == name] or [item for item in found if item.get("name") == name]
-    if len(named) != 1:
-        raise InvalidValueError(
-            "device.name_unclear", f"{len(named)} terminals are called {name}.", remedy="Use the id: `hubctl devices`."
-        )
-    return named[0]

@@ -90,7 +90,7 @@ class TrialDesk:
         device = await self._device(device_id, caller)
         match device.kind:
             case DeviceKind.PRINTER:
-                return Trial("printing", True, print_job=await self._print(device, test_page(device, caller), caller))
+                return Trial("printing", True, print_job=await self._print(device, trial_page(device, caller), caller))
             case DeviceKind.SCALE:
                 return await self._weigh(device)
             case DeviceKind.SCANNER:
@@ -152,7 +152,7 @@ class TrialDesk:
                 awaited.set_result(scan)
 
 
-def test_page(device: Device, caller: Caller) -> PrintDocument:
+def trial_page(device: Device, caller: Caller) -> PrintDocument:
     """Accents, the euro, two sides of a line and a code: what goes wrong when a printer is wrongly set up."""
     language = caller.language[:2]
     no_receipt = NOT_A_RECEIPT.get(language, NOT_A_RECEIPT["en"])
