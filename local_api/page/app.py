@@ -16,7 +16,7 @@ from hubd.services.recovery import OWNER_ONLY
 from local_api.app import Pages
 from local_api.context import HubFacts
 from local_api.gate import App, Receive, Scope, Send
-from local_api.page import check, devices, home, money, people
+from local_api.page import check, device, devices, home, money, people
 from local_api.page.render import templates
 from local_api.page.screen import PAGE_HEADERS, Answer, Screen, Tools, redirect
 from local_api.problems import method_not_allowed, not_found, problem_of, status_of
@@ -57,6 +57,10 @@ _ROWS: tuple[tuple[str, str, Permission | None, View], ...] = (
     ("GET", "/outages/{id}", _P.OUTAGES_READ, money.outage),
     ("GET", "/outages/{id}/statement", _P.TOTALS_READ, money.statement),
     ("GET", "/devices", _P.DEVICES_READ, devices.devices),
+    ("GET", "/devices/{id}", _P.DEVICES_READ, device.device),
+    ("GET", "/devices/{id}/trace", _P.DEVICES_OPERATE, device.trace),
+    ("POST", "/devices/{id}/test", _P.DEVICES_OPERATE, device.test),
+    ("POST", "/devices/{id}/identify", _P.DEVICES_OPERATE, device.identify),
     ("POST", "/devices/{id}/activate", _P.DEVICES_MANAGE, devices.activate),
     ("POST", "/endpoints/{id}/use", _P.DEVICES_MANAGE, devices.use_found),
     ("POST", "/endpoints/{id}/find-out", _P.DEVICES_MANAGE, devices.find_out),

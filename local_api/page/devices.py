@@ -153,6 +153,11 @@ def rungs(screen: Screen) -> dict[str, str]:
 
 def can(screen: Screen, found: Found) -> str:
     """What an offered device can do, in words; empty where a person has to choose first."""
+    return able(screen, found.choices[0].capabilities) if len(found.choices) == 1 else ""
+
+
+def able(screen: Screen, capabilities: frozenset[Capability]) -> str:
+    """What a device can do, in words."""
     words = screen.words
     told = {
         Capability.PAY: words("take payments"),
@@ -165,6 +170,4 @@ def can(screen: Screen, found: Found) -> str:
         Capability.SCAN: words("scan"),
         Capability.SEND_SMS: words("send text messages"),
     }
-    if len(found.choices) != 1:
-        return ""
-    return ", ".join(text for one, text in told.items() if one in found.choices[0].capabilities)
+    return ", ".join(text for one, text in told.items() if one in capabilities)
