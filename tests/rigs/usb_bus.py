@@ -10,6 +10,7 @@ import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from tests.rigs.process import require_tool
@@ -107,12 +108,26 @@ def device(
     return "\n".join(lines) + "\n\n"
 
 
-def node(port: str, interface: int, subsystem: str, name: str, dev: str, *, links: str = "") -> str:
-    """A device node that a driver of the kernel has made for an interface of the device at that port."""
+def node(
+    port: str,
+    interface: int,
+    subsystem: str,
+    name: str,
+    dev: str,
+    *,
+    links: str = "",
+    of_interface: Mapping[str, str] = MappingProxyType({}),
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """A device node that a driver of the kernel has made for an interface of the device at that port.
+
+    `of_interface` are attributes of the interface, `more` are properties that other rules have given the node.
+    """
     lines = [
         f"P: {ROOT}/{port}/{port}:1.{interface}",
         "E: DEVTYPE=usb_interface",
         "E: SUBSYSTEM=usb",
+        *(f"A: {key}={value}\\n" for key, value in of_interface.items()),
         "",
         f"P: {ROOT}/{port}/{port}:1.{interface}/{subsystem}/{name}",
         f"N: {dev}",
@@ -121,6 +136,7 @@ def node(port: str, interface: int, subsystem: str, name: str, dev: str, *, link
         "E: ID_BUS=usb",
         f"E: ID_USB_INTERFACE_NUM={interface:02d}",
         *([f"E: DEVLINKS={links}"] if links else []),
+        *(f"E: {key}={value}" for key, value in more.items()),
     ]
     return "\n".join(lines) + "\n\n"
 
