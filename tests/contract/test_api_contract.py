@@ -52,7 +52,7 @@ def test_what_is_open_to_strangers_is_this_and_no_more() -> None:
 
 
 def test_tickets_open_streams_only() -> None:
-    assert {row.path for row in ROWS if Auth.TICKET in row.auth} == {"/v1/events", "/v1/events/ws"}
+    assert {row.path for row in ROWS if Auth.TICKET in row.auth} == {"/v1/events", "/v1/events/ws", "/v1/scans"}
     assert [row.path for row in ROWS if row.any_origin] == ["/v1/pairings"]
     assert [row.path for row in ROWS if row.same_host] == ["/v1/browser-check"]
 
