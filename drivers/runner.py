@@ -420,7 +420,7 @@ def _busy(name: str) -> DeviceError:
 
 def _silent(name: str) -> DeviceError:
     return DeviceError(
-        "device.no_answer",
+        "device.silent",
         f"The {name} does not answer.",
         remedy=remedy_of("no_answer", name),
         retry=Retry.SAME_REQUEST,

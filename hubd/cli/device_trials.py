@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from hubd.cli.client import Client
+from hubd.cli.client import Client, HubUnreachableError
 from hubd.cli.common import JsonFlag, client_of, items_of
 from hubd.cli.output import Exit, moment_text, money_text, print_facts, print_json, print_line
-from hubd.errors import HubError, InvalidValueError
+from hubd.errors import InvalidValueError
 
 TEST_TIMEOUT_S = 60.0
 """Longer than the hub waits for a scan."""
@@ -39,7 +39,7 @@ def device_named(client: Client, name: str, kind: str = "") -> dict[str, Any]:
     if len(named) != 1:
         raise InvalidValueError(
             "device.name_unclear",
-            f"{len(named)} {kind or 'device'}s are called {name}.",
+            f"{len(named)} devices are called {name}.",
             remedy="Use the id: `hubctl devices`.",
         )
     return named[0]
@@ -86,7 +86,9 @@ def watch(context: typer.Context) -> None:
     try:
         for kind, told in client.events("/v1/events"):
             if kind == "stopping":
-                raise HubError("hub.stopping", "The hub is being stopped.", remedy="Start the command again.")
+                raise HubUnreachableError(
+                    "hub.stopping", "The hub is being stopped.", remedy="Start the command again."
+                )
             if kind.startswith(WATCHED):
                 print_line(_change(client, kind, told, names))
                 sys.stdout.flush()

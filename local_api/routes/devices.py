@@ -5,7 +5,7 @@ from __future__ import annotations
 from hubd.model.permissions import Permission
 from hubd.services.calendar import rfc3339
 from local_api.call import Call, Reply
-from local_api.schemas import ShownItselfOut, TraceLineOut, TraceOut, TraceQuery, TrialOut
+from local_api.device_schemas import ShownItselfOut, TraceLineOut, TraceOut, TraceQuery, TrialOut
 from local_api.table import RouteSpec
 
 TAG = "devices"

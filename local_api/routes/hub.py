@@ -271,25 +271,11 @@ def _description_rows(description: Description) -> tuple[RouteSpec, ...]:
     )
 
 
-def hub_routes(events: Events | None, description: Description) -> tuple[RouteSpec, ...]:
-    """The rows of this module."""
-    streams = Streams(events)
+def _stream_rows(streams: Streams) -> tuple[RouteSpec, ...]:
+    """What is followed, and the tickets for it."""
     stream_auth = frozenset({Auth.DEVICE, Auth.COOKIE, Auth.LOCAL, Auth.TICKET})
-
     p = Permission
     return (
-        RouteSpec("GET", "/v1/hub", None, get_hub, "Who the hub is and how it is", reply=dict, tag="hub"),
-        RouteSpec(
-            "GET",
-            "/v1/journal",
-            p.JOURNAL_READ,
-            list_journal,
-            "Read the journal",
-            query=JournalQuery,
-            reply=JournalPage,
-            tag="hub",
-        ),
-        RouteSpec("GET", "/v1/sync", p.SYNC_READ, get_sync, "How far the cloud has confirmed", reply=dict, tag="hub"),
         RouteSpec(
             "POST",
             "/v1/events/ticket",
@@ -332,6 +318,26 @@ def hub_routes(events: Events | None, description: Description) -> tuple[RouteSp
             stream=True,
             tag="events",
         ),
+    )
+
+
+def hub_routes(events: Events | None, description: Description) -> tuple[RouteSpec, ...]:
+    """The rows of this module."""
+    p = Permission
+    return (
+        RouteSpec("GET", "/v1/hub", None, get_hub, "Who the hub is and how it is", reply=dict, tag="hub"),
+        RouteSpec(
+            "GET",
+            "/v1/journal",
+            p.JOURNAL_READ,
+            list_journal,
+            "Read the journal",
+            query=JournalQuery,
+            reply=JournalPage,
+            tag="hub",
+        ),
+        RouteSpec("GET", "/v1/sync", p.SYNC_READ, get_sync, "How far the cloud has confirmed", reply=dict, tag="hub"),
+        *_stream_rows(Streams(events)),
         RouteSpec("GET", "/healthz", None, healthz, "Whether process and store answer", reply=dict, tag="health"),
         RouteSpec("GET", "/readyz", None, readyz, "Whether the hub can sell", reply=dict, tag="health"),
         RouteSpec(

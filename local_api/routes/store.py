@@ -16,17 +16,16 @@ from hubd.services.outages import Group, OutageView
 from hubd.services.settings import POLICY_PREFIX, Effective
 from hubd.services.till_lines import Held
 from local_api.call import Call, Reply, time_us
+from local_api.device_schemas import DeviceDetailOut, LastProblemOut
 from local_api.schemas import (
     AnnouncementIn,
     AnnouncementOut,
     AssignIn,
     CloseIn,
     DeactivateIn,
-    DeviceDetailOut,
     DeviceOut,
     DeviceQuery,
     Items,
-    LastProblemOut,
     OutagePage,
     OutageQuery,
     SettingIn,

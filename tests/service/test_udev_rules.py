@@ -7,7 +7,9 @@ group `hubd` are put in place in a mount namespace of the test's own.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from msgspec import Struct
@@ -43,12 +45,21 @@ class Given(Struct, frozen=True):
     group: str
 
 
-def plugged(kind: str, subsystem: str, name: str, dev: str, group: str, **more: object) -> Given:
-    """A node of a USB device."""
-    vendor = str(more.pop("vendor", SCANNER_VENDOR))
-    described = device("1-1", vendor, "0001", interfaces=str(more.pop("interfaces", "")))
-    properties = {"MAJOR": "240", "MINOR": "0", **dict(more.pop("properties", {}))}  # type: ignore[call-overload]
-    described += node("1-1", 0, subsystem, name, dev, more=properties, **more)  # type: ignore[arg-type]  # the rig's own keywords
+def plugged(
+    kind: str,
+    subsystem: str,
+    name: str,
+    dev: str,
+    group: str,
+    of_interface: Mapping[str, str] = MappingProxyType({}),
+    *,
+    vendor: str = SCANNER_VENDOR,
+    properties: Mapping[str, str] = MappingProxyType({}),
+) -> Given:
+    """A node of a USB device, with a device number: without one udev gives it no group."""
+    number = {"MAJOR": "240", "MINOR": "0", **properties}
+    described = device("1-1", vendor, "0001")
+    described += node("1-1", 0, subsystem, name, dev, of_interface=of_interface, more=number)
     return Given(kind, described, f"{ROOT}/1-1/1-1:1.0/{subsystem}/{name}", group)
 
 
@@ -64,16 +75,14 @@ NODES = {
     "ttyUSB": plugged("serial", "tty", "ttyUSB0", "ttyUSB0", "dialout"),
     "ttyS": on_board("ttyS0"),
     "ttyAMA": on_board("ttyAMA0"),
-    "usblp": plugged("lp", "usbmisc", "lp0", "usb/lp0", "lp", of_interface=PRINTER, interfaces=":070102:"),
-    "hid-pos": plugged("hidraw", "hidraw", "hidraw0", "hidraw0", "hubd", of_interface=POS),
-    "scanner-keyboard": plugged("evdev", "input", "event7", "input/event7", "hubd", of_interface=KEYBOARD),
+    "usblp": plugged("lp", "usbmisc", "lp0", "usb/lp0", "lp", PRINTER),
+    "hid-pos": plugged("hidraw", "hidraw", "hidraw0", "hidraw0", "hubd", POS),
+    "scanner-keyboard": plugged("evdev", "input", "event7", "input/event7", "hubd", KEYBOARD),
 }
 CLOSED = {
-    "keyboard-raw": plugged("hidraw", "hidraw", "hidraw1", "hidraw1", "", of_interface=KEYBOARD, vendor=UNKNOWN_VENDOR),
-    "security-token": plugged(
-        "hidraw", "hidraw", "hidraw2", "hidraw2", "", of_interface=POS, properties={"ID_SECURITY_TOKEN": "1"}
-    ),
-    "keyboard": plugged("evdev", "input", "event8", "input/event8", "", of_interface=KEYBOARD, vendor=UNKNOWN_VENDOR),
+    "keyboard-raw": plugged("hidraw", "hidraw", "hidraw1", "hidraw1", "", KEYBOARD, vendor=UNKNOWN_VENDOR),
+    "security-token": plugged("hidraw", "hidraw", "hidraw2", "hidraw2", "", POS, properties={"ID_SECURITY_TOKEN": "1"}),
+    "keyboard": plugged("evdev", "input", "event8", "input/event8", "", KEYBOARD, vendor=UNKNOWN_VENDOR),
 }
 
 
