@@ -60,7 +60,7 @@ from drivers.link import LineLostError
 from drivers.trace import Describe, by_message
 from hubd.errors import DeviceError
 from hubd.model.device import Capability, DeviceKind
-from hubd.model.printing import COLUMNS_MAX, COLUMNS_MIN, PrintDocument, lay_out
+from hubd.model.printing import COLUMNS_MAX, COLUMNS_MIN, PrintDocument, Raw, lay_out
 from hubd.ports import ByteStream, NotPrinted, Printed, PrinterCondition, PrintOutcome, PrintUnknown
 from hubd.runtime import Runtime
 
@@ -78,7 +78,9 @@ MANIFEST = Manifest(
         Tcp(9100),
         Serial(),
     ),
-    capabilities=frozenset({Capability.PRINT, Capability.CUT, Capability.DRAWER, Capability.PRINTER_STATUS}),
+    capabilities=frozenset(
+        {Capability.PRINT, Capability.PRINT_RAW, Capability.CUT, Capability.DRAWER, Capability.PRINTER_STATUS}
+    ),
     stage="experimental",
     docs="ESC/POS over TCP port 9100, USB or a serial line, with a cash drawer; 42 columns unless set (48, 32).",
     driver="EscposPrinter",
@@ -109,6 +111,8 @@ CHUNK_BYTES = 1536
 CHUNK_TIMEOUT_S = 30.0
 """For a chunk to be taken and printed: twice what an impact printer needs for it at 9600 baud."""
 JOB_TIMEOUT_S = 300.0
+SLOWEST_BYTES_PER_S = 400.0
+"""Of a serial line: what a picture that cannot be parted, and a job full of them, may take beyond the times above."""
 POLL_S = 1.0
 """How often a printer that is busy with a chunk is asked whether it can print at all."""
 STUCK_POLLS = 2
@@ -206,6 +210,8 @@ class EscposPrinter(PrinterDriver):
         self._has_answered = False
         self._half_sent = True
         """Whether the printer may be in the middle of a command; nobody knows what it was sent before this start."""
+        self._longest = COMMAND_BYTES_MAX
+        """Bytes of the longest command that it was sent since it was last well."""
         self._torn = False
         """Whether the last document may have ended without its cut."""
         self._status: Status | None = None
@@ -306,7 +312,8 @@ class EscposPrinter(PrinterDriver):
 
     async def _end_command(self, link: EscposLink) -> str:
         """As many zeros as the longest command may still wait for: outside of one they mean nothing."""
-        await link.send(bytes(COMMAND_BYTES_MAX) + INITIALISE, CHUNK_TIMEOUT_S)
+        zeros = bytes(self._longest)
+        await link.send(zeros + INITIALISE, _time_for(zeros))
         self._half_sent = False
         return ""
 
@@ -385,7 +392,8 @@ class EscposPrinter(PrinterDriver):
         if self._torn:
             commands = chain([INITIALISE + encode_cut()], commands)
         was_torn, self._torn = self._torn, True
-        outcome = await self._deliver(commands)
+        raw_bytes = sum(len(item.data) for item in document.items if isinstance(item, Raw))
+        outcome = await self._deliver(commands, JOB_TIMEOUT_S + raw_bytes / SLOWEST_BYTES_PER_S)
         if not isinstance(outcome, PrintUnknown):
             self._torn = was_torn and isinstance(outcome, NotPrinted)
         return outcome
@@ -413,7 +421,7 @@ class EscposPrinter(PrinterDriver):
         condition = self.condition
         return PrintUnknown("drawer_still_closed") if condition.drawer_open is False else Printed(condition)
 
-    async def _deliver(self, commands: Iterable[bytes]) -> PrintOutcome:
+    async def _deliver(self, commands: Iterable[bytes], timeout_s: float = JOB_TIMEOUT_S) -> PrintOutcome:
         """Ask, send, ask. From the first byte of a command on, all but a good answer is unknown."""
         if not self.usable:
             return _not_printed("unreachable")
@@ -430,7 +438,7 @@ class EscposPrinter(PrinterDriver):
             return _not_printed("unreachable")
         self._half_sent = True
         try:
-            async with self._clock.timeout(JOB_TIMEOUT_S):
+            async with self._clock.timeout(timeout_s):
                 await self._hand_over(link, in_chunks(commands, CHUNK_BYTES))
                 trouble = (await self._look(link)).trouble if self._options.answers else ""
         except (_StuckError, LineLostError) as error:
@@ -439,7 +447,7 @@ class EscposPrinter(PrinterDriver):
             return PrintUnknown("no_answer")
         if trouble:
             return PrintUnknown(trouble)
-        self._clean, self._half_sent = True, False
+        self._clean, self._half_sent, self._longest = True, False, COMMAND_BYTES_MAX
         return Printed(self.condition)
 
     async def _ready_to_print(self, link: EscposLink) -> str:
@@ -453,9 +461,10 @@ class EscposPrinter(PrinterDriver):
 
     async def _hand_over(self, link: EscposLink, chunks: Iterator[bytes]) -> None:
         """All chunks, each with a question that is lost, late and doubled together with it."""
+        chunks = self._measured(chunks)
         if not self._options.answers:
             for chunk in chunks:
-                await link.send(chunk, CHUNK_TIMEOUT_S)
+                await link.send(chunk, _time_for(chunk))
         elif self._proof is Proof.NUMBERED:
             await self._numbered(link, chunks)
         elif self._proof is Proof.PROCESSED:
@@ -463,31 +472,37 @@ class EscposPrinter(PrinterDriver):
         else:
             lines = 0
             for chunk in chunks:
-                await link.ask(1, chunk, CHUNK_TIMEOUT_S)
+                await link.ask(1, chunk, _time_for(chunk))
                 lines += chunk.count(LINE_FEED)
             await self._clock.sleep(min(PRINTING_TIME_MAX_S, lines / PRINTING_LINES_PER_S))
+
+    def _measured(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """Remember before it is sent how long a command may be that a broken line leaves begun."""
+        for chunk in chunks:
+            self._longest = max(self._longest, len(chunk))
+            yield chunk
 
     async def _numbered(self, link: EscposLink, chunks: Iterator[bytes]) -> None:
         """The last question has no chunk: a chunk that was doubled on its way is answered twice before it."""
         ours: list[str] = []
         for chunk in chain(chunks, [b""]):
             ours.append(self._next_number())
-            await link.send(chunk + ask_process_id(ours[-1]), CHUNK_TIMEOUT_S)
-            while (answer := await self._answer_in_turn(link)) != ProcessId(ours[-1]):
+            await link.send(chunk + ask_process_id(ours[-1]), _time_for(chunk))
+            while (answer := await self._answer_in_turn(link, _time_for(chunk))) != ProcessId(ours[-1]):
                 if isinstance(answer, ProcessId) and answer.number in ours:
                     raise _StuckError("answered_twice")
 
     async def _processed(self, link: EscposLink, chunks: Iterator[bytes]) -> None:
         for chunk in chunks:
-            await link.send(chunk + PAPER_STATUS, CHUNK_TIMEOUT_S)
-            await self._answer_in_turn(link)
+            await link.send(chunk + PAPER_STATUS, _time_for(chunk))
+            await self._answer_in_turn(link, _time_for(chunk))
             await link.ask(1)  # its answer comes behind a doubled one
             if link.answered_more:
                 raise _StuckError("answered_twice")
 
-    async def _answer_in_turn(self, link: EscposLink) -> object:
+    async def _answer_in_turn(self, link: EscposLink, timeout_s: float = CHUNK_TIMEOUT_S) -> object:
         """Wait as long as it prints; give up when it says that it cannot go on, is silent, or takes too long."""
-        until = self._clock.monotonic() + CHUNK_TIMEOUT_S
+        until = self._clock.monotonic() + timeout_s
         stuck = 0
         while True:
             try:
@@ -499,6 +514,11 @@ class EscposPrinter(PrinterDriver):
                 raise _StuckError(trouble)
             if self._clock.monotonic() > until:
                 raise _StuckError("too_slow")
+
+
+def _time_for(chunk: bytes) -> float:
+    """Seconds for a chunk; more for one that is longer than others because it is a single command."""
+    return CHUNK_TIMEOUT_S + max(0, len(chunk) - CHUNK_BYTES) / SLOWEST_BYTES_PER_S
 
 
 def _identity(trouble: str) -> Identity:

@@ -6,7 +6,6 @@ printed as text, so no document is refused here.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -14,7 +13,8 @@ from functools import cache
 from msgspec import Struct
 
 from drivers.trace import size
-from hubd.model.printing import Align, Barcode, Cut, Drawer, Line, Logo, Qr, as_text, code_valid, likeness
+from hubd.model.escpos_stream import REAL_TIME, for_printer
+from hubd.model.printing import Align, Barcode, Cut, Drawer, Line, Logo, Qr, Raw, as_text, code_valid, likeness
 from hubd.ports import Paper, PrinterCondition
 
 ESC, GS, DLE = b"\x1b", b"\x1d", b"\x10"
@@ -45,7 +45,6 @@ PROCESS_ID_LENGTH = 4
 _MODE_LARGE, _MODE_PLAIN = 0x30, 0x00
 _ALIGNMENTS = {Align.LEFT: 0, Align.CENTER: 1, Align.RIGHT: 2}
 _PINS = {2: 0, 5: 1}
-_REAL_TIME = re.compile(rb"\x10[\x04\x05\x14]")
 
 
 class CodePage(Struct, frozen=True):
@@ -162,7 +161,7 @@ def encode_logo(logo: Logo, columns: int) -> Iterator[bytes]:
     band = min(RASTER_ROWS_MAX, RASTER_BYTES_MAX // shown)
     for start in range(0, len(rows), band):
         part = rows[start : start + band]
-        data = _REAL_TIME.sub(b"\x10\x00", b"".join(part))
+        data = REAL_TIME.sub(b"\x10\x00", b"".join(part))
         yield GS + b"v0\x00" + shown.to_bytes(2, "little") + len(part).to_bytes(2, "little") + data
 
 
@@ -211,10 +210,11 @@ class _Pen:
         return self._turn(Align.CENTER)
 
 
-def encode_document(items: Iterable[Line | Qr | Barcode | Logo | Cut | Drawer], columns: int) -> Iterator[bytes]:
+def encode_document(items: Iterable[Line | Qr | Barcode | Logo | Cut | Drawer | Raw], columns: int) -> Iterator[bytes]:
     """The document as whole commands: a line that breaks between two of them leaves no command half done.
 
-    Codes and pictures are centred. Each piece is at most `COMMAND_BYTES_MAX` bytes or one line of text.
+    Codes and pictures are centred. Each piece is at most `COMMAND_BYTES_MAX` bytes or one line of text; those of a raw
+    job are what they are, on a printer that was reset before it and is again after it.
     """
     pen = _Pen(CODE_PAGES[0])
     yield INITIALISE + select_page(pen.page)
@@ -229,6 +229,11 @@ def encode_document(items: Iterable[Line | Qr | Barcode | Logo | Cut | Drawer], 
                 yield encode_cut()
             case Drawer(pin):
                 yield encode_pulse(pin)
+            case Raw():
+                yield INITIALISE
+                yield from for_printer(item.data)
+                pen = _Pen(CODE_PAGES[0])
+                yield INITIALISE + select_page(pen.page)
             case Qr() | Barcode():
                 code = _encode_code(item, columns)
                 if code:

@@ -30,6 +30,8 @@ class Capability(StrEnum):
     DIAGNOSE = "diagnose"
     ABORT = "abort"
     PRINT = "print"
+    PRINT_RAW = "print_raw"
+    """It takes the bytes of an ESC/POS job that somebody else's program has made."""
     CUT = "cut"
     DRAWER = "drawer"
     LINE_DISPLAY = "line_display"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import textwrap
 import unicodedata
+import zlib
 from collections.abc import Iterator
 from enum import StrEnum
 
@@ -21,6 +22,7 @@ TRUNCATED = "[…]"
 QR_LENGTH_MAX, CODE128_LENGTH_MAX = 300, 40
 _LIKENESS = str.maketrans("‐‑‒―−─′″‛‟⁄∕∶", "------'\"'\"//:")
 """What no decomposition brings near to ASCII, and what it looks like."""
+RAW_LEVEL = 6
 
 
 class Align(StrEnum):
@@ -100,7 +102,24 @@ class Drawer(Struct, frozen=True, tag="drawer"):
     """2 or 5, of the drawer's connector."""
 
 
-Item = Text | Row | Rule | Space | Qr | Barcode | Logo | Cut | Drawer
+class Raw(Struct, frozen=True, tag="raw"):
+    """A whole job that somebody else's program has made for a printer that speaks ESC/POS."""
+
+    packed: bytes
+    """Its bytes as `pack_raw` deflates them: pictures are most of it, and the journal keeps them for years."""
+
+    @property
+    def data(self) -> bytes:
+        """The bytes themselves."""
+        return zlib.decompress(self.packed)
+
+
+def pack_raw(data: bytes) -> Raw:
+    """The item for these bytes."""
+    return Raw(zlib.compress(data, RAW_LEVEL))
+
+
+Item = Text | Row | Rule | Space | Qr | Barcode | Logo | Cut | Drawer | Raw
 
 
 class PrintDocument(Struct, frozen=True):
@@ -121,7 +140,7 @@ class Line(Struct, frozen=True):
     large: bool = False
 
 
-def lay_out(document: PrintDocument, columns: int) -> Iterator[Line | Qr | Barcode | Logo | Cut | Drawer]:
+def lay_out(document: PrintDocument, columns: int) -> Iterator[Line | Qr | Barcode | Logo | Cut | Drawer | Raw]:
     """The document in lines of at most `columns` characters (half of it for large ones); the rest as it is.
 
     A document that is too long loses its end, but neither its cuts nor the opening of the drawer. Raises ValueError for
@@ -132,7 +151,7 @@ def lay_out(document: PrintDocument, columns: int) -> Iterator[Line | Qr | Barco
     lines = 0
     for item in document.items:
         for made in _laid_out(item, columns):
-            if not isinstance(made, (Cut, Drawer)):
+            if not isinstance(made, (Cut, Drawer, Raw)):
                 lines += 1
                 if lines == LINES_MAX + 1:
                     yield Line(TRUNCATED)
@@ -141,7 +160,7 @@ def lay_out(document: PrintDocument, columns: int) -> Iterator[Line | Qr | Barco
             yield made
 
 
-def _laid_out(item: Item, columns: int) -> Iterator[Line | Qr | Barcode | Logo | Cut | Drawer]:
+def _laid_out(item: Item, columns: int) -> Iterator[Line | Qr | Barcode | Logo | Cut | Drawer | Raw]:
     match item:
         case Text(text, align, bold, large):
             for part in _broken(text, columns // 2 if large else columns):

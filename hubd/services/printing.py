@@ -17,11 +17,11 @@ from msgspec.structs import replace
 
 from hubd.errors import HubError, InvalidValueError, NotFoundError, PrintError, Retry, StoreError
 from hubd.health import Problems
-from hubd.model.device import DeviceKind, DeviceState
+from hubd.model.device import Capability, DeviceKind, DeviceState
 from hubd.model.entry import Accepted, Document, Draft, Json
 from hubd.model.permissions import Permission
 from hubd.model.print_job import PrintEvent, PrintJob, PrintState
-from hubd.model.printing import Align, PrintDocument, Rule, Text
+from hubd.model.printing import Align, PrintDocument, Raw, Rule, Text
 from hubd.ports import NotPrinted, Printed, Printer
 from hubd.runtime import Runtime
 from hubd.services.access import Caller
@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 DOCUMENT_CLASS = "print_content"
 DOCUMENT_BYTES_MAX = 64 * 1024
+SPOOLED_BYTES_MAX = 256 * 1024
+"""Of a job that came over the network, as the journal keeps it: what other people's programs print has pictures."""
 WAITING_MAX = 500
 """Jobs that may wait for one printer; what comes then is refused, and nothing that was accepted is lost."""
 COPY = {"en": "COPY", "fr": "DUPLICATA", "nl": "KOPIE"}
@@ -57,6 +59,7 @@ class PrintRequest(Struct, frozen=True):
     """Whose receipt it is. The same id again is then the same job, whatever has become of the payment since."""
     purpose: str = ""
     """`customer` or `merchant` for a receipt: each is original once, and every further paper of it is a copy."""
+    bytes_max: int = DOCUMENT_BYTES_MAX
 
 
 class Submitted(Struct, frozen=True):
@@ -112,10 +115,10 @@ class PrintDesk:
         """
         caller.need(Permission.PRINT)
         content = msgspec.json.encode(request.document)
-        if len(content) > DOCUMENT_BYTES_MAX:
+        if len(content) > request.bytes_max:
             raise InvalidValueError(
                 "print_too_long",
-                f"A print job has at most {DOCUMENT_BYTES_MAX} bytes.",
+                f"A print job has at most {request.bytes_max} bytes.",
                 remedy="Send it in several jobs.",
             )
         document = self._make_document(DOCUMENT_CLASS, content)
@@ -177,17 +180,23 @@ class PrintDesk:
         """How many jobs of a printer are not out, or may not be."""
         return len(await self._db.read("print.waiting", lambda c: print_jobs.open_jobs(c, printer)))
 
+    async def of_printer(self, printer: str, limit: int) -> list[PrintJob]:
+        """The newest jobs of a printer, for whoever was let in to it; newest first."""
+        return await self._db.read("print.of_printer", lambda c: print_jobs.of_printer(c, printer, limit))
+
     async def again(self, job_id: str, printer: str, caller: Caller) -> PrintJob:
         """Print a job once more, at another printer if one is named; it says COPY if it is, or may be, out already."""
 
         def work(tx: Tx) -> PrintJob:
             job = self._need_for(tx, job_id, caller)
-            if documents.get(tx.connection, job.document) is None:
+            known = documents.get(tx.connection, job.document)
+            if known is None:
                 raise PrintError(
                     "print_content_erased", "What this job printed was erased.", remedy="Make a new job of the receipt."
                 )
             stand_in = self._peripherals.in_place_of(job.printer)
             chosen = self._named(printer, caller).id if printer else stand_in.id if stand_in else job.printer
+            self._check_format(chosen, known.content)
             _append(tx, job, PrintEvent.AGAIN, caller.actor, printer=chosen)
             return _need(tx, job_id)
 
@@ -326,6 +335,19 @@ class PrintDesk:
                 remedy="Plug one in and use it on the page of devices.",
             )
         return found
+
+    def _check_format(self, printer: str, content: bytes) -> None:
+        """Refuse a job of ESC/POS bytes for a printer that does not take them."""
+        found = self._peripherals.get(printer)
+        if found is None or Capability.PRINT_RAW in found.face.capabilities:
+            return
+        document = msgspec.json.decode(content, type=PrintDocument)
+        if any(isinstance(item, Raw) for item in document.items):
+            raise PrintError(
+                "print_format_unknown",
+                "This printer does not take ESC/POS.",
+                remedy="Print the job at the printer that it was made for, or at another one that takes ESC/POS.",
+            )
 
     @staticmethod
     def _need_for(tx: Tx, job_id: str, caller: Caller) -> PrintJob:

@@ -36,6 +36,12 @@ def open_jobs(connection: sqlite3.Connection, printer: str | None = None) -> lis
     return [_job(row) for row in rows]
 
 
+def of_printer(connection: sqlite3.Connection, printer: str, limit: int) -> list[PrintJob]:
+    """The newest jobs of a printer, at most `limit`, newest first."""
+    rows = connection.execute(f"{_SELECT} WHERE printer = ? ORDER BY seq DESC LIMIT ?", (printer, min(limit, PAGE_MAX)))
+    return [_job(row) for row in rows]
+
+
 def papers_of(connection: sqlite3.Connection, job: PrintJob) -> int:
     """How many papers there are, or may be, of what this job prints: for a receipt, those of all its jobs."""
     if not job.payment:

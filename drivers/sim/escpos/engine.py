@@ -15,6 +15,8 @@ from hubd.runtime import Runtime
 READ_BYTES_MAX = 1024
 NETWORK_WINDOW_BYTES = 4096
 """What a network adapter holds beside the buffer; then it takes no more until there is room."""
+IN_BUFFER_BYTES_MAX = 1040
+"""Of one command: a longer picture goes to its own memory as it comes, and holds up nothing behind it."""
 PICTURE_ROWS_PER_LINE = 30
 COMMANDS = (
     "receipts", "html", "state", "paper", "cover", "drawer", "offline", "cutter", "unplug", "replug", "power_cut",
@@ -121,7 +123,7 @@ class EscposSimulator:
                 asked, commands = self._receiver.take(byte, full=full)
                 for command in commands:
                     self._queue.append(command)
-                    self._queued_bytes += len(command)
+                    self._queued_bytes += min(len(command), IN_BUFFER_BYTES_MAX)
                 for number in asked:
                     await self._say(bytes((self._status(number),)))
             self._news.set()
@@ -131,7 +133,7 @@ class EscposSimulator:
 
     @property
     def _waiting_bytes(self) -> int:
-        return self._queued_bytes + self._receiver.begun_bytes
+        return self._queued_bytes + min(self._receiver.begun_bytes, IN_BUFFER_BYTES_MAX)
 
     async def _say(self, answer: bytes) -> None:
         """To whoever is there; nobody may be."""
@@ -165,7 +167,7 @@ class EscposSimulator:
                     self._news.clear()
                     await self._news.wait()
                 command = self._queue.popleft()
-                self._queued_bytes -= len(command)
+                self._queued_bytes -= min(len(command), IN_BUFFER_BYTES_MAX)
                 self._room.set()
                 await self._do(command)
 

@@ -20,6 +20,7 @@ from hubd.model.printing import (
     Logo,
     PrintDocument,
     Qr,
+    Raw,
     Row,
     Rule,
     Space,
@@ -35,7 +36,7 @@ def lines(*items: Item, columns: int = COLUMNS) -> list[str]:
     return [made.text for made in laid_out(*items, columns=columns) if isinstance(made, Line)]
 
 
-def laid_out(*items: Item, columns: int = COLUMNS) -> list[Line | Qr | Barcode | Logo | Cut | Drawer]:
+def laid_out(*items: Item, columns: int = COLUMNS) -> list[Line | Qr | Barcode | Logo | Cut | Drawer | Raw]:
     return list(lay_out(PrintDocument("Receipt", items), columns))
 
 
