@@ -7,6 +7,7 @@ reading its file; an unknown key, a wrong type or a value out of range is a Conf
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
 import tomllib
@@ -32,12 +33,15 @@ NOT_SETTINGS = frozenset({"HUBD_CONFIG", "HUBD_SOAK"})
 SOCKET_PATH_BYTES_MAX = 107
 """sun_path of Linux without its closing zero."""
 CONFIG_BYTES_MAX = 256 * 1024
-TERMINALS_MAX = 64
+MEMBERS_MAX = 64
+"""Of a list."""
 BACKUP_INTERVAL_H_MAX = 12
 """So that a day never passes without one, and what was erased has left every backup that is kept within a week."""
 PROBE_INTERVAL_S_MAX = 30
 """So that an outage, and its end, are seen soon."""
 MASK = "********"
+PAIRED = "paired"
+"""Among those who may print: whoever is a paired till."""
 DEFAULT = "default"
 
 
@@ -178,6 +182,29 @@ class DevicesConfig(Struct, frozen=True):
     trace_minutes: Annotated[int, Option("Age at which a line of a trace is forgotten.", 1, 24 * 60)] = 120
 
 
+class SpoolConfig(Struct, frozen=True):
+    """Printing through the hub as to any network printer."""
+
+    ipp_port: Annotated[int, Option("Port of all IPP queues, without TLS.", 1, 65535)] = 8631
+    job_kib_max: Annotated[int, Option("Kibibytes that one print job may have.", 16, 1024)] = 512
+
+
+class SpooledPrinterConfig(Struct, frozen=True):
+    """A printer of the hub that tills print to as to a network printer; none listens unless it stands here."""
+
+    printer: Annotated[str, Option("The printer: its name, its role or its device id, as `hubctl devices` shows it.")]
+    raw_port: Annotated[int, Option("Port for raw printing; 0: none.", 0, 65535)] = 9100
+    queue: Annotated[
+        str, Option("Name of its IPP queue, ipp://HUB:PORT/ipp/print/NAME, in a-z, 0-9 and hyphens; empty: none.")
+    ] = ""
+    address: Annotated[str, Option("Own address of the raw port; empty: all that the API has.")] = ""
+    allow: Annotated[
+        tuple[str, ...],
+        Option("Who may print: addresses or networks, and `paired` for where paired tills were heard last."),
+    ] = ("paired",)
+    language: Annotated[str, Option("Language of the word COPY for tills that are not paired: en, fr or nl.")] = "en"
+
+
 class BackupConfig(Struct, frozen=True):
     """Where backups go when they leave the hub's disk; they are encrypted before."""
 
@@ -218,6 +245,8 @@ class Config:
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
     devices: DevicesConfig = field(default_factory=DevicesConfig)
     terminals: tuple[TerminalConfig, ...] = ()
+    spool: SpoolConfig = field(default_factory=SpoolConfig)
+    spools: tuple[SpooledPrinterConfig, ...] = ()
     backup: BackupConfig = field(default_factory=BackupConfig)
     log: LogConfig = field(default_factory=LogConfig)
     origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)
@@ -239,11 +268,14 @@ SECTIONS: Mapping[str, type[Any]] = MappingProxyType(
         "probes": ProbesConfig,
         "discovery": DiscoveryConfig,
         "devices": DevicesConfig,
+        "spool": SpoolConfig,
         "backup": BackupConfig,
         "log": LogConfig,
     }
 )
-"""Section → its type, in the order of the reference page. `[[terminals]]` is a list of `TerminalConfig`."""
+"""Section → its type, in the order of the reference page."""
+LISTS: Mapping[str, type[Any]] = MappingProxyType({"terminals": TerminalConfig, "spools": SpooledPrinterConfig})
+"""Sections that may be there several times, `[[terminals]]`, → the type of each; the first key of each is required."""
 
 
 class Key(Struct, frozen=True):
@@ -280,10 +312,11 @@ def shown_values(config: Config) -> Iterator[ShownValue]:
         for item in keys_of(kind):
             key = f"{section}.{item.name}"
             yield ShownValue(key, _shown(item, getattr(part, item.name)), config.origin(key))
-    for index, terminal in enumerate(config.terminals):
-        for item in keys_of(TerminalConfig):
-            key = f"terminals[{index}].{item.name}"
-            yield ShownValue(key, _shown(item, getattr(terminal, item.name)), config.origin(key))
+    for section, kind in LISTS.items():
+        for index, member in enumerate(getattr(config, section)):
+            for item in keys_of(kind):
+                key = f"{section}[{index}].{item.name}"
+                yield ShownValue(key, _shown(item, getattr(member, item.name)), config.origin(key))
 
 
 def _shown(item: Key, value: Any) -> Any:
@@ -380,20 +413,22 @@ def parse_config(text: str, source: str, environ: Mapping[str, str], paths: Path
     values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     values["paths"] = {"data": paths.data, "runtime": paths.runtime}
     for section, content in raw.items():
-        if section == "terminals":
+        if section in LISTS:
             continue
         if section not in SECTIONS:
-            raise _unknown(source, section, [*SECTIONS, "terminals"])
+            raise _unknown(source, section, [*SECTIONS, *LISTS])
         if not isinstance(content, dict):
             raise _invalid(source, section, "is a section: write [" + section + "]")
         values[section].update(_read_section(source, section, SECTIONS[section], content, origins))
-    terminals = _read_terminals(source, raw.get("terminals", []), origins)
+    parts: dict[str, Any] = {
+        name: _read_list(source, name, kind, raw.get(name, []), origins) for name, kind in LISTS.items()
+    }
     for name, section, key, value in _read_environment(environ):
         values[section][key] = value
         origins[f"{section}.{key}"] = f"environment {name}"
     lowered = tuple(_lower(values))
-    parts = {section: kind(**values[section]) for section, kind in SECTIONS.items()}
-    config = Config(**parts, terminals=terminals, origins=MappingProxyType(origins), lowered=lowered)
+    parts |= {section: kind(**values[section]) for section, kind in SECTIONS.items()}
+    config = Config(**parts, origins=MappingProxyType(origins), lowered=lowered)
     _check_together(config)
     return config
 
@@ -422,22 +457,23 @@ def _read_section(
     return found
 
 
-def _read_terminals(source: str, raw: Any, origins: dict[str, str]) -> tuple[TerminalConfig, ...]:
+def _read_list(source: str, name: str, kind: type[Any], raw: Any, origins: dict[str, str]) -> tuple[Any, ...]:
+    """The members of a list; the first key of each is required and differs from the others'."""
     if not isinstance(raw, list) or not all(isinstance(item, dict) for item in raw):
-        raise _invalid(source, "terminals", "is a list: write [[terminals]] above each")
-    if len(raw) > TERMINALS_MAX:
-        raise _invalid(source, "terminals", f"has {len(raw)} members, at most {TERMINALS_MAX} are allowed")
-    found = []
+        raise _invalid(source, name, f"is a list: write [[{name}]] above each")
+    if len(raw) > MEMBERS_MAX:
+        raise _invalid(source, name, f"has {len(raw)} members, at most {MEMBERS_MAX} are allowed")
+    found, required = list[Any](), keys_of(kind)[0].name
     for index, content in enumerate(raw):
-        section = f"terminals[{index}]"
-        values = _read_section(source, section, TerminalConfig, content, origins)
-        if not values.get("address"):
-            raise _invalid(source, f"{section}.address", "is missing")
-        found.append(TerminalConfig(**values))
-    addresses = [terminal.address for terminal in found]
-    for index, address in enumerate(addresses):
-        if address in addresses[:index]:
-            raise _invalid(source, f"terminals[{index}].address", "is the same as another terminal's")
+        section = f"{name}[{index}]"
+        values = _read_section(source, section, kind, content, origins)
+        if not values.get(required):
+            raise _invalid(source, f"{section}.{required}", "is missing")
+        found.append(kind(**values))
+    wanted = [getattr(one, required) for one in found]
+    for index, value in enumerate(wanted):
+        if value in wanted[:index]:
+            raise _invalid(source, f"{name}[{index}].{required}", "is the same as another one's")
     return tuple(found)
 
 
@@ -513,11 +549,37 @@ def _check_together(config: Config) -> None:
         raise _invalid(config.origin("paths.runtime"), "paths.runtime", f"is longer than {longest} bytes")
     if config.cloud.address and not re.fullmatch(r"mqtts?://[^/\s]+", config.cloud.address):
         raise _invalid(config.origin("cloud.address"), "cloud.address", "is not mqtts://host:port")
+    _check_spools(config)
     for place in config.probes.internet:
         if not re.fullmatch(r"(https|tcp)://\S+", place):
             raise _invalid(
                 config.origin("probes.internet"), "probes.internet", "has a place that is not https:// or tcp://"
             )
+
+
+def _check_spools(config: Config) -> None:
+    seen = {("", 0), ("queue", "")}
+    for index, one in enumerate(config.spools):
+        key = f"spools[{index}]"
+        for entry in one.allow:
+            if entry != PAIRED and not _is_network(entry):
+                raise _invalid(config.origin(f"{key}.allow"), f"{key}.allow", "is neither an address nor `paired`")
+        if not re.fullmatch(r"[a-z0-9-]{0,63}", one.queue):
+            raise _invalid(config.origin(f"{key}.queue"), f"{key}.queue", "has other characters than a-z, 0-9 and -")
+        if one.address and not _is_network(one.address):
+            raise _invalid(config.origin(f"{key}.address"), f"{key}.address", "is not an address")
+        for name, place in (("raw_port", (one.address, one.raw_port)), ("queue", ("queue", one.queue))):
+            if place in seen and place[1]:
+                raise _invalid(config.origin(f"{key}.{name}"), f"{key}.{name}", "is the same as another printer's")
+            seen.add(place)
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _everywhere() -> list[str]:

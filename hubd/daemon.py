@@ -380,8 +380,19 @@ class _Parts(Struct):
             hub.supervisor.start("backups.cloud", partial(backups.send_for_ever, to_cloud.send), FOREVER)
         hub.supervisor.start("archive", backups.archive_for_ever, FOREVER)
         hub.supervisor.start("documents", services.documents.run, FOREVER)
+        await self._open_spools()
         hub.supervisor.start("warm_up", self._warm_up, ONCE)
         return Daemon(hub, config, https_port, http_port, self.fingerprint, sync, connectivity, enrolment)
+
+    async def _open_spools(self) -> None:
+        """The ports of printers that tills print to as to a network printer; loaded only where there are some."""
+        if not self.config.spools:
+            return
+        await load("local_api.spool.serve")
+        from local_api.spool.serve import spool_workers
+
+        for worker in spool_workers(self.config, self.hub.services):
+            self.hub.supervisor.start(worker.name, worker.run, FOREVER, ask_to_stop=worker.ask_to_stop)
 
     async def _warm_up(self) -> None:
         """What the first WebSocket and the first page would wait for, once the tills that waited have their answer."""
@@ -392,7 +403,16 @@ class _Parts(Struct):
     async def _announce(self, https_port: int, rivals: Rivals) -> None:
         """The hub's own record, with line and epoch as they are at each look; who else announces its id is a rival."""
         await load("local_api.announce")
-        from local_api.announce import Announcement, Announcer
+        from local_api.announce import AnnouncedPrinter, Announcement, Announcer
+
+        def printers() -> tuple[AnnouncedPrinter, ...]:
+            return ()
+
+        if self.config.spools:
+            await load("local_api.spool.serve")
+            from local_api.spool.serve import announced_printers
+
+            printers = partial(announced_printers, self.config, self.hub.services)
 
         async def present() -> Announcement:
             line, epoch = await self.hub.services.replacement.line_and_epoch()
@@ -404,6 +424,7 @@ class _Parts(Struct):
                 https_port,
                 tuple(one for one in own_addresses(self.config.api.addresses) if ":" not in one),
                 self.name,
+                printers(),
             )
 
         await Announcer(self.runtime.clock, present, rivals.heard, self.config.discovery.interfaces).run()

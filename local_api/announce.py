@@ -27,6 +27,16 @@ NAMES_MAX = 64
 LOOKS_MAX = 8
 """Names looked at in one round; the hub's own record must not grow old meanwhile."""
 EPOCH_DIGITS_MAX = 16
+LABEL_BYTES_MAX = 63
+
+
+class AnnouncedPrinter(Struct, frozen=True):
+    """A printer of the hub that tills print to as to a network printer."""
+
+    service: str
+    name: str
+    port: int
+    text: tuple[tuple[str, str], ...]
 
 
 class Announcement(Struct, frozen=True):
@@ -40,6 +50,29 @@ class Announcement(Struct, frozen=True):
     addresses: tuple[str, ...]
     host: str = ""
     """The `.local` name of its certificate; empty: the one that follows from its id."""
+    printers: tuple[AnnouncedPrinter, ...] = ()
+
+    @property
+    def server(self) -> str:
+        """The name that its records point to."""
+        return f"{self.host or own_name(self.hub_id)}."
+
+    def infos_of_printers(self) -> list[AsyncServiceInfo]:
+        """Records of the printers. They name the hub, so that no hub takes one of them for a device."""
+        found = []
+        for one in self.printers:
+            label = f"{one.name} @ hubd-{self.hub_id[:8]}".encode()[:LABEL_BYTES_MAX].decode("utf-8", "ignore")
+            found.append(
+                AsyncServiceInfo(
+                    one.service,
+                    f"{label.replace('.', ' ')}.{one.service}",
+                    port=one.port,
+                    addresses=[ipaddress.ip_address(address).packed for address in self.addresses],
+                    properties={**dict(one.text), "hub": self.hub_id},
+                    server=self.server,
+                )
+            )
+        return found
 
     def info(self, name: str = "") -> AsyncServiceInfo:
         """The record, under the name that it got when it was first registered."""
@@ -56,8 +89,13 @@ class Announcement(Struct, frozen=True):
             port=self.port,
             addresses=[ipaddress.ip_address(one).packed for one in self.addresses],
             properties=text,
-            server=f"{self.host or own_name(self.hub_id)}.",
+            server=self.server,
         )
+
+
+def _places(told: Announcement) -> tuple[object, ...]:
+    """What needs a new socket, or other records, when it changes."""
+    return told.addresses, told.port, told.printers
 
 
 def heard_of(
@@ -112,9 +150,11 @@ class Announcer:
 
         registered = announced.info()
         await (await zeroconf.async_register_service(registered, allow_name_change=True))
+        for printer in announced.infos_of_printers():
+            await (await zeroconf.async_register_service(printer, allow_name_change=True, strict=False))
         browser = AsyncServiceBrowser(zeroconf.zeroconf, [SERVICE], handlers=[changed])
         try:
-            while (now := await self._present()).addresses == announced.addresses and now.port == announced.port:
+            while _places(now := await self._present()) == _places(announced):
                 if now != announced:
                     announced = now
                     await (await zeroconf.async_update_service(announced.info(registered.name)))

@@ -72,7 +72,7 @@ ALLOWED = (
 
 
 def sender_of(scope: Scope) -> str:
-    """The address that a request came from, for counting alone; empty at the unix socket."""
+    """The address that a request came from; empty at the unix socket. It proves nothing and opens no route."""
     client = scope.get("client")
     return str(client[0]) if client else ""
 
@@ -216,6 +216,8 @@ class Gate:
         answer.as_page = partial(spec.refusal, scope) if spec.refusal is not None else None
         signed = self._signed(scope, headers)
         device = await self._device(spec, headers, signed, own)
+        if device is not None:
+            self._access.called_from(device, sender_of(scope))
         ticket = _ticket(scope) if Auth.TICKET in spec.auth else ""
         holder, paired_origin = self._tickets.redeem(ticket) if ticket else (None, device.origin if device else "")
         if origin and not own and not open_to and paired_origin != origin:

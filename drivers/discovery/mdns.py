@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 COMMON_SERVICES = ("_ipp._tcp.local.", "_pdl-datastream._tcp.local.", "_printer._tcp.local.")
 """What shops have beside the devices of our drivers: shown with the reason why it cannot be used (yet)."""
+OFFERED_BY_HUB = b"hub"
+"""The key with which a hub marks a printer that it offers to tills; one hub never prints through another, or itself."""
 RESOLVE_MS = 3_000
 RESOLVERS = 4
 """How many names are asked for at once; a name without answer holds one of them for three seconds."""
@@ -131,6 +133,8 @@ class _Look:
             return
         if not await info.async_request(self._zeroconf.zeroconf, RESOLVE_MS):
             self._missed(name)
+        elif service in COMMON_SERVICES and OFFERED_BY_HUB in info.properties:
+            self._gone(name)  # a hub's own service: its printer is a device of that hub
         elif name in self._seen:  # else it said goodbye while it was asked
             self._misses.pop(name, None)
             addresses = info.parsed_addresses(IPVersion.All)

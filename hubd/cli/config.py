@@ -9,7 +9,7 @@ import typer
 
 from hubd.cli.common import JsonFlag, target_of
 from hubd.cli.output import print_json, print_line, print_table
-from hubd.config import SECTIONS, SYSTEM_DATA, SYSTEM_RUNTIME, Key, TerminalConfig, keys_of, shown_values
+from hubd.config import LISTS, SECTIONS, SYSTEM_DATA, SYSTEM_RUNTIME, Key, keys_of, shown_values
 
 app = typer.Typer(help="The bootstrap configuration.", no_args_is_help=True)
 
@@ -73,6 +73,13 @@ def _default(section: str, key: Key) -> Any:
     return key.default
 
 
+EXAMPLES = {
+    "terminals": ("Card terminals at fixed addresses", "tcp://192.168.1.50:20007"),
+    "spools": ("Printers that tills print to as to a network printer", "Receipt printer 1"),
+}
+"""Of each list: what it holds, and its required key in the example."""
+
+
 def example_toml() -> str:
     """The example file that is installed with the service."""
     parts = [EXAMPLE_HEAD.rstrip("\n")]
@@ -81,12 +88,13 @@ def example_toml() -> str:
         for key in keys_of(kind):
             parts.append(f"# {key.option.help}")
             parts.append(f"#{key.name} = {toml_value(_default(section, key))}")
-    parts.append("\n# Card terminals at fixed addresses; repeat the block for each.")
-    parts.append("#[[terminals]]")
-    for key in keys_of(TerminalConfig):
-        parts.append(f"# {key.option.help}")
-        value = "tcp://192.168.1.50:20007" if key.name == "address" else key.default
-        parts.append(f"#{key.name} = {toml_value(value)}")
+    for section, kind in LISTS.items():
+        words, required = EXAMPLES[section]
+        parts.append(f"\n# {words}; repeat the block for each.")
+        parts.append(f"#[[{section}]]")
+        for key in keys_of(kind):
+            parts.append(f"# {key.option.help}")
+            parts.append(f"#{key.name} = {toml_value(required if key.default is None else key.default)}")
     return "\n".join(parts) + "\n"
 
 
@@ -115,12 +123,14 @@ One TOML file for what the hub needs before it can read its journal: `/etc/hubd/
 def reference_page() -> str:
     """docs/reference/configuration.md."""
     parts = [REFERENCE_HEAD]
-    sections: list[tuple[str, type[Any]]] = [*SECTIONS.items(), ("[terminals]", TerminalConfig)]
+    lists = [(f"[{section}]", kind) for section, kind in LISTS.items()]
+    sections: list[tuple[str, type[Any]]] = [*SECTIONS.items(), *lists]
     for section, kind in sections:
         parts.append(f"\n## `[{section}]`\n\n{(kind.__doc__ or '').splitlines()[0]}\n")
         parts.append("| key | type | default | meaning |\n|---|---|---|---|")
         for key in keys_of(kind):
-            default = "" if key.name == "address" and kind is TerminalConfig else toml_value(_default(section, key))
+            default = _default(section, key)
+            default = "" if default is None else toml_value(default)
             masked = " Masked when shown." if key.option.secret else ""
             shown = f"`{default}`" if default else "required"
             parts.append(f"| `{key.name}` | {_type_name(key)} | {shown} | {key.option.help}{masked} |")

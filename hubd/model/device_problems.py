@@ -115,4 +115,18 @@ DEVICE_KINDS = (
             "Kijk of het papier er is. Zo niet, druk opnieuw af: er staat dan KOPIE op.",
         ),
     ),
+    ProblemKind(
+        "print.refused",
+        _W,
+        Text(
+            "A print job for {name} was not taken ({reason})",
+            "Une impression pour {name} n'a pas été acceptée ({reason})",
+            "Een afdruk voor {name} is niet aangenomen ({reason})",
+        ),
+        Text(
+            "Nothing of it was printed. Print it again from the till, and never a card number.",
+            "Rien n'est imprimé. Relancez l'impression depuis la caisse ; jamais de numéro de carte sur un ticket.",
+            "Er is niets afgedrukt. Druk opnieuw af vanaf de kassa, en nooit een kaartnummer.",
+        ),
+    ),
 )

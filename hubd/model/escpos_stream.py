@@ -299,6 +299,15 @@ def text_of(data: bytes) -> str:
     return "".join(read)
 
 
+def unread_text_of(data: bytes) -> str:
+    """The characters of everything but pictures, commands included, as far as they are any.
+
+    A printer that takes a command for a shorter one than it is here prints the rest of it.
+    """
+    pieces = (piece.data for piece in pieces_of(data) if piece.kind is not Kind.PICTURE)
+    return b"".join(pieces).decode("latin-1").translate(_AS_READ)
+
+
 def _text_of_code(command: bytes) -> str:
     """What a bar code or a part of a two-dimensional one holds; pairs of digits of Code 128 C are one byte each."""
     two_dimensional, counted = command[:2] == b"\x1d(", command[2] >= 65

@@ -94,6 +94,8 @@ TOKEN_BYTES = 32
 SESSION_IDLE_S = 15 * 60
 SESSION_LONGEST_S = 12 * 3600
 SESSIONS_MAX = 1_000
+PLACE_KEPT_S = 12 * 3600
+"""How long an address counts as a till's after it has called: routers give addresses to others."""
 _ACCESS_KINDS = ("device.", "staff.", "grant.", "location.")
 _NOBODY = "$scrypt$ln=15,r=8,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 """A verifier that nothing matches: an unknown person must take as long to refuse as a wrong PIN."""
@@ -177,6 +179,8 @@ class AccessDesk:
         self._known: _Known | None = None
         self._sessions: dict[bytes, _Open] = {}
         self._windows: dict[str, ReplayWindow] = {}
+        self._places: dict[str, tuple[str, float]] = {}
+        """By device, the address from which it called last, and when."""
         self.guard = PinGuard(db, runtime)
         feed.listen(_ACCESS_KINDS, lambda _entry: self.forget())
 
@@ -223,6 +227,18 @@ class AccessDesk:
                 retry=Retry.SAME_REQUEST,
             )
         return device
+
+    def called_from(self, device: Device, address: str) -> None:
+        """Remember where a device is that has just proved itself."""
+        self._places[device.id] = (address, self._runtime.clock.monotonic())
+
+    async def till_at(self, address: str) -> Device | None:
+        """The paired till that called from this address last, within twelve hours; no proof, only a likelihood."""
+        since = self._runtime.clock.monotonic() - PLACE_KEPT_S
+        ids = [id_ for id_, (place, at) in self._places.items() if place == address and at >= since]
+        known = (await self._all()).by_id
+        tills = [known[id_] for id_ in ids if id_ in known and known[id_].kind is DeviceKind.TILL]
+        return max(tills, key=lambda till: self._places[till.id][1], default=None)
 
     async def origins(self) -> frozenset[str]:
         """Origins of all paired browsers; preflight requests are answered for these alone."""

@@ -12,11 +12,12 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 
 from hubd.runtime import SystemClock
 from local_api import announce
-from local_api.announce import SERVICE, Announcement, Announcer, heard_of
+from local_api.announce import SERVICE, AnnouncedPrinter, Announcement, Announcer, heard_of
 from local_api.rivals import Heard
 from tests.rigs.process import wait_until
 
 pytestmark = pytest.mark.alone("a third hub at one of these addresses would take answers that are meant for them")
+IPP = "_ipp._tcp.local."
 CLONE_AT = "127.0.0.2"
 """Two hubs have two addresses. At one, the kernel gives an answer that is meant for the one to a socket of either."""
 HERE = Announcement("ab" * 16, "cd" * 32, "11" * 16, 3, 8443, ("127.0.0.1",))
@@ -114,3 +115,31 @@ def test_a_record_of_something_else_is_not_a_hub() -> None:
     assert heard_of({b"hub": b"short"}) is None
     assert heard_of({}) is None
     assert heard_of({b"hub": b"ab" * 16, b"line": b"cd" * 16, b"epoch": b"x"}) == Heard("ab" * 16, "cd" * 16, None, "")
+
+
+@pytest.mark.blocking_allowed("zeroconf opens its sockets and reads interfaces where it is called")
+async def test_a_printer_is_announced_as_long_as_it_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(announce, "REFRESH_S", 0.05)
+    name = "Receipts of a till whose name is far longer than a label of the domain name system may be"
+    printer = AnnouncedPrinter(IPP, name, 8631, (("rp", "ipp/print/till"),))
+    now, seen = [replace(HERE, printers=(printer,))], set[str]()
+
+    async def here() -> Announcement:
+        return now[0]
+
+    def changed(zeroconf: Any, service_type: str, name: str, state_change: ServiceStateChange) -> None:
+        (seen.discard if state_change is ServiceStateChange.Removed else seen.add)(name)
+
+    listener = AsyncZeroconf(interfaces=["127.0.0.1"], ip_version=IPVersion.V4Only)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(Announcer(SystemClock(), here, lambda _one: None, ["127.0.0.1"]).run())
+        browser = AsyncServiceBrowser(listener.zeroconf, [IPP], handlers=[changed])
+        found = await wait_until(lambda: next((one for one in seen if one.startswith(name[:60])), None), 15, "it")
+        info = AsyncServiceInfo(IPP, found)
+        assert await info.async_request(listener.zeroconf, 5_000)
+        assert (info.port, info.properties) == (8631, {b"rp": b"ipp/print/till", b"hub": HERE.hub_id.encode()})
+        now[0] = HERE  # it was taken out of use
+        await wait_until(lambda: found not in seen, 15, "its goodbye")
+        await browser.async_cancel()
+        running.cancel()
+    await listener.async_close()

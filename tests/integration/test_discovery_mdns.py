@@ -18,12 +18,13 @@ from drivers.discovery import mdns
 from drivers.discovery.mdns import MdnsSource
 from hubd.model.device import Endpoint, EndpointKind
 from hubd.runtime import SystemClock
+from local_api.announce import AnnouncedPrinter, Announcement
 from tests.rigs.process import wait_until
 from tests.rigs.terminal import SimulatorProgram
 from tests.unit.services.shop import MANAGER, Terminals, shop, shop_runtime
 
 SERVICE = "_zvt._tcp.local."
-PRINTER = "_pdl-datastream._tcp.local."
+PRINTER, IPP = "_pdl-datastream._tcp.local.", "_ipp._tcp.local."
 LIMIT_S = 30.0
 pytestmark = [
     pytest.mark.timeout(90),
@@ -162,3 +163,19 @@ async def test_a_terminal_program_is_found_activated_and_sold_on_and_again_after
             assert [amount for amount, _ in simulator.ledger()] == [2000, 2100]
     finally:
         simulator.child.close()
+
+
+async def test_what_a_hub_offers_to_tills_is_no_device_neither_of_it_nor_of_another_hub() -> None:
+    seen = Seen()
+    about = (("ty", "Receipts"),)
+    offered = tuple(AnnouncedPrinter(service, "Receipts", 9100, about) for service in (PRINTER, IPP))
+    told = Announcement("ab" * 16, "cd" * 32, "11" * 16, 3, 8443, ("127.0.0.1",), printers=offered)
+    async with peer() as other, looking(seen):
+        for info in told.infos_of_printers():
+            await (await other.async_register_service(info))
+        await (await other.async_register_service(record("Receipts", 9100, PRINTER)))
+        key = f"Receipts.{PRINTER}"
+        await wait_until(lambda: key in seen.endpoints, LIMIT_S, "a printer of the same name that is a device")
+        await (await other.async_register_service(record("Receipts", 631, IPP)))
+        await wait_until(lambda: f"Receipts.{IPP}" in seen.endpoints, LIMIT_S, "the other service of it")
+        assert {one for one in seen.endpoints if "Receipts" in one} == {key, f"Receipts.{IPP}"}

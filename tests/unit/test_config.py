@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from hubd.config import (
+    LISTS,
     MASK,
     SECTIONS,
     Config,
     LogLevel,
     Lowered,
     PathsConfig,
+    SpooledPrinterConfig,
     TerminalConfig,
     default_config_file,
     default_paths,
@@ -188,13 +190,13 @@ def test_what_holds_no_password_is_shown_as_it_is(text: str) -> None:
 
 
 def test_every_key_shows_once_and_has_a_sentence() -> None:
-    config = replace(parse(""), terminals=(TerminalConfig("tcp://a:1"),))
+    config = replace(parse(""), terminals=(TerminalConfig("tcp://a:1"),), spools=(SpooledPrinterConfig("P"),))
     keys = [value.key for value in shown_values(config)]
     assert len(keys) == len(set(keys))
-    assert {key.partition(".")[0] for key in keys} == {*SECTIONS, "terminals[0]"}
-    sections: list[type[Any]] = [*SECTIONS.values(), TerminalConfig]
+    assert {key.partition(".")[0] for key in keys} == {*SECTIONS, "terminals[0]", "spools[0]"}
+    sections: list[type[Any]] = [*SECTIONS.values(), *LISTS.values()]
     assert [key.name for kind in sections for key in keys_of(kind) if not key.option.help.endswith(".")] == []
-    assert {item.name for item in fields(Config)} == {*SECTIONS, "terminals", "origins", "lowered", "file"}
+    assert {item.name for item in fields(Config)} == {*SECTIONS, *LISTS, "origins", "lowered", "file"}
 
 
 def test_a_named_file_must_exist_and_a_default_one_need_not(tmp_path: Path) -> None:
@@ -240,3 +242,40 @@ def test_root_the_service_user_and_its_group_get_the_systems_directories(monkeyp
 def test_the_service_managers_directories_come_first() -> None:
     environ = {"STATE_DIRECTORY": "/state", "RUNTIME_DIRECTORY": "/runtime"}
     assert default_paths(environ, 999) == PathsConfig(Path("/state"), Path("/runtime"))
+
+
+def test_printers_that_are_offered_to_tills() -> None:
+    text = """
+    [[spools]]
+    printer = "Bar"
+    [[spools]]
+    printer = "Kitchen"
+    raw_port = 9101
+    queue = "kitchen"
+    allow = ["paired", "192.168.1.0/24", "10.0.0.7"]
+    """
+    bar, kitchen = parse(text).spools
+    assert (bar.raw_port, bar.queue, bar.allow) == (9100, "", ("paired",)), "only paired tills unless it is said"
+    assert (kitchen.raw_port, kitchen.queue) == (9101, "kitchen")
+    assert parse("").spools == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("raw_port = 9101", "printer is missing"),
+        ('printer = "A"\nallow = ["everybody"]', "neither an address nor"),
+        ('printer = "A"\nqueue = "Kitchen 1"', "other characters"),
+        ('printer = "A"\naddress = "here"', "is not an address"),
+        ('printer = "A"\n[[spools]]\nprinter = "A"', "same as another"),
+        ('printer = "A"\n[[spools]]\nprinter = "B"', "raw_port is the same"),
+        ('printer = "A"\nqueue = "q"\n[[spools]]\nprinter = "B"\nraw_port = 0\nqueue = "q"', "queue is the same"),
+    ],
+)
+def test_printers_that_cannot_be_offered_so(text: str, what: str) -> None:
+    with pytest.raises(ConfigError, match=what):
+        parse(f"[[spools]]\n{text}")
+
+
+def test_printers_without_ports_of_the_same_number() -> None:
+    parse('[[spools]]\nprinter = "A"\nraw_port = 0\n[[spools]]\nprinter = "B"\nraw_port = 0')
