@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from drivers.base import Manifest, Probe, Serial, Step
 from drivers.cas_codec import DC1, ENQ, CasReader, Frame, LinkAck, LinkNak, Unreadable
-from drivers.scale_line import UNREADABLE, LineScale, ScaleLine, foreign_device, no_answer
+from drivers.link import no_answer
+from drivers.scale_line import UNREADABLE, LineScale, ScaleLine, foreign_device
 from hubd.errors import DeviceError
 from hubd.model.device import Capability, DeviceKind
 from hubd.ports import NoWeight, Weight

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from drivers.base import Identity, Manifest, Probe, Serial, Step
 from drivers.cas_codec import CasStreamReader, Frame, LinkAck, LinkNak, Unreadable
-from drivers.link import LineLostError
+from drivers.link import LineLostError, no_answer
 from drivers.scale_line import (
     NO_ANSWER,
     SETTLE_TIMEOUT_S,
@@ -15,7 +15,6 @@ from drivers.scale_line import (
     LineScale,
     ScaleLine,
     foreign_device,
-    no_answer,
 )
 from hubd.model.device import Capability, DeviceKind
 from hubd.ports import NoWeight, Weight

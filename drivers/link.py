@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import asyncio
 
+from hubd.errors import DeviceError
 from hubd.ports import ByteStream
 from hubd.runtime import Clock
 
@@ -17,6 +18,15 @@ class LineLostError(OSError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+def no_answer() -> DeviceError:
+    """Nothing talks."""
+    return DeviceError(
+        "device.no_answer",
+        "The device does not answer.",
+        remedy="Switch it on; check its cable, the speed of the line and its protocol in its menu.",
+    )
 
 
 class Link(abc.ABC):

@@ -28,6 +28,7 @@ from drivers.base import (
     ScannerDriver,
     TerminalDriver,
 )
+from drivers.link import no_answer
 from drivers.trace import DEFAULT_LIMITS, Trace, TracedStream, TraceLimits
 from hubd.errors import DeviceError, HubError, Retry
 from hubd.model.device import Capability, DeviceState
@@ -380,7 +381,7 @@ class Runner:
             try:
                 identity = await self.driver.check()
             except OSError:
-                raise _silent(self._name) from None
+                raise no_answer() from None
         self._answered(identity)
 
     def _after_dialogue(self) -> None:
@@ -415,16 +416,6 @@ def _busy(name: str) -> DeviceError:
         remedy=shown,
         retry=Retry.SAME_REQUEST,
         retry_after_s=5,
-    )
-
-
-def _silent(name: str) -> DeviceError:
-    return DeviceError(
-        "device.silent",
-        f"The {name} does not answer.",
-        remedy=remedy_of("no_answer", name),
-        retry=Retry.SAME_REQUEST,
-        retry_after_s=10,
     )
 
 

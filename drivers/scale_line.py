@@ -137,15 +137,6 @@ def foreign_device() -> DeviceError:
     )
 
 
-def no_answer() -> DeviceError:
-    """Nothing talks."""
-    return DeviceError(
-        "device.no_answer",
-        "The device does not answer.",
-        remedy="Switch it on; check its cable, the speed of the line and its protocol in its menu.",
-    )
-
-
 def describe_command(data: bytes) -> list[str]:
     """What a trace may tell of bytes to a scale: all of them, for they are the hub's own commands."""
     return [data.hex(" ").upper() if len(data) <= COMMAND_SHOWN_MAX else size(data)]

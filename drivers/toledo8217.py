@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from drivers.base import Manifest, Probe, Serial, Step, Usb
-from drivers.scale_line import UNREADABLE, LineScale, ScaleLine, foreign_device, no_answer
+from drivers.link import no_answer
+from drivers.scale_line import UNREADABLE, LineScale, ScaleLine, foreign_device
 from drivers.toledo8217_codec import (
     ASK_WEIGHT,
     ECHO_BEGUN,

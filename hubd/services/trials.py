@@ -85,7 +85,7 @@ class TrialDesk:
     async def test(self, device_id: str, caller: Caller) -> Trial:
         """Try what the device is for, without moving money. Waits up to 30 seconds for a scan.
 
-        Raises `device_unknown`, and DeviceError `device.gone`, `device.busy` or `device.silent` as the device is.
+        Raises `device_unknown`, and DeviceError `device.gone`, `device.busy` or `device.no_answer` as the device is.
         """
         device = await self._device(device_id, caller)
         match device.kind:
