@@ -30,7 +30,8 @@ from drivers.registry import Registry
 from drivers.trace import TraceLimits
 from drivers.transport import accept_tcp, open_transport
 from hubd.app import Hub, World, trading_hub
-from hubd.config import Config, TerminalConfig
+from hubd.config import Config
+from hubd.config_sections import TerminalConfig
 from hubd.errors import ConfigError
 from hubd.identity import KeySigner, load_or_create_key
 from hubd.loading import load

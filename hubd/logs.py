@@ -21,7 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
 
-from hubd.config import LogLevel
+from hubd.config_sections import LogLevel
 from hubd.model.card_data import holds_card_data
 
 JOURNAL_SOCKET = Path("/run/systemd/journal/socket")

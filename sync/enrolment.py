@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
-from hubd.config import CloudConfig
+from hubd.config_sections import CloudConfig
 from hubd.errors import ConfigError, HubError, Retry, SyncError
 from hubd.loading import load
 from hubd.model.entry import Draft

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from hubd.config import ProbesConfig
+from hubd.config_sections import ProbesConfig
 from hubd.model.mode import Hop
 from hubd.runtime import Runtime
 from sync.connectivity import Probe, Reading

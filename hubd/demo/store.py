@@ -19,14 +19,8 @@ from msgspec import structs
 from hubd.cli.config import toml_value
 from hubd.cli.demo_places import control_socket, runtime_directory
 from hubd.cli.logs import LOG_FILE
-from hubd.config import (
-    ApiConfig,
-    CloudConfig,
-    Config,
-    DiscoveryConfig,
-    PathsConfig,
-    TerminalConfig,
-)
+from hubd.config import Config
+from hubd.config_sections import ApiConfig, CloudConfig, DiscoveryConfig, PathsConfig, TerminalConfig
 from hubd.daemon import Daemon, Outside, running_hub
 from hubd.demo import shop, simulators
 from hubd.demo.cloud import DemoAddress, demo_cloud, enrol

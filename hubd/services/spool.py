@@ -2,7 +2,7 @@
 
 Neither proves who sends. So nothing listens unless the configuration names a printer; each queue is bound to that one
 printer; and a job is taken only from addresses that are listed, or from which a paired till has called the API of
-late (ADR 19). A job is checked for card numbers before anything of it is written.
+late (ADR 22). A job is checked for card numbers before anything of it is written.
 """
 
 from __future__ import annotations

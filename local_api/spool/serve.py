@@ -7,7 +7,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from hubd.config import Config, SpooledPrinterConfig
+from hubd.config import Config
+from hubd.config_sections import SpooledPrinterConfig
 from hubd.services.bundle import Services
 from hubd.services.spool import Queue, SpoolDesk
 from local_api.announce import AnnouncedPrinter

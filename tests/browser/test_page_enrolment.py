@@ -10,7 +10,8 @@ from pathlib import Path
 import playwright.async_api as playwright
 import pytest
 
-from hubd.config import PathsConfig, parse_config
+from hubd.config import parse_config
+from hubd.config_sections import PathsConfig
 from hubd.daemon import Daemon, running_hub
 from hubd.model.permissions import Role
 from hubd.services.staff import Location, NewPerson, SetUp

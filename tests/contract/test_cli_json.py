@@ -14,7 +14,8 @@ import pytest
 from hubd.cli.app import app
 from hubd.cli.config import example_toml, reference_page
 from hubd.cli.reference import reference_page as commands_page
-from hubd.config import PathsConfig, parse_config
+from hubd.config import parse_config
+from hubd.config_sections import PathsConfig
 from tests.tidy.tree import ROOT
 
 EXAMPLE = ROOT / "systemd/hubd.toml.example"

@@ -13,7 +13,8 @@ import httpx2
 import pytest
 
 import hubd.services.backups
-from hubd.config import PathsConfig, parse_config
+from hubd.config import parse_config
+from hubd.config_sections import PathsConfig
 from hubd.daemon import Daemon, running_hub
 from hubd.errors import SyncError
 from hubd.identity import KeySigner

@@ -21,7 +21,8 @@ import hubd.daemon
 import hubd.runtime
 import local_api.rivals
 from drivers.discovery.configured import configured as configured_endpoint
-from hubd.config import Config, PathsConfig, parse_config
+from hubd.config import Config, parse_config
+from hubd.config_sections import PathsConfig
 from hubd.daemon import HUB_KEY, LOOPBACK, Daemon, Outside, running_hub
 from hubd.demo.cloud import DemoAddress, demo_cloud, enrol
 from hubd.identity import load_or_create_key

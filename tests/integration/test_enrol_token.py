@@ -14,7 +14,8 @@ import httpx2
 import pytest
 from msgspec import structs
 
-from hubd.config import CloudConfig, PathsConfig, parse_config
+from hubd.config import parse_config
+from hubd.config_sections import CloudConfig, PathsConfig
 from hubd.daemon import Daemon, running_hub
 from hubd.health import Problems
 from hubd.identity import KeySigner

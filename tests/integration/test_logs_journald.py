@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hubd.config import LogLevel
+from hubd.config_sections import LogLevel
 from hubd.logs import REMOVED, VALUE_BYTES_MAX, JournalHandler, log_context, set_up_logging
 from tests.rigs.journald import Journald, journald
 

@@ -14,7 +14,8 @@ import pytest
 import hubd.services.backups
 from drivers.sim.zvt import ZvtSimulator
 from drivers.transport.stream import AsyncioStream
-from hubd.config import PathsConfig, parse_config
+from hubd.config import parse_config
+from hubd.config_sections import PathsConfig
 from hubd.store import backup, lines, sealed
 from local_api.client import HubClient, Memory, new_id
 from tests.integration.test_backups_leave_the_disk import Shop, opened

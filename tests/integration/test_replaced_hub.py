@@ -17,7 +17,8 @@ import httpx2
 import pytest
 
 import hubd.daemon
-from hubd.config import Config, PathsConfig, parse_config
+from hubd.config import Config, parse_config
+from hubd.config_sections import PathsConfig
 from hubd.daemon import HUB_KEY, LOOPBACK, Daemon, Outside, running_hub
 from hubd.demo.cloud import DemoAddress, demo_cloud, enrol
 from hubd.identity import load_or_create_key

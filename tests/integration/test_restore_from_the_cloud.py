@@ -17,7 +17,8 @@ import httpx2
 import pytest
 
 import hubd.services.backups
-from hubd.config import PathsConfig, parse_config
+from hubd.config import parse_config
+from hubd.config_sections import PathsConfig
 from hubd.daemon import Daemon, running_hub
 from hubd.runtime import SystemIds
 from hubd.store import lines

@@ -11,22 +11,17 @@ import pytest
 
 from hubd.config import (
     LISTS,
-    MASK,
     SECTIONS,
     Config,
-    LogLevel,
     Lowered,
-    PathsConfig,
-    SpooledPrinterConfig,
-    TerminalConfig,
     default_config_file,
     default_paths,
     keys_of,
     load_config,
-    masked_address,
     parse_config,
     shown_values,
 )
+from hubd.config_sections import MASK, LogLevel, PathsConfig, SpooledPrinterConfig, TerminalConfig, masked_address
 from hubd.errors import ConfigError
 from hubd.main import check_config, warn_of_lowered
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from hubd.config import LogLevel
+from hubd.config_sections import LogLevel
 from hubd.logs import (
     FIELDS,
     REMOVED,

@@ -16,7 +16,7 @@ from drivers.runner import accept_none
 from drivers.sim.program import Engine
 from drivers.sim.zvt import SimulatorOptions, ZvtSimulator
 from hubd.app import Hub, World, trading_hub
-from hubd.config import TerminalConfig
+from hubd.config_sections import TerminalConfig
 from hubd.daemon import configured_options
 from hubd.identity import KeySigner
 from hubd.model.device import DeviceKind

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from hubd.config import BACKUP_INTERVAL_H_MAX, PathsConfig, parse_config
+from hubd.config import parse_config
+from hubd.config_sections import BACKUP_INTERVAL_H_MAX, PathsConfig
 from hubd.errors import ConfigError, Retry, SyncError
 from hubd.health import Problems
 from hubd.services.backups import (

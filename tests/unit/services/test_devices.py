@@ -9,7 +9,7 @@ import pytest
 from drivers.base import CURRENCY, PASSWORD
 from drivers.sim.zvt import SimulatorOptions
 from drivers.zvt import ZvtOptions, ZvtTerminal
-from hubd.config import TerminalConfig
+from hubd.config_sections import TerminalConfig
 from hubd.errors import DeviceError
 from hubd.model.device import DeviceKind
 from hubd.model.entry import Draft

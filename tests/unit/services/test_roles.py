@@ -11,7 +11,7 @@ from drivers.sim.escpos import EscposSimulator
 from drivers.sim.escpos.engine import PrinterOptions
 from drivers.sim.scale.engine import CasSimulator
 from drivers.sim.zvt import SimulatorOptions
-from hubd.config import TerminalConfig
+from hubd.config_sections import TerminalConfig
 from hubd.errors import HubError
 from hubd.model.device import DeviceKind, Endpoint, EndpointKind, IdentitySource
 from hubd.model.mode import Mode

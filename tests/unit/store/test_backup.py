@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from hubd.config import PathsConfig
+from hubd.config_sections import PathsConfig
 from hubd.daemon import HUB_KEY
 from hubd.errors import InvalidValueError, NotFoundError, StoreError
 from hubd.store import archive, backup, copies, cursors, documents, journal, meta, replay, sealed, verify
