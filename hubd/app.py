@@ -41,6 +41,7 @@ from hubd.ports import (
 )
 from hubd.runtime import Clock, Runtime
 from hubd.services.access import AccessDesk
+from hubd.services.automatic_receipts import AutomaticReceipts
 from hubd.services.bundle import Services
 from hubd.services.devices import DeviceDesk
 from hubd.services.dialogue import Dialogues
@@ -250,7 +251,7 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
 
     make_driver = partial(_make_driver, world, device_changed, device_moved, lambda *it: discovery.stands_at(*it))
     devices = DeviceDesk(db, terminals, peripherals, make_driver, _DriverWorkers(supervisor), dialogues.make_document)
-    printing = PrintDesk(db, runtime, peripherals, jobs, problems, dialogues.make_document)
+    printing = _printing(db, runtime, peripherals, jobs, problems, dialogues)
     roles = RoleDesk(db, runtime.clock, devices, dialogues.make_document, printing.replaced)
     discovery = _discovery(world, devices, staff, terminals, problems, roles)
     flusher = Flusher(db, runtime, terminals, jobs, lambda: outages.snapshot().mode is Mode.ONLINE)
@@ -299,6 +300,15 @@ def _wire(made: Services) -> None:
     _tell_followers(feed, made.terminals, made.peripherals, outages, problems)
     dialogues.stored = partial(_flush_what_was_stored, made.runtime, made.jobs, made.flusher, outages)
     dialogues.other_hub_heard = lambda: any(one.code == "hub.cloned" for one in problems.present())
+
+
+def _printing(
+    db: Database, runtime: Runtime, peripherals: Peripherals, jobs: Jobs, problems: Problems, dialogues: Dialogues
+) -> PrintDesk:
+    desk = PrintDesk(db, runtime, peripherals, jobs, problems, dialogues.make_document)
+    receipts = AutomaticReceipts(desk, peripherals)
+    dialogues.taken, dialogues.taken_on_disk = receipts.write, receipts.begin
+    return desk
 
 
 def _tell_followers(

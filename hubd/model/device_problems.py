@@ -102,6 +102,21 @@ DEVICE_KINDS = (
         visible_after_s=20,
     ),
     ProblemKind(
+        "receipt_pending",
+        _W,
+        Text(
+            "{count} merchant receipt(s) of offline payments are not on the paper of {name}",
+            "{count} ticket(s) commerçant de paiements hors ligne non sortis sur {name}",
+            "{count} winkelbon(nen) van offline betalingen staan niet op papier van {name}",
+        ),
+        Text(
+            "The payments are safe in the hub. See to the printer, or print the receipts from the page of the payment.",
+            "Les paiements sont en sûreté dans le boîtier. Voyez l'imprimante, ou imprimez depuis la page du paiement.",
+            "De betalingen staan veilig in de hub. Kijk de printer na, of druk af vanaf de pagina van de betaling.",
+        ),
+        visible_after_s=20,
+    ),
+    ProblemKind(
         "print.unknown",
         _N,
         Text(

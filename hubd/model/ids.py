@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 from hubd.errors import InvalidValueError
@@ -17,6 +18,15 @@ def uuid7(unix_ms: int, random_bytes: bytes) -> str:
     raw[8] = 0x80 | (raw[8] & 0x3F)
     text = raw.hex()
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def derived_id(origin: str, what: str) -> str:
+    """The one id of `what` that follows from another id: whoever makes it again, after whatever crash, makes the same.
+
+    A UUIDv7 with the time of its origin and a digest in the place of chance.
+    """
+    digest = hashlib.sha256(b"hubd.derived.v1\0" + id_bytes(origin) + what.encode("utf-8")).digest()
+    return uuid7(int.from_bytes(id_bytes(origin)[:6], "big"), digest[:10])
 
 
 def parse_id(text: str, what: str = "id") -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from hubd.errors import DeviceError, StoreError
 from hubd.model.entry import Document
 from hubd.model.ids import id_bytes
-from hubd.model.payment import Payment, PaymentState
+from hubd.model.payment import TAKEN, Payment, PaymentState
 from hubd.ports import (
     Approved,
     AuthorizeRequest,
@@ -72,6 +72,10 @@ class Dialogues:
         """Whether another hub of this identity is on the network now."""
         self.stored: Callable[[], None] = lambda: None
         """Called when a terminal has taken custody of a payment: it may have to be sent at once."""
+        self.taken: Callable[[Tx, Payment], None] = lambda _tx, _payment: None
+        """Called inside the transaction in which a payment was taken: what follows from it is written with it."""
+        self.taken_on_disk: Callable[[], None] = lambda: None
+        """Called once that transaction is on disk."""
 
     def make_document(self, klass: str, content: bytes) -> Document:
         """A document with a fresh id and salt."""
@@ -171,9 +175,16 @@ class Dialogues:
 
         `terminal` is the one that has told it, for a payment of which the terminal was not known.
         """
-        after = await self._write_verdict(
-            payment_id, lambda tx: record_outcome(tx, payment_id, outcome, self.make_document, terminal)
-        )
+
+        def record(tx: Tx) -> Payment:
+            before = payments.get(tx.connection, payment_id)
+            after = record_outcome(tx, payment_id, outcome, self.make_document, terminal)
+            if after.state in TAKEN and before is not None and before.state not in TAKEN:
+                self.taken(tx, after)
+            return after
+
+        after = await self._write_verdict(payment_id, record)
+        self.taken_on_disk()
         if after.state is PaymentState.STORED:
             self.stored()
         return after

@@ -130,10 +130,13 @@ class PaymentDesk:
             announce = known is None and self._tills.may_have_arrived_before(tx, caller)
             taken = take(tx, request, caller, terminal, outage, reason, existing=known, must_announce=announce)
             self._tills.remember(tx, caller)
+            if taken.created and taken.payment.is_taken:
+                self._dialogues.taken(tx, taken.payment)
             return taken
 
         try:
             taken = await self._db.write("payment.take", work)
+            self._dialogues.taken_on_disk()
             if taken.payment.state is PaymentState.REQUESTED:
                 # Also for a repeat: the commit that created it may have looked failed, and nobody began the dialogue.
                 self._dialogues.start_payment(taken.payment)
@@ -374,9 +377,12 @@ class PaymentDesk:
                 settle_order(tx, original.order_id, caller.actor)
             payment = payments.get(tx.connection, request.id)
             assert payment is not None, "the projection has just written it"
+            self._dialogues.taken(tx, payment)
             return Taken(payment, payment.accepted, created=True)
 
-        return await self._db.write("payment.refund", work)
+        taken = await self._db.write("payment.refund", work)
+        self._dialogues.taken_on_disk()
+        return taken
 
     async def document(self, document_id: bytes) -> str | None:
         """The text of a document that belongs to a payment; None if it is absent or erased."""

@@ -13,7 +13,6 @@ from typing import TypeVar, cast
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
 
 from hubd.errors import HubError, InvalidValueError, NotFoundError, PrintError, Retry, StoreError
 from hubd.health import Problems
@@ -21,12 +20,13 @@ from hubd.model.device import Capability, DeviceKind, DeviceState
 from hubd.model.entry import Accepted, Document, Draft, Json
 from hubd.model.permissions import Permission
 from hubd.model.print_job import PrintEvent, PrintJob, PrintState
-from hubd.model.printing import Align, PrintDocument, Raw, Rule, Text
+from hubd.model.printing import PrintDocument, Raw
 from hubd.ports import NotPrinted, Printed, Printer
 from hubd.runtime import Runtime
 from hubd.services.access import Caller
 from hubd.services.jobs import Jobs
 from hubd.services.peripherals import Peripheral, Peripherals
+from hubd.services.receipt_paper import MERCHANT, marked
 from hubd.store import devices, documents, journal, print_jobs
 from hubd.store.db import Database
 from hubd.store.tx import Tx
@@ -39,7 +39,6 @@ SPOOLED_BYTES_MAX = 256 * 1024
 """Of a job that came over the network, as the journal keeps it: what other people's programs print has pictures."""
 WAITING_MAX = 500
 """Jobs that may wait for one printer; what comes then is refused, and nothing that was accepted is lost."""
-COPY = {"en": "COPY", "fr": "DUPLICATA", "nl": "KOPIE"}
 _PRINTABLE = frozenset({DeviceState.READY, DeviceState.FAULTY})
 """States in which a printer is tried: one with a fault says itself what is wrong, before the first byte."""
 
@@ -68,6 +67,14 @@ class Submitted(Struct, frozen=True):
     job: PrintJob
     accepted: Accepted
     created: bool
+
+
+class Origin(Struct, frozen=True):
+    """Who wants a paper."""
+
+    device: str
+    staff: str | None
+    actor: str
 
 
 class PrintDesk:
@@ -145,23 +152,30 @@ class PrintDesk:
                     retry=Retry.SAME_REQUEST,
                     retry_after_s=60,
                 )
-            body = {
-                "device": caller.device,
-                "document": document.id.hex(),
-                "location": printer.location,
-                "payment": request.payment,
-                "printer": printer.id,
-                "purpose": request.purpose,
-                "staff": caller.staff,
-                "title": request.document.title,
-            }
-            journal.append(tx, Draft("print.requested", request.id, caller.actor, body, documents=(document,)))
-            job = _need(tx, request.id)
+            job = _requested(tx, request, printer, document, Origin(caller.device, caller.staff, caller.actor))
             return Submitted(job, job.accepted, created=True)
 
         submitted = await self._db.write("print.submit", work)
         self._work(submitted.job.printer)
         return submitted
+
+    def add(self, tx: Tx, request: PrintRequest, printer: Peripheral, origin: Origin) -> None:
+        """Write a job inside a transaction of another service; printed once that has called `begin`.
+
+        Nothing happens if the job is there already. Where the printer has too many waiting the job is left out: what is
+        printed without being asked for must not stop what it follows from.
+        """
+        if print_jobs.get(tx.connection, request.id) is not None:
+            return
+        if len(print_jobs.open_jobs(tx.connection, printer.id)) >= WAITING_MAX:
+            log.warning("print.outcome", extra={"device_id": printer.id, "result": "left_out", "reason": "queue_full"})
+            return
+        document = self._make_document(DOCUMENT_CLASS, msgspec.json.encode(request.document))
+        _requested(tx, request, printer, document, origin)
+
+    def begin(self, printer: str) -> None:
+        """Print what waits for this printer. A start of the hub does the same for all of them."""
+        self._work(printer)
 
     async def get(self, job_id: str, caller: Caller) -> PrintJob:
         """The job as it is now. Raises `print_job_unknown`, `access.not_allowed` for another location's."""
@@ -263,7 +277,8 @@ class PrintDesk:
         async with peripheral.lock:  # inside, nothing else of ours makes it busy
             if peripheral.face.status.state not in _PRINTABLE:
                 return False
-            begun = await self._write("print.start", partial(_start_next, printer=printer))
+            takes_raw = Capability.PRINT_RAW in peripheral.face.capabilities
+            begun = await self._write("print.start", partial(_start_next, printer=printer, takes_raw=takes_raw))
             if begun is None:
                 return False
             job, document, papers = begun
@@ -311,6 +326,8 @@ class PrintDesk:
             late = len(jobs) - lost
             self._problems.set(lost > 0, "print.unknown", printer, name=name, count=lost)
             self._problems.set(late > 0, "print.waiting", printer, name=name, count=late)
+            owed = sum(job.purpose == MERCHANT for job in jobs)
+            self._problems.set(owed > 0, "receipt_pending", printer, name=name, count=owed)
 
     # -- which printer -------------------------------------------------------------------------------------------------
 
@@ -341,8 +358,7 @@ class PrintDesk:
         found = self._peripherals.get(printer)
         if found is None or Capability.PRINT_RAW in found.face.capabilities:
             return
-        document = msgspec.json.decode(content, type=PrintDocument)
-        if any(isinstance(item, Raw) for item in document.items):
+        if _is_raw(msgspec.json.decode(content, type=PrintDocument)):
             raise PrintError(
                 "print_format_unknown",
                 "This printer does not take ESC/POS.",
@@ -358,16 +374,30 @@ class PrintDesk:
         return job
 
 
-def marked(document: PrintDocument, papers: int) -> PrintDocument:
-    """The document as it goes to the printer; from its second paper on it says so at its head."""
-    if papers <= 1:
-        return document
-    word = COPY.get(document.language[:2], COPY["en"])
-    return replace(document, items=(Text(word, Align.CENTER, bold=True, large=True), Rule(), *document.items))
+def _is_raw(document: PrintDocument) -> bool:
+    return any(isinstance(item, Raw) for item in document.items)
 
 
-def _start_next(tx: Tx, printer: str) -> tuple[PrintJob, PrintDocument, int] | None:
-    """The job that is begun, what it prints, and the how manieth paper of that it will be."""
+def _requested(tx: Tx, request: PrintRequest, printer: Peripheral, document: Document, origin: Origin) -> PrintJob:
+    body = {
+        "device": origin.device,
+        "document": document.id.hex(),
+        "location": printer.location,
+        "payment": request.payment,
+        "printer": printer.id,
+        "purpose": request.purpose,
+        "staff": origin.staff,
+        "title": request.document.title,
+    }
+    journal.append(tx, Draft("print.requested", request.id, origin.actor, body, documents=(document,)))
+    return _need(tx, request.id)
+
+
+def _start_next(tx: Tx, printer: str, *, takes_raw: bool) -> tuple[PrintJob, PrintDocument, int] | None:
+    """The job that is begun, what it prints, and the how manieth paper of that it will be.
+
+    A job of ESC/POS bytes that waits for a printer of another kind, which has taken its printer's place, is given up.
+    """
     for job in print_jobs.open_jobs(tx.connection, printer):
         if job.state is not PrintState.WAITING:
             continue
@@ -375,10 +405,16 @@ def _start_next(tx: Tx, printer: str) -> tuple[PrintJob, PrintDocument, int] | N
         if document is None:
             _append(tx, job, PrintEvent.CANCELLED, "hub", reason="content_erased")
             continue
+        content = msgspec.json.decode(document.content, type=PrintDocument)
+        if _is_raw(content) and not takes_raw:
+            _append(tx, job, PrintEvent.CANCELLED, "hub", reason="print_format_unknown")
+            continue
         _append(tx, job, PrintEvent.STARTED, "hub")
         begun = _need(tx, job.id)
-        papers = print_jobs.papers_of(tx.connection, begun)
-        return begun, msgspec.json.decode(document.content, type=PrintDocument), papers
+        papers = begun.papers
+        if begun.payment:
+            papers = print_jobs.papers_of(tx.connection, begun.payment, begun.purpose)
+        return begun, content, papers
     return None
 
 

@@ -1,6 +1,7 @@
 """The receipt on paper: the data of `ReceiptDesk` as a document of lines, in the shop's language (domain 5.3, B13).
 
-Everything that the law wants on a receipt is in the data; this only says it in words and in order.
+Everything that the law wants on a receipt is in the data; this only says it in words and in order, with what the layout
+of the location adds (domain D11).
 """
 
 from __future__ import annotations
@@ -8,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from hubd.model.money import Money
 from hubd.model.printing import Align, Cut, Item, PrintDocument, Row, Rule, Space, Text
+from hubd.model.receipt_layout import SHIPPED_LAYOUT, ReceiptLayout
 
-PURPOSES = ("customer", "merchant")
+CUSTOMER, MERCHANT = PURPOSES = ("customer", "merchant")
+COPY = {"en": "COPY", "fr": "DUPLICATA", "nl": "KOPIE"}
 _WORDS: Mapping[str, tuple[str, str, str]] = {
     "receipt": ("Receipt", "Ticket", "Bon"),
     "refund": ("Refund", "Remboursement", "Terugbetaling"),
@@ -31,6 +36,7 @@ _WORDS: Mapping[str, tuple[str, str, str]] = {
     "declined": ("DECLINED", "REFUSÉ", "GEWEIGERD"),
     "cancelled": ("CANCELLED", "ABANDONNÉ", "AFGEBROKEN"),
     "clock": ("Time not confirmed", "Heure non confirmée", "Tijd niet bevestigd"),
+    "deadline": ("To reach the bank before", "À transmettre à la banque avant", "Bij de bank vóór"),
     "seal": ("Seal", "Scellement", "Zegel"),
 }
 _LANGUAGES = ("en", "fr", "nl")
@@ -51,42 +57,59 @@ class _Speaker:
         return plain if self.language == "en" else plain.replace(".", ",")
 
 
-def receipt_document(receipt: Mapping[str, Any], purpose: str, language: str) -> PrintDocument:
-    """What is printed of a receipt; `purpose` is `customer` or `merchant`."""
-    say = _Speaker(language)
+def marked(document: PrintDocument, papers: int) -> PrintDocument:
+    """The document as its `papers`-th paper; from the second on it says so at its head."""
+    if papers <= 1:
+        return document
+    word = COPY.get(document.language[:2], COPY["en"])
+    return replace(document, items=(Text(word, Align.CENTER, bold=True, large=True), Rule(), *document.items))
+
+
+def receipt_document(
+    receipt: Mapping[str, Any], purpose: str, layout: ReceiptLayout = SHIPPED_LAYOUT, language: str = "en"
+) -> PrintDocument:
+    """What is printed of a receipt; `purpose` is one of PURPOSES, `language` counts where the layout names none."""
+    say = _Speaker(layout.language or language)
     payment, number = receipt["payment"], receipt["number"]
     refund = receipt["kind"] == "refund"
     title = f"{say.word('refund' if refund else 'receipt')} {number or ''}".strip()
-    items: list[Item] = [*_head(receipt, purpose, say), Text(title, bold=True)]
+    items: list[Item] = [*_head(receipt, purpose, layout, say), Text(title, bold=True)]
     items.append(Row(receipt["local_time"], f"{say.word('till')} {receipt['till']['name'] or '-'}"))
     if not receipt["clock_trusted"]:
         items.append(Text(say.word("clock")))
-    items += [*_order(receipt["order"], say), Rule(), *_sums(payment, say), *_card(payment, say)]
+    items += [*_order(receipt["order"], layout, say), Rule(), *_sums(payment, say)]
+    items += _card(payment, say, numbers=layout.card_details or purpose == MERCHANT)
     if payment["state"] in _NOT_PAID:
         items.append(Text(say.word(payment["state"]), Align.CENTER, bold=True, large=True))
     if receipt["offline_mark"]:
         items.append(Text(receipt["offline_mark"], Align.CENTER, bold=True))
+        if purpose == MERCHANT and receipt["offline_deadline"]:
+            items.append(Text(f"{say.word('deadline')} {receipt['offline_deadline']}", Align.CENTER))
     if receipt["terminal_lines"]:
         items += [Rule(), *(Text(line) for line in receipt["terminal_lines"])]
     fiscal = receipt["fiscal"]
     seal = f"{say.word('seal')} {fiscal['line'][:8]}-{fiscal['seq']}-{fiscal['hash'][:16]}"
-    items += [Rule(), Text(seal), Space(2), Cut()]
+    items += [Rule(), Text(seal)]
+    items += [Text(line, Align.CENTER) for line in layout.footer]
+    items += [Space(2), Cut()]
     return PrintDocument(title, tuple(items), say.language)
 
 
-def _head(receipt: Mapping[str, Any], purpose: str, say: _Speaker) -> list[Item]:
-    items: list[Item] = [
+def _head(receipt: Mapping[str, Any], purpose: str, layout: ReceiptLayout, say: _Speaker) -> list[Item]:
+    items: list[Item] = [layout.picture] if layout.picture else []
+    items += [
         Text(name, Align.CENTER, bold=True, large=large)
         for name, large in ((receipt["store"], True), (receipt["location"]["name"], False))
         if name
     ]
+    items += [Text(line, Align.CENTER) for line in layout.header]
     items += [Text(say.word(mode), Align.CENTER, bold=True) for mode in ("training", "test") if receipt[mode]]
-    if purpose == "merchant":
+    if purpose == MERCHANT:
         items.append(Text(say.word("merchant"), Align.CENTER))
     return [*items, Space()]
 
 
-def _order(order: Mapping[str, Any] | None, say: _Speaker) -> list[Item]:
+def _order(order: Mapping[str, Any] | None, layout: ReceiptLayout, say: _Speaker) -> list[Item]:
     if order is None:
         return []
     currency = order["total"]["currency"]
@@ -98,7 +121,7 @@ def _order(order: Mapping[str, Any] | None, say: _Speaker) -> list[Item]:
     items.append(Row(say.word("total"), say.money(order["total"]), bold=True))
     items += [
         Row(f"{say.word('tax')} {part['rate']} %  {say.word('net')} {say.money(part['net'])}", say.money(part["tax"]))
-        for part in order["taxes"]
+        for part in (order["taxes"] if layout.vat_table else ())
     ]
     return items
 
@@ -111,7 +134,7 @@ def _sums(payment: Mapping[str, Any], say: _Speaker) -> list[Item]:
     return [*items, Row(f"{say.word('total')} {currency}", say.money(payment["total"]), bold=True, large=True)]
 
 
-def _card(payment: Mapping[str, Any], say: _Speaker) -> list[Item]:
+def _card(payment: Mapping[str, Any], say: _Speaker, *, numbers: bool) -> list[Item]:
     card = payment["card"]
     if not card:
         return []
@@ -119,6 +142,6 @@ def _card(payment: Mapping[str, Any], say: _Speaker) -> list[Item]:
     items += [
         Text(f"{label} {card[key]}")
         for label, key in (("TID", "terminal_id"), ("No", "receipt_number"), ("Auth", "authorization_code"))
-        if card.get(key)
+        if numbers and card.get(key)
     ]
     return items

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from msgspec import Struct
 
 from hubd.errors import NotFoundError, PaymentError, Retry
 from hubd.model.entry import Document, Entry, Json
@@ -11,10 +14,13 @@ from hubd.model.money import Money, TaxRate
 from hubd.model.order import Order
 from hubd.model.payment import Payment, PaymentEvent, PaymentKind, PaymentState
 from hubd.model.permissions import Permission
+from hubd.model.printing import PrintDocument
+from hubd.model.receipt_layout import ReceiptLayout
 from hubd.services.access import Caller
 from hubd.services.calendar import local_time, rfc3339
-from hubd.services.settings import effective
-from hubd.store import devices, documents, journal, orders, payments, people
+from hubd.services.receipt_paper import marked, receipt_document
+from hubd.services.settings import effective, receipt_layout
+from hubd.store import devices, documents, journal, orders, payments, people, print_jobs
 from hubd.store.archive import archived_entries_of, document_from_archive
 from hubd.store.db import Database
 from hubd.store.tx import Connection
@@ -37,6 +43,17 @@ WITHOUT_RECEIPT = frozenset(
 _WITHOUT_NUMBER = frozenset({f"payment.{PaymentEvent.DECLINED}", f"payment.{PaymentEvent.CANCELLED}"})
 
 
+T = TypeVar("T")
+
+
+class ReceiptView(Struct, frozen=True):
+    """A receipt to be looked at, mailed or printed from a browser."""
+
+    document: PrintDocument
+    columns: int
+    """Of the layout of its location."""
+
+
 class ReceiptDesk:
     """Puts receipts together from payment, order, location and the journal, or its archive files for an old one."""
 
@@ -49,21 +66,66 @@ class ReceiptDesk:
 
         Raises `payment_unknown`, `no_receipt_yet`, and `access.not_allowed` for a payment of another location.
         """
+        return await self._read(
+            lambda c, folder: _receipt(c, _asked_for(c, payment_id, caller), caller.language, folder)[0]
+        )
+
+    async def paper(self, payment_id: str, purpose: str, caller: Caller) -> PrintDocument:
+        """The same as a document in the layout of its location, in the shop's language; `purpose` is one of PURPOSES.
+
+        Raises as `receipt` does.
+        """
+        return await self._read(
+            lambda c, folder: paper(c, _asked_for(c, payment_id, caller), purpose, caller.language, folder)
+        )
+
+    async def view(self, payment_id: str, purpose: str, caller: Caller) -> ReceiptView:
+        """What `paper` gives, to be looked at: it says COPY where a paper of it is, or may be, out already."""
+
+        def look(connection: Connection, folder: Path | None) -> ReceiptView:
+            payment = _asked_for(connection, payment_id, caller)
+            data, layout = _receipt(connection, payment, caller.language, folder)
+            document = receipt_document(data, purpose, layout, caller.language)
+            out = print_jobs.papers_of(connection, payment.id, purpose)
+            return ReceiptView(marked(document, out + 1), layout.columns)
+
+        return await self._read(look)
+
+    async def _read(self, look: Callable[[Connection, Path | None], T]) -> T:
         folder = self._archives
         try:
-            return await self._db.read("receipt", lambda c: _receipt(c, payment_id, caller, None))
+            return await self._db.read("receipt", lambda connection: look(connection, None))
         except NotFoundError as exc:
             if exc.code != "journal.no_entry" or folder is None:
                 raise
         # Entry and print lines of a payment older than 35 days: a file has to be read, so apart from other readers.
-        return await self._db.read_apart("receipt.archived", lambda c: _receipt(c, payment_id, caller, folder))
+        return await self._db.read_apart("receipt.archived", lambda connection: look(connection, folder))
 
 
-def _receipt(connection: Connection, payment_id: str, caller: Caller, archives: Path | None) -> dict[str, Any]:
+def paper(
+    connection: Connection, payment: Payment, purpose: str, language: str, archives: Path | None = None
+) -> PrintDocument:
+    """A receipt as a document, also inside the transaction that gives the payment its verdict.
+
+    `language` counts where the layout of the location names none. Raises `no_receipt_yet` without a verdict, and
+    `journal.no_entry` for a payment whose entries are in the archive while `archives` is None.
+    """
+    data, layout = _receipt(connection, payment, language, archives)
+    return receipt_document(data, purpose, layout, language)
+
+
+def _asked_for(connection: Connection, payment_id: str, caller: Caller) -> Payment:
     payment = payments.get(connection, payment_id)
     if payment is None:
         raise NotFoundError("payment_unknown", "No payment of this id is known to this hub.", remedy="Read the list.")
     caller.need_at(Permission.PAYMENTS_READ, payment.location)
+    return payment
+
+
+def _receipt(
+    connection: Connection, payment: Payment, language: str, archives: Path | None
+) -> tuple[dict[str, Any], ReceiptLayout]:
+    """The receipt's data, and the layout that counted when it was issued."""
     if payment.state in WITHOUT_RECEIPT:
         raise PaymentError(
             "no_receipt_yet",
@@ -77,12 +139,15 @@ def _receipt(connection: Connection, payment_id: str, caller: Caller, archives: 
     till = devices.get(connection, payment.till) if payment.till else None
     history, terminal_lines = _journalled(connection, payment, archives)
     accepted, issued = history[0], _issued(history, payment)
-    return {
+    layout = receipt_layout(connection, payment.location, issued.head.at_us, issued.seq)
+    spoken = (layout.language or language)[:2]
+    offline = _offline_open(payment)
+    data = {
         "number": f"{payment.series}-{payment.counter:06d}" if payment.counter is not None else None,
         "training": payment.mode.value == "training",
         "test": payment.mode.value == "test",
         "issued_at": rfc3339(issued.head.at_us, payment.zone),
-        "local_time": local_time(issued.head.at_us, payment.zone).strftime("%Y-%m-%d %H:%M:%S"),
+        "local_time": _local(issued.head.at_us, payment.zone),
         "clock_trusted": issued.head.clock == 1,
         "business_date": payment.business_date,
         "store": _store_name(connection, issued),
@@ -94,10 +159,16 @@ def _receipt(connection: Connection, payment_id: str, caller: Caller, archives: 
         "payment": _payment_part(payment),
         "reversal": _reversal_part(history, payment),
         "refunds": [_refund_part(refund) for refund in payments.refunds_of(connection, payment.id)],
-        "offline_mark": OFFLINE_MARK.get(caller.language[:2], OFFLINE_MARK["en"]) if _offline_open(payment) else None,
+        "offline_mark": OFFLINE_MARK.get(spoken, OFFLINE_MARK["en"]) if offline else None,
+        "offline_deadline": _local(payment.deadline_us, payment.zone) if offline and payment.deadline_us else None,
         "terminal_lines": terminal_lines.content.decode("utf-8").split("\n") if terminal_lines else [],
         "fiscal": {"line": accepted.line.hex(), "seq": accepted.seq, "hash": accepted.hash.hex()},
     }
+    return data, layout
+
+
+def _local(at_us: int, zone: str) -> str:
+    return local_time(at_us, zone).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _issued(history: list[Entry], payment: Payment) -> Entry:

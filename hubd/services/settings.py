@@ -10,12 +10,17 @@ from msgspec.structs import replace
 from hubd.errors import HubError, InvalidValueError, NotFoundError, Retry
 from hubd.model.entry import Draft, Json
 from hubd.model.policy import SHIPPED, SHIPPED_VERSION, OutagePolicy, parse_policy
+from hubd.model.receipt_layout import ReceiptLayout, layout_value, parse_layout
 from hubd.store import journal, people, settings
 from hubd.store.db import Database
 from hubd.store.settings import Setting
 from hubd.store.tx import Connection, Tx
 
 POLICY_PREFIX = "outage_policy."
+RECEIPT_LAYOUT = "receipt.layout"
+CUSTOMER_RECEIPT = "receipt.customer_automatic"
+"""Whether a customer's receipt is printed without anybody asking (domain D13). Shipped off: the till or the customer
+asks, as French law wants it since August 2023."""
 _HERE = ("hub", "store")
 _EVERYWHERE = ("hub", "store", "fleet")
 LOCAL_SCOPES = ("hub", "location", "device")
@@ -43,6 +48,12 @@ def _whole(least: int, most: int) -> Callable[[Json], Json]:
     return check
 
 
+def _yes_or_no(value: Json) -> Json:
+    if type(value) is not bool:
+        raise InvalidValueError("invalid_setting", "The value is neither true nor false.")
+    return value
+
+
 class Known(Struct, frozen=True):
     """A setting that this program understands."""
 
@@ -50,16 +61,21 @@ class Known(Struct, frozen=True):
     check: Callable[[Json], Json]
     local: bool
     """Whether a manager may override it in the store."""
+    by_location: bool = False
+    """Whether a location may have a value of its own."""
 
 
 KNOWN: dict[str, Known] = {
     **{
-        f"{POLICY_PREFIX}{name}": Known(policy.as_json(), _policy_value, local=True) for name, policy in SHIPPED.items()
+        f"{POLICY_PREFIX}{name}": Known(policy.as_json(), _policy_value, local=True, by_location=True)
+        for name, policy in SHIPPED.items()
     },
     "store.name": Known("", _text(80), local=True),
     "vendor.status_url": Known("https://www.issquareup.com/", _text(200), local=True),
     "day.starts_at_minute": Known(0, _whole(0, 1439), local=True),
     "network.help_phone": Known("", _text(40), local=True),
+    RECEIPT_LAYOUT: Known(layout_value({}), layout_value, local=True, by_location=True),
+    CUSTOMER_RECEIPT: Known(False, _yes_or_no, local=True, by_location=True),
 }
 
 
@@ -107,9 +123,21 @@ def policy_in_force(
     return parse_policy(found.value), found.version
 
 
+def receipt_layout(connection: Connection, location: str, at_us: int, upto_seq: int | None = None) -> ReceiptLayout:
+    """The ticket layout of a location. Of the past: what counted at the entry `upto_seq`."""
+    found = effective(connection, RECEIPT_LAYOUT, at_us, _scopes(RECEIPT_LAYOUT, location), upto_seq)
+    return parse_layout(found.value)
+
+
+def prints_customer_receipts(connection: Connection, location: str, at_us: int) -> bool:
+    """Whether this location prints the customer's receipt by itself (domain D13)."""
+    return effective(connection, CUSTOMER_RECEIPT, at_us, _scopes(CUSTOMER_RECEIPT, location)).value is True
+
+
 def _scopes(key: str, location: str) -> tuple[str, ...]:
-    """Where a value may come from. Only the outage policies are asked for by location."""
-    if key.startswith(POLICY_PREFIX):
+    """Where a value may come from, the nearest first."""
+    known = KNOWN.get(key)
+    if known is not None and known.by_location:
         return f"location:{location}", *_EVERYWHERE
     if location:
         raise InvalidValueError(

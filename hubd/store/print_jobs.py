@@ -42,13 +42,11 @@ def of_printer(connection: sqlite3.Connection, printer: str, limit: int) -> list
     return [_job(row) for row in rows]
 
 
-def papers_of(connection: sqlite3.Connection, job: PrintJob) -> int:
-    """How many papers there are, or may be, of what this job prints: for a receipt, those of all its jobs."""
-    if not job.payment:
-        return job.papers
+def papers_of(connection: sqlite3.Connection, payment: str, purpose: str) -> int:
+    """How many papers there are, or may be, of a receipt: those of all its jobs."""
     (count,) = connection.execute(
-        "SELECT sum(papers) FROM print_jobs WHERE payment = ? AND purpose = ? AND payment <> ''",
-        (job.payment, job.purpose),
+        "SELECT coalesce(sum(papers), 0) FROM print_jobs WHERE payment = ? AND purpose = ? AND payment <> ''",
+        (payment, purpose),
     ).fetchone()
     return int(count)
 

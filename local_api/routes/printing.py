@@ -9,7 +9,6 @@ from hubd.model.print_job import PrintJob
 from hubd.model.printing import PrintDocument
 from hubd.services.calendar import rfc3339
 from hubd.services.printing import PrintRequest
-from hubd.services.receipt_paper import receipt_document
 from local_api.call import Call, Reply
 from local_api.print_schemas import (
     PaperIn,
@@ -53,8 +52,7 @@ async def put_job(call: Call) -> Reply:
     language = call.caller.language
     receipt = wanted.receipt
     if isinstance(receipt, ReceiptIn):
-        data = await call.context.services.receipts.receipt(receipt.payment, call.caller)
-        document = receipt_document(data, receipt.purpose, language)
+        document = await call.context.services.receipts.paper(receipt.payment, receipt.purpose, call.caller)
     else:
         assert isinstance(wanted.document, PaperIn), "one of the two is there"
         document = msgspec.convert(msgspec.to_builtins(wanted.document) | {"language": language[:2]}, PrintDocument)

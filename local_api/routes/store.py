@@ -276,7 +276,9 @@ async def _one(call: Call, key: str, location: str) -> Reply:
 
 async def get_setting(call: Call) -> Reply:
     """One setting, with its version as ETag."""
-    return await _one(call, _key(call), "")
+    query = call.query
+    assert isinstance(query, SettingQuery), "the table names the type of the query"
+    return await _one(call, _key(call), query.location)
 
 
 async def get_policy(call: Call) -> Reply:
@@ -410,7 +412,16 @@ ROUTES = (
         tag="hub",
     ),
     RouteSpec("GET", "/v1/settings", _P.SETTINGS_READ, list_settings, "List settings", reply=Items, tag=_S),
-    RouteSpec("GET", "/v1/settings/{key}", _P.SETTINGS_READ, get_setting, "Read a setting", reply=SettingOut, tag=_S),
+    RouteSpec(
+        "GET",
+        "/v1/settings/{key}",
+        _P.SETTINGS_READ,
+        get_setting,
+        "Read a setting",
+        query=SettingQuery,
+        reply=SettingOut,
+        tag=_S,
+    ),
     RouteSpec(
         "PUT",
         "/v1/settings/{key}",

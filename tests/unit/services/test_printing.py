@@ -144,7 +144,11 @@ async def test_a_receipt_is_original_once_for_each_purpose(tmp_path: Path) -> No
             """What came out for this."""
             before = len(paper(simulator))
             request = PrintRequest(
-                opened.services.runtime.ids.new_id(), receipt_document(data, purpose, "nl"), "", payment.id, purpose
+                opened.services.runtime.ids.new_id(),
+                receipt_document(data, purpose, language="nl"),
+                "",
+                payment.id,
+                purpose,
             )
             await opened.services.printing.submit(request, till())
             await until(opened, request.id, PrintState.PRINTED)
@@ -254,10 +258,11 @@ def test_an_order_is_on_the_receipt_line_by_line() -> None:
         },
         "payment": {"tender": "card", "state": "stored", "card": card, **sums},
         "offline_mark": "paiement hors ligne — en attente",
+        "offline_deadline": "2026-12-01 12:00:00",
         "terminal_lines": ["Carte ****4771"],
         "fiscal": {"line": "ab" * 16, "seq": 7, "hash": "cd" * 32},
     }
-    document = receipt_document(receipt, "merchant", "fr-FR")
+    document = receipt_document(receipt, "merchant", language="fr-FR")
     rows = [(item.left, item.right) for item in document.items if isinstance(item, Row)]
     texts = [item.text for item in document.items if isinstance(item, Text)]
     assert ("2 x Café", "7,20") in rows
@@ -268,3 +273,4 @@ def test_an_order_is_on_the_receipt_line_by_line() -> None:
     for words in ("ÉCOLE - SANS VALEUR", "Exemplaire commerçant", "Heure non confirmée", "Visa ****4771"):
         assert words in texts
     assert "paiement hors ligne — en attente" in texts
+    assert "À transmettre à la banque avant 2026-12-01 12:00:00" in texts
