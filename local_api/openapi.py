@@ -72,6 +72,7 @@ def _answers(row: RouteSpec) -> dict[str, Any]:
         content = {"text/event-stream": {"schema": {"type": "string"}}}
     else:
         content = {}
+    content |= {media: {"schema": {"type": "string"}} for media in row.also}
     shown: dict[str, Any] = {}
     if row.created:
         shown["201"] = {"description": "Created, on disk", "content": content, "headers": line}

@@ -368,6 +368,12 @@ class SettingIn(Request, frozen=True):
     )
 
 
+class ReceiptQuery(Request, frozen=True):
+    """Whose copy, where the receipt is asked for as a page or as PDF."""
+
+    purpose: Annotated[str, msgspec.Meta(pattern="^(customer|merchant)$")] = "customer"
+
+
 class SettingQuery(Request, frozen=True):
     """Where the value is asked for."""
 

@@ -66,6 +66,8 @@ class RouteSpec(Struct, frozen=True):
     reply: Any = None
     media: str = ""
     """The media type of an answer that is no JSON; `reply` has none of it then."""
+    also: tuple[str, ...] = ()
+    """Media types that the same answer may have instead, for callers that prefer them by `Accept`."""
     created: bool = False
     """Whether 201 is among the answers."""
     waits: bool = False

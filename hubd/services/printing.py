@@ -29,7 +29,7 @@ from hubd.services.peripherals import Peripheral, Peripherals
 from hubd.services.receipt_paper import MERCHANT, marked
 from hubd.store import devices, documents, journal, print_jobs
 from hubd.store.db import Database
-from hubd.store.tx import Tx
+from hubd.store.tx import Connection, Tx
 
 log = logging.getLogger(__name__)
 
@@ -179,11 +179,23 @@ class PrintDesk:
 
     async def get(self, job_id: str, caller: Caller) -> PrintJob:
         """The job as it is now. Raises `print_job_unknown`, `access.not_allowed` for another location's."""
-        job = await self._db.read("print.get", lambda connection: print_jobs.get(connection, job_id))
-        if job is None:
-            raise _unknown_job()
-        caller.need_at(Permission.PRINT, job.location)
-        return job
+        return await self._db.read("print.get", lambda connection: _need_for(connection, job_id, caller))
+
+    async def content(self, job_id: str, caller: Caller) -> PrintDocument:
+        """What a job prints, to look at; marked as a copy where it is, or may be, on paper already.
+
+        Raises as `get` does, and `print_content_erased`.
+        """
+
+        def look(connection: Connection) -> PrintDocument:
+            job = _need_for(connection, job_id, caller)
+            document = documents.get(connection, job.document)
+            if document is None:
+                raise _content_erased()
+            papers = _papers_of(connection, job)
+            return marked(msgspec.json.decode(document.content, type=PrintDocument), papers + 1)
+
+        return await self._db.read("print.content", look)
 
     async def page(self, before_seq: int | None, limit: int, caller: Caller) -> list[PrintJob]:
         """Newest first, below `before_seq`; of the locations where the caller may print."""
@@ -202,12 +214,10 @@ class PrintDesk:
         """Print a job once more, at another printer if one is named; it says COPY if it is, or may be, out already."""
 
         def work(tx: Tx) -> PrintJob:
-            job = self._need_for(tx, job_id, caller)
+            job = _need_for(tx.connection, job_id, caller)
             known = documents.get(tx.connection, job.document)
             if known is None:
-                raise PrintError(
-                    "print_content_erased", "What this job printed was erased.", remedy="Make a new job of the receipt."
-                )
+                raise _content_erased()
             stand_in = self._peripherals.in_place_of(job.printer)
             chosen = self._named(printer, caller).id if printer else stand_in.id if stand_in else job.printer
             self._check_format(chosen, known.content)
@@ -223,7 +233,7 @@ class PrintDesk:
         """Give up a job that waits, or of which nobody knows whether it is out."""
 
         def work(tx: Tx) -> PrintJob:
-            job = self._need_for(tx, job_id, caller)
+            job = _need_for(tx.connection, job_id, caller)
             if job.state is not PrintState.CANCELLED:
                 _append(tx, job, PrintEvent.CANCELLED, caller.actor)
             return _need(tx, job_id)
@@ -365,14 +375,6 @@ class PrintDesk:
                 remedy="Print the job at the printer that it was made for, or at another one that takes ESC/POS.",
             )
 
-    @staticmethod
-    def _need_for(tx: Tx, job_id: str, caller: Caller) -> PrintJob:
-        job = print_jobs.get(tx.connection, job_id)
-        if job is None:
-            raise _unknown_job()
-        caller.need_at(Permission.PRINT, job.location)
-        return job
-
 
 def _is_raw(document: PrintDocument) -> bool:
     return any(isinstance(item, Raw) for item in document.items)
@@ -411,10 +413,7 @@ def _start_next(tx: Tx, printer: str, *, takes_raw: bool) -> tuple[PrintJob, Pri
             continue
         _append(tx, job, PrintEvent.STARTED, "hub")
         begun = _need(tx, job.id)
-        papers = begun.papers
-        if begun.payment:
-            papers = print_jobs.papers_of(tx.connection, begun.payment, begun.purpose)
-        return begun, content, papers
+        return begun, content, _papers_of(tx.connection, begun)
     return None
 
 
@@ -444,6 +443,25 @@ def _need(tx: Tx, job_id: str) -> PrintJob:
     job = print_jobs.get(tx.connection, job_id)
     assert job is not None, "a row never disappears"
     return job
+
+
+def _need_for(connection: Connection, job_id: str, caller: Caller) -> PrintJob:
+    job = print_jobs.get(connection, job_id)
+    if job is None:
+        raise _unknown_job()
+    caller.need_at(Permission.PRINT, job.location)
+    return job
+
+
+def _papers_of(connection: Connection, job: PrintJob) -> int:
+    """How many papers there are, or may be, of what it prints."""
+    return print_jobs.papers_of(connection, job.payment, job.purpose) if job.payment else job.papers
+
+
+def _content_erased() -> PrintError:
+    return PrintError(
+        "print_content_erased", "What this job printed was erased.", remedy="Make a new job of the receipt."
+    )
 
 
 def _unknown_job() -> HubError:

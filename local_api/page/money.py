@@ -7,16 +7,21 @@ from typing import Any
 from msgspec import Struct
 
 from hubd.errors import NotFoundError
+from hubd.model.device import DeviceKind
 from hubd.model.ids import parse_id
 from hubd.model.money import Money
 from hubd.model.payment import Custody, ManualStatus, Payment, PaymentState
 from hubd.model.permissions import Permission
 from hubd.services.lists import PaymentFilter
 from hubd.services.outages import OutageView, counted_in
+from hubd.services.printing import PrintRequest
+from hubd.services.receipt_paper import CUSTOMER, MERCHANT, PURPOSES
+from hubd.services.receipts import WITHOUT_RECEIPT
 from hubd.services.say import say
 from local_api.page.home import names_of
 from local_api.page.render import qr_svg
 from local_api.page.screen import Answer, Screen, redirect, sum_by_currency
+from local_api.paper import HTML, PDF, rendered
 
 LIST_MAX = 100
 TODAY = "today"
@@ -125,9 +130,45 @@ async def payment(screen: Screen) -> Answer:
         say=say(found, screen.language, decidable, desk.asking(found)),
         unclear=unclear,
         can_ask=found.state is PaymentState.UNKNOWN and screen.may(Permission.PAYMENTS_TAKE),
+        has_receipt=found.state not in WITHOUT_RECEIPT,
+        print_job=_print_jobs(screen),
         can_resolve=unclear and screen.may(Permission.PAYMENTS_RESOLVE),
         name_of=lambda device: names.get(device, screen.words("the shop")),
     )
+
+
+def _print_jobs(screen: Screen) -> dict[str, str]:
+    """The id of the job that each button to print would make; empty where there is no printer to print at."""
+    printer = screen.services.peripherals.choose(DeviceKind.PRINTER, screen.who.device, screen.who.location)
+    can = printer is not None and screen.may(Permission.PRINT)
+    return {purpose: screen.services.runtime.ids.new_id() if can else "" for purpose in PURPOSES}
+
+
+async def receipt(screen: Screen) -> Answer:
+    """The receipt of a payment, to look at and to print from the browser."""
+    return await _paper(screen, HTML)
+
+
+async def receipt_pdf(screen: Screen) -> Answer:
+    """The receipt of a payment as PDF, to keep or to mail."""
+    return await _paper(screen, PDF)
+
+
+async def _paper(screen: Screen, media: str) -> Answer:
+    purpose = MERCHANT if screen.query.get("for") == MERCHANT else CUSTOMER
+    view = await screen.services.receipts.view(screen.id(), purpose, screen.who)
+    paper = await rendered(view.document, view.columns, media)
+    return Answer(paper.body, headers=paper.headers, media_type=paper.media_type)
+
+
+async def print_receipt(screen: Screen) -> Answer:
+    """Print the receipt of a payment at the shop's printer; the same form sent twice prints once."""
+    form = screen.form()
+    purpose = MERCHANT if form.get("for") == MERCHANT else CUSTOMER
+    document = await screen.services.receipts.paper(screen.id(), purpose, screen.who)
+    job = PrintRequest(parse_id(form.get("job", ""), "job"), document, "", screen.id(), purpose)
+    await screen.services.printing.submit(job, screen.who)
+    return redirect(f"/payments/{screen.id()}")
 
 
 async def ask_terminal(screen: Screen) -> Answer:

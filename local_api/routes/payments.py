@@ -15,6 +15,7 @@ from hubd.services.say import say
 from hubd.services.taking import TakePayment
 from local_api.call import Call, Reply, time_us
 from local_api.context import ApiContext
+from local_api.paper import HTML, JSON, PDF, preferred, rendered
 from local_api.schemas import (
     Accepted,
     PaymentIn,
@@ -22,6 +23,7 @@ from local_api.schemas import (
     PaymentPage,
     PaymentQuery,
     Reason,
+    ReceiptQuery,
     RefundIn,
     RefusalOut,
     SayOut,
@@ -42,6 +44,7 @@ EVIDENCE_SHOWN = (
     "outside_policy",
 )
 TAG = "payments"
+_VARY = {"vary": "Accept"}
 
 
 def accepted_out(entry: Place) -> Accepted:
@@ -207,8 +210,15 @@ async def put_refund(call: Call) -> Reply:
 
 
 async def get_receipt(call: Call) -> Reply:
-    """The receipt as data, with its fiscal fields."""
-    return Reply(await call.context.services.receipts.receipt(call.id(), call.caller))
+    """The receipt as data, with its fiscal fields; as a page or as PDF for whom `Accept` prefers that."""
+    query, desk = call.query, call.context.services.receipts
+    assert isinstance(query, ReceiptQuery), "the table names the type of the query"
+    media = preferred(call.header.get("accept"), (JSON, HTML, PDF))
+    if media == JSON:
+        return Reply(await desk.receipt(call.id(), call.caller), headers=_VARY)
+    view = await desk.view(call.id(), query.purpose, call.caller)
+    paper = await rendered(view.document, view.columns, media)
+    return Reply(paper.body, headers={**_VARY, **paper.headers}, media_type=paper.media_type)
 
 
 _P = Permission
@@ -298,8 +308,10 @@ ROUTES = (
         "/v1/payments/{id}/receipt",
         _P.PAYMENTS_READ,
         get_receipt,
-        "Read the receipt as data",
+        "Read the receipt, as data, as a page or as PDF",
+        query=ReceiptQuery,
         reply=dict,
+        also=(HTML, PDF),
         tag=TAG,
     ),
 )

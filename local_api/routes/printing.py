@@ -10,6 +10,7 @@ from hubd.model.printing import PrintDocument
 from hubd.services.calendar import rfc3339
 from hubd.services.printing import PrintRequest
 from local_api.call import Call, Reply
+from local_api.paper import HTML, PDF, preferred, rendered
 from local_api.print_schemas import (
     PaperIn,
     PrintAgainIn,
@@ -24,6 +25,8 @@ from local_api.routes.payments import accepted_out
 from local_api.table import RouteSpec
 
 TAG = "printing"
+COLUMNS = 42
+"""Of a job that is looked at: its printer lays it out in its own."""
 ZONE = "UTC"
 """Times of jobs: a job belongs to a printer and to no sale, so it has no business day of its own."""
 
@@ -70,6 +73,14 @@ async def put_job(call: Call) -> Reply:
 async def get_job(call: Call) -> Reply:
     """The job as it is now."""
     return Reply(job_out(await call.context.services.printing.get(call.id(), call.caller)))
+
+
+async def get_paper(call: Call) -> Reply:
+    """What a job prints, to look at; it says COPY where that is, or may be, on paper already."""
+    document = await call.context.services.printing.content(call.id(), call.caller)
+    media = preferred(call.header.get("accept"), (HTML, PDF))
+    paper = await rendered(document, COLUMNS, media)
+    return Reply(paper.body, headers={"vary": "Accept", **paper.headers}, media_type=paper.media_type)
 
 
 async def list_jobs(call: Call) -> Reply:
@@ -127,6 +138,16 @@ ROUTES = (
         tag=TAG,
     ),
     RouteSpec("GET", "/v1/print-jobs/{id}", _P.PRINT, get_job, "Read a print job", reply=PrintJobOut, tag=TAG),
+    RouteSpec(
+        "GET",
+        "/v1/print-jobs/{id}/paper",
+        _P.PRINT,
+        get_paper,
+        "Look at what a print job prints",
+        media=HTML,
+        also=(PDF,),
+        tag=TAG,
+    ),
     RouteSpec(
         "GET",
         "/v1/print-jobs",

