@@ -25,7 +25,7 @@ _STYLE = (
     "@media(max-width:30rem){main{margin:0 auto;padding:.75rem;max-width:100vw}"
     "p{font-size:min(.9375rem,calc((100vw - 1.5rem)/var(--columns)/.605))}}"
     ".center{text-align:center}.right{text-align:right}.bold{font-weight:700}"
-    ".large{font-size:2em;line-height:1.2}"
+    ".large{font-size:1.875rem;line-height:1.2}"
     "@media(max-width:30rem){.large{font-size:min(1.875rem,calc((100vw - 1.5rem)/var(--columns)/.3025))}}"
     "svg{display:block;margin:.5rem auto;max-width:100%;height:auto}"
     "hr{border:0;border-top:2px dashed #888;margin:1.5rem -1rem}"

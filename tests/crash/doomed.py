@@ -5,7 +5,7 @@
 
 ORDERS is a file that the test writes while the hub runs: `WHEN:NAME#N`, the N-th time from then on. NAME is the name
 of a `Database.write` (payment.take, payment.started, payment.outcome, payment.reversal, flush.move, …) or a method of
-the terminal (authorize, reverse, send_offline, enquire); WHEN is
+the terminal (authorize, reverse, send_offline, enquire) or of the printer (print); WHEN is
 
 before     it is about to be asked for
 inside     a write only: the rows are changed, COMMIT has not begun
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 TERMINAL_METHODS = ("authorize", "reverse", "send_offline", "enquire")
+PRINTER_METHODS = ("print",)
 
 
 class Orders:
@@ -50,9 +51,9 @@ class Orders:
 
 
 def doom(orders: Orders) -> None:
-    """Wrap the store and the terminals of this process."""
+    """Wrap the store, the terminals and the printers of this process."""
     _doom_store(orders)
-    _doom_terminals(orders)
+    _doom_devices(orders)
 
 
 def _doom_store(orders: Orders) -> None:
@@ -86,11 +87,11 @@ def _doom_store(orders: Orders) -> None:
     Tx.commit = doomed_commit  # type: ignore[method-assign]  # as above
 
 
-def _doom_terminals(orders: Orders) -> None:
-    from drivers.faces import RunnerTerminal
+def _doom_devices(orders: Orders) -> None:
+    from drivers.faces import RunnerPrinter, RunnerTerminal
 
     def doomed(name: str, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def call(self: RunnerTerminal, *args: Any) -> Any:
+        async def call(self: Any, *args: Any) -> Any:
             orders.reached("before", name)
             if args and callable(args[-1]):
                 shown = args[-1]
@@ -106,8 +107,9 @@ def _doom_terminals(orders: Orders) -> None:
 
         return call
 
-    for name in TERMINAL_METHODS:
-        setattr(RunnerTerminal, name, doomed(name, getattr(RunnerTerminal, name)))
+    for kind, names in ((RunnerTerminal, TERMINAL_METHODS), (RunnerPrinter, PRINTER_METHODS)):
+        for name in names:
+            setattr(kind, name, doomed(name, getattr(kind, name)))
 
 
 def never_sync() -> None:
