@@ -91,6 +91,20 @@ async def test_with_the_switch_on_every_kind_of_taking_prints_its_receipt_once(t
         assert "COPY" not in paper(simulator)
 
 
+async def test_the_same_verdict_once_more_makes_no_second_job(tmp_path: Path) -> None:
+    counter, simulator = with_terminal()
+    async with shop(tmp_path, counter, counter.runtime) as opened:
+        await opened.add_peripheral(PRINTER, "escpos", DeviceKind.PRINTER)
+        await switch(opened, on=True)
+        payment = (await opened.take(1250, tender=Tender.CASH)).payment
+        assert await all_printed(opened, payment.id) == ["customer"]
+        head = opened.services.db.head.seq
+        await opened.services.db.write("again", lambda tx: opened.services.dialogues.taken(tx, payment))
+        opened.services.dialogues.taken_on_disk()
+        assert opened.services.db.head.seq == head
+        assert paper(simulator).count("Seal") == 1
+
+
 async def test_the_merchants_copy_of_an_offline_payment_does_not_ask_the_switch(tmp_path: Path) -> None:
     counter, simulator = with_terminal()
     async with shop(tmp_path, counter, counter.runtime) as opened:
