@@ -12,7 +12,7 @@ from hubd.services.settings import RECEIPT_LAYOUT
 from tests.browser.conftest import look
 from tests.browser.stage import Stage
 from tests.rigs import pdf
-from tests.rigs.browser import DESKTOP, PHONE, Browser, accessibility_violations, overflowing_elements
+from tests.rigs.browser import DESKTOP, PHONE, Browser, Screen, accessibility_violations, overflowing_elements
 from tests.unit.services.shop import MANAGER
 from tests.unit.services.test_printing import PRINTER, paper, until
 
@@ -30,7 +30,7 @@ LOGO = {"width": 16, "rows": "/4EQBAGB"}
     ids=["phone-fr", "desktop-nl", "phone-en"],
 )
 async def test_a_receipt_is_looked_at_kept_and_printed_once(
-    shop: Stage, browser: Browser, screen: object, language: str, words: tuple[str, str, str]
+    shop: Stage, browser: Browser, screen: Screen, language: str, words: tuple[str, str, str]
 ) -> None:
     name, button, title = words
     await shop.open_shop()
@@ -41,7 +41,7 @@ async def test_a_receipt_is_looked_at_kept_and_printed_once(
     shop.counter.others[PRINTER] = printer
     await shop.shop.add_peripheral(PRINTER, "escpos", DeviceKind.PRINTER)
     payment = (await shop.shop.take(1250, tender=Tender.CASH)).payment
-    async with browser.page(screen, language=language, trust_any_certificate=True) as page:  # type: ignore[arg-type]
+    async with browser.page(screen, language=language, trust_any_certificate=True) as page:
         assert name in await look(page, shop, f"/payments/{payment.id}")
         assert await accessibility_violations(page) == []
         assert await overflowing_elements(page) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,16 @@ from hubd.model.ids import derived_id, parse_id
 from hubd.model.money import Money
 from hubd.model.payment import Tender
 from hubd.model.print_job import PrintJob, PrintState
+from hubd.services.lines import LineReason
 from hubd.services.payments import Refund
 from hubd.services.printing import PrintRequest
 from hubd.services.settings import CUSTOMER_RECEIPT
+from hubd.services.till_lines import Held
 from tests.unit.services.shop import LOCATION, MANAGER, TILL_1, Shop, Terminals, shop, till
 from tests.unit.services.test_hearing import NEAR, counter_of, in_outage
 from tests.unit.services.test_outage import allow_offline
 from tests.unit.services.test_printing import PRINTER, counter_with_printer, paper, until
+from tests.unit.services.test_restored import copy_database
 
 
 async def switch(opened: Shop, on: bool, location: str = "") -> None:
@@ -102,6 +106,35 @@ async def test_the_same_verdict_once_more_makes_no_second_job(tmp_path: Path) ->
         await opened.services.db.write("again", lambda tx: opened.services.dialogues.taken(tx, payment))
         opened.services.dialogues.taken_on_disk()
         assert opened.services.db.head.seq == head
+        assert paper(simulator).count("Seal") == 1
+
+
+async def test_what_a_till_tells_a_restored_hub_is_not_printed_again(tmp_path: Path) -> None:
+    """Its paper is out already, printed by a hub whose memory of it is gone."""
+    counter, simulator = with_terminal()
+    backup = tmp_path / "backup.db"
+    async with shop(tmp_path, counter, counter.runtime) as opened:
+        await opened.add_terminal(NEAR)
+        await opened.add_peripheral(PRINTER, "escpos", DeviceKind.PRINTER)
+        await switch(opened, on=True)
+        copy_database(tmp_path / "hub.db", backup)
+        told = await opened.take(2000)
+        await opened.until(told.payment.id, "approved")
+        assert await all_printed(opened, told.payment.id) == ["customer"]
+        seen = opened.services.feed.hub_line
+    for name in ("hub.db", "hub.db-wal", "hub.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    shutil.copy(backup, tmp_path / "hub.db")
+    async with shop(tmp_path, counter, counter.runtime, LineReason.RESTORED) as opened:
+        await opened.ready(opened.services.terminals.all()[0].id)
+        caller = till(attempt=2, hub_line=seen)
+        await opened.services.tills.check(caller.device, seen)
+        place = told.accepted
+        held = Held(told.payment.id, place.line.hex(), place.seq, place.hash.hex(), "approved", told.payment.money)
+        for payment in (await opened.services.tills.announce(caller, [held]))[1]:
+            opened.services.dialogues.start_enquiry(payment)
+        await opened.until(told.payment.id, "approved")
+        assert await jobs_of(opened, told.payment.id) == []
         assert paper(simulator).count("Seal") == 1
 
 
