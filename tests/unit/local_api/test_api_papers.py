@@ -12,9 +12,8 @@ from hubd.services.settings import RECEIPT_LAYOUT
 from local_api.paper import HTML, JSON, PDF, preferred
 from tests.rigs import pdf
 from tests.unit.local_api.counter import Counter, cash, counter
-from tests.unit.services.shop import WAIT_S, Terminals, shop_runtime
-
-PRINTER = "tcp://printer:9100"
+from tests.unit.services.shop import Terminals, shop_runtime
+from tests.unit.services.test_printing import PRINTER, WAIT_S
 
 
 @pytest.mark.parametrize(
@@ -82,7 +81,7 @@ async def test_what_a_job_prints_can_be_looked_at_and_says_copy_once_it_is_out(t
         assert (await till.put(job, json=note)).status_code == 201
         shown = await till.get(f"{job}/paper", headers={"accept": HTML})
         assert ("Hello" in shown.text, "COPY" in shown.text) == (True, False)
-        simulator.load_paper(100)
+        simulator.load_paper(1000)
         clock = held.shop.services.runtime.clock
         async with clock.timeout(WAIT_S):
             while (await till.get(job)).json()["state"] != "printed":
