@@ -27,6 +27,7 @@ from hubd.ports import (
     ReverseRequest,
     Scan,
     ServeLine,
+    Serviced,
     TerminalTotals,
     Weight,
 )
@@ -253,6 +254,10 @@ class Driver(abc.ABC):
         """Ask for a sign of life without moving money. Raises DeviceError, OSError or TimeoutError when none came."""
 
 
+NOT_SUPPORTED = "not_supported"
+"""The protocol has no word for it."""
+
+
 class TerminalDriver(Driver):
     """A card terminal. What it cannot do (`capabilities`) it refuses: `DeviceError` or a value that says so."""
 
@@ -287,6 +292,14 @@ class TerminalDriver(Driver):
     @abc.abstractmethod
     async def diagnose(self) -> Diagnosis:
         """See `hubd.ports.Terminal.diagnose`."""
+
+    async def parameter_session(self) -> Serviced:
+        """See `hubd.ports.Serviceable.parameter_session`; overridden where the capability is named."""
+        return Serviced(done=False, reason=NOT_SUPPORTED)
+
+    async def tms_contact(self) -> Serviced:
+        """See `hubd.ports.Serviceable.tms_contact`; overridden where the capability is named."""
+        return Serviced(done=False, reason=NOT_SUPPORTED)
 
 
 class PrinterDriver(Driver):

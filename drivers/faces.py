@@ -26,6 +26,7 @@ from hubd.ports import (
     ProgressSink,
     ReverseRequest,
     Scan,
+    Serviced,
     StillRunning,
     TerminalStatus,
     TerminalTotals,
@@ -112,6 +113,16 @@ class RunnerTerminal(Face[TerminalDriver]):
         """Let the terminal test its line to its host, or raise DeviceError."""
         async with self._runner.dialogue():
             return await self._driver.diagnose()
+
+    async def parameter_session(self) -> Serviced:
+        """See `hubd.ports.Serviceable`; raises DeviceError when it is busy or not there."""
+        async with self._runner.dialogue():
+            return await self._driver.parameter_session()
+
+    async def tms_contact(self) -> Serviced:
+        """See `hubd.ports.Serviceable`; raises DeviceError when it is busy or not there."""
+        async with self._runner.dialogue():
+            return await self._driver.tms_contact()
 
 
 class RunnerPrinter(Face[PrinterDriver]):

@@ -20,6 +20,7 @@ from drivers.opi_devices import Heard, TillDevices
 from drivers.opi_link import OpiLink
 from drivers.opi_messages import (
     ABORT_REQUEST,
+    ADMINISTRATION,
     CARD_PAYMENT,
     CARD_REPEAT_LAST_MESSAGE,
     COMMUNICATION_ERROR,
@@ -27,6 +28,7 @@ from drivers.opi_messages import (
     END_OF_DAY,
     LOGGED_OUT,
     LOGIN,
+    ONLINE_AGENT,
     PAYMENT_REVERSAL,
     REPEAT_LAST_MESSAGE,
     SEND_OFFLINE,
@@ -61,6 +63,7 @@ from hubd.ports import (
     Progress,
     ProgressSink,
     ReverseRequest,
+    Serviced,
     Stored,
     TerminalTotals,
     Unknown,
@@ -81,6 +84,8 @@ MANIFEST = Manifest(
             Capability.SEND_OFFLINE,
             Capability.DIAGNOSE,
             Capability.ABORT,
+            Capability.PARAMETER_SESSION,
+            Capability.TMS_CONTACT,
         }
     ),
     stage="experimental",
@@ -537,6 +542,25 @@ class OpiTerminal(TerminalDriver):
         if answer.overall_result == COMMUNICATION_ERROR:
             return Diagnosis(host_reachable=False, text=text or UNCERTAIN["communicationerror"])
         raise _refused("diagnosis", answer)
+
+    async def parameter_session(self) -> Serviced:
+        """Administration: the terminal fetches what its acquirers have set. It does not say from which."""
+        return await self._call_home(ADMINISTRATION)
+
+    async def tms_contact(self) -> Serviced:
+        """OnlineAgent: the terminal calls its management system."""
+        return await self._call_home(ONLINE_AGENT)
+
+    async def _call_home(self, kind: str) -> Serviced:
+        try:
+            answer, lines = await self._serve(kind)
+        except DeviceError as error:
+            return Serviced(done=False, reason=str(error.params.get("reason", error.code)))
+        text = "\n".join(lines) or answer.error_text
+        if answer.overall_result == SUCCESS:
+            return Serviced(done=True, text=text)
+        said = answer.overall_result.casefold()
+        return Serviced(done=False, reason=NOT_BEGUN.get(said) or UNCERTAIN.get(said) or "refused", text=text)
 
 
 def _unreachable() -> NotStarted:

@@ -32,6 +32,7 @@ CARD_PAYMENT, PAYMENT_REVERSAL = "CardPayment", "PaymentReversal"
 CARD_REPEAT_LAST_MESSAGE, ABORT_REQUEST = "CardRepeatLastMessage", "AbortRequest"
 LOGIN, LOGOFF, DIAGNOSIS, REPEAT_LAST_MESSAGE = "Login", "Logoff", "Diagnosis", "RepeatLastMessage"
 SEND_OFFLINE, END_OF_DAY = "SendOfflineTransactions", "ReconciliationWithClosure"
+ADMINISTRATION, ONLINE_AGENT = "Administration", "OnlineAgent"
 OUTPUT, INPUT, ABORT_INPUT, EVENT = "Output", "Input", "AbortInput", "Event"
 CASHIER_DISPLAY, PRINTER, PRINTER_RECEIPT = "CashierDisplay", "Printer", "PrinterReceipt"
 

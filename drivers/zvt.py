@@ -31,6 +31,8 @@ from drivers.zvt_messages import (
     CONFIG_BYTE,
     DIAGNOSIS,
     END_OF_DAY,
+    EXTENDED_DIAGNOSIS,
+    INITIALISATION,
     OFFLINE_TRANSACTION,
     POSITIVE_ACK,
     PROGRESS_TEXT,
@@ -84,6 +86,7 @@ from hubd.ports import (
     Progress,
     ProgressSink,
     ReverseRequest,
+    Serviced,
     StillRunning,
     Stored,
     TerminalTotals,
@@ -105,6 +108,8 @@ MANIFEST = Manifest(
             Capability.SEND_OFFLINE,
             Capability.DIAGNOSE,
             Capability.ABORT,
+            Capability.PARAMETER_SESSION,
+            Capability.TMS_CONTACT,
         }
     ),
     stage="experimental",
@@ -493,6 +498,26 @@ class ZvtTerminal(TerminalDriver):
         if transcript.end is not None and transcript.end.code in _HOST_FAULTS:
             return Diagnosis(host_reachable=False, text=text or RESULT_TEXT[transcript.end.code or 0xA3])
         raise _refused("diagnosis", transcript.end)
+
+    async def parameter_session(self) -> Serviced:
+        """06 93: the terminal fetches its parameters from its hosts. It does not say from which."""
+        return self._serviced(await self._run(Plain(INITIALISATION, self._options.password), _ignore, once=False))
+
+    async def tms_contact(self) -> Serviced:
+        """06 70 of the extended type: beside its host the terminal calls its management system."""
+        return self._serviced(await self._run(Plain(DIAGNOSIS, form=EXTENDED_DIAGNOSIS), _ignore, once=False))
+
+    def _serviced(self, result: Transcript | Refusal | _Lost) -> Serviced:
+        match result:
+            case Refusal(code):
+                return Serviced(done=False, reason=RESULT_TEXT.get(code, f"refused_{code:02x}"))
+            case _Lost(reason):
+                return Serviced(done=False, reason=reason)
+        text = "\n".join(result.lines)
+        if isinstance(result.end, Completion) and not result.failure:
+            return Serviced(done=True, text=text)
+        said = result.end.code if isinstance(result.end, Abort) else result.failure
+        return Serviced(done=False, reason=RESULT_TEXT.get(said or 0xFF, "refused"), text=text)
 
     def _ended(self, result: Transcript | Refusal | _Lost, what: str) -> Transcript:
         match result:

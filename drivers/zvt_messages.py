@@ -30,6 +30,7 @@ from drivers.zvt_codec import (
 REGISTRATION, AUTHORIZATION, LOG_OFF = 0x0600, 0x0601, 0x0602
 REPEAT_RECEIPT, REVERSAL, END_OF_DAY = 0x0620, 0x0630, 0x0650
 SEND_OFFLINE, DIAGNOSIS, INITIALISATION = 0x0651, 0x0670, 0x0693
+_DIAGNOSIS_TYPE, EXTENDED_DIAGNOSIS = 0x1B, 0x02
 ABORT_COMMAND, STATUS_ENQUIRY = 0x06B0, 0x0501
 STATUS_INFORMATION, INTERMEDIATE_STATUS = 0x040F, 0x04FF
 COMPLETION, ABORT, PRINT_LINE, PRINT_BLOCK = 0x060F, 0x061E, 0x06D1, 0x06D3
@@ -96,10 +97,12 @@ class Reversal(Struct, frozen=True):
 
 
 class Plain(Struct, frozen=True):
-    """A command of which the hub sends nothing but, at most, the password."""
+    """A command of which the hub sends nothing but, at most, the password and which form of it is meant."""
 
     command: int
     password: str = ""
+    form: int = 0
+    """For a diagnosis its type (TLV 1B): 0 leaves it out, which is the test of the line to the host."""
 
 
 Command = Registration | Authorization | Reversal | Plain
@@ -119,8 +122,9 @@ def encode_command(command: Command) -> Apdu:
             return Apdu(AUTHORIZATION, build_fields(fields))
         case Reversal(password, receipt_number):
             return Apdu(REVERSAL, bcd(password) + build_fields([(0x87, bcd(receipt_number))]))
-        case Plain(code, password):
-            return Apdu(code, bcd(password) if password else b"")
+        case Plain(code, password, form):
+            kind = build_fields([(0x06, bytes((_DIAGNOSIS_TYPE, 1, form)))]) if form else b""
+            return Apdu(code, (bcd(password) if password else b"") + kind)
 
 
 def _currency(code: str) -> bytes:
@@ -147,6 +151,10 @@ def decode_command(apdu: Apdu) -> Command | None:
         fields, _ = parse_fields(data[3:])
         receipt = from_bcd(fields.get(0x87, b""))
         return Reversal(from_bcd(data[:3]), receipt) if receipt and from_bcd(data[:3]) else None
+    if apdu.command == DIAGNOSIS:
+        fields, _ = parse_fields(data)
+        kind = find_tlv(parse_tlv(fields.get(0x06, b"")), _DIAGNOSIS_TYPE)
+        return Plain(apdu.command, form=kind[0] if kind else 0)
     return Plain(apdu.command, from_bcd(data[:3]))
 
 

@@ -205,6 +205,19 @@ class Diagnosis(Struct, frozen=True):
     text: str = ""
 
 
+class Serviced(Struct, frozen=True):
+    """What came of telling a terminal to call its acquirers for parameters, or its management system."""
+
+    done: bool
+    """Only by the terminal's own word that it ended well; a lost answer is not done."""
+    reason: str = ""
+    """Why not: `host_no_connection`, `refused`, `no_answer`, or a driver's own word."""
+    providers: tuple[str, ...] = ()
+    """The acquirers that it names as reached; empty when it does not say which."""
+    text: str = ""
+    """What it printed or showed meanwhile."""
+
+
 class Progress(Struct, frozen=True):
     """Something a cashier may want to see while a terminal works: a stable code and whether the card is in play."""
 
@@ -305,6 +318,18 @@ class Terminal(Protocol):
 
     async def diagnose(self) -> Diagnosis:
         """Let the terminal test its line to its host."""
+        ...
+
+
+class Serviceable(Terminal, Protocol):
+    """A terminal whose capabilities name one of these two acts (domain D07, D15); neither moves money."""
+
+    async def parameter_session(self) -> Serviced:
+        """Let it fetch its acquirers' parameters. Raises DeviceError only before a byte left."""
+        ...
+
+    async def tms_contact(self) -> Serviced:
+        """Let it call its management system; it may restart. Raises DeviceError only before a byte left."""
         ...
 
 

@@ -59,6 +59,8 @@ class TerminalFaults(LineFaults):
     reverse_last: bool = False
     """A reversal undoes the last payment, whichever was named, and says so (ZVT: PAX A80)."""
     clearing_fails: bool = False
+    says: str = ""
+    """What it prints when it is told to call its acquirers or its management system, which then fails."""
     leak: str = ""
     """A card number that it names wherever it can (receipts, fields, tracks), like one that is wrongly set up."""
 

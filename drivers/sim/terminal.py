@@ -93,6 +93,8 @@ class TerminalSimulator(abc.ABC):
         self.host_up = True
         self.plugged = True
         self.technology = "chip"
+        self.called_home: list[str] = []
+        """Which calls for parameters or to its management system have ended well."""
         self.authorizations_received = 0
         """How many commands to take a payment have arrived, whatever became of them."""
 
@@ -136,7 +138,11 @@ class TerminalSimulator(abc.ABC):
         """One command of the control socket; raises ValueError for what is not understood."""
         match request:
             case {"cmd": "ledger"}:
-                return {"ledger": self.ledger.as_json(), "authorizations_received": self.authorizations_received}
+                return {
+                    "ledger": self.ledger.as_json(),
+                    "authorizations_received": self.authorizations_received,
+                    "called_home": self.called_home,
+                }
             case {"cmd": "host", "up": bool(up)}:
                 self.host_up = up
             case {"cmd": "unplug"}:
@@ -152,6 +158,15 @@ class TerminalSimulator(abc.ABC):
             case _:
                 raise ValueError("commands are ledger, host, unplug, replug, card, fault, well")
         return {"ok": True}
+
+    def call_home(self, what: str) -> tuple[list[str], bool]:
+        """Fetch parameters or contact the management system: what is printed, and whether it went well."""
+        if self.faults.says:
+            return [self.faults.says], False
+        if not self.host_up:
+            return [], False
+        self.called_home.append(what)
+        return ["* * OK * *"], True
 
     # -- what it books -------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from drivers.opi_link import OpiLink
 from drivers.opi_messages import (
     ABORT_REQUEST,
     ABORTED,
+    ADMINISTRATION,
     BUSY,
     CARD_PAYMENT,
     CARD_REPEAT_LAST_MESSAGE,
@@ -27,6 +28,7 @@ from drivers.opi_messages import (
     LOGOFF,
     OFFLINE,
     ONLINE,
+    ONLINE_AGENT,
     PAYMENT_REVERSAL,
     REPEAT_LAST_MESSAGE,
     SEND_OFFLINE,
@@ -60,6 +62,7 @@ from hubd.ports import ByteStream
 from hubd.runtime import Runtime
 
 DIAL_TIMEOUT_S = 3.0
+_CALLS_HOME = {ADMINISTRATION: "parameter_session", ONLINE_AGENT: "tms_contact"}
 MISSING_DATA = "MissingMandatoryData"
 _WITHOUT_DEVICES = frozenset({LOGIN, LOGOFF, REPEAT_LAST_MESSAGE, CARD_REPEAT_LAST_MESSAGE})
 _NFC, _CHIP, _NO_CVM, _PIN = "NFC", "Chip", "NoCVM", "PIN"
@@ -307,6 +310,10 @@ class OpiSimulator(TerminalSimulator):
             return self._send_offline(), None
         if kind == END_OF_DAY:
             return await self._end_of_day(dialogue)
+        if kind in _CALLS_HOME:
+            lines, done = self.call_home(_CALLS_HOME[kind])
+            await dialogue.print_lines(lines)
+            return (SUCCESS if done else FAILURE), None
         return (SUCCESS if kind == DIAGNOSIS else FAILURE), None
 
     def _send_offline(self) -> str:

@@ -34,6 +34,8 @@ from drivers.zvt_link import ZvtLink
 from drivers.zvt_messages import (
     DIAGNOSIS,
     END_OF_DAY,
+    EXTENDED_DIAGNOSIS,
+    INITIALISATION,
     LOG_OFF,
     OFFLINE_TRANSACTION,
     POSITIVE_ACK,
@@ -140,10 +142,10 @@ class ZvtSimulator(TerminalSimulator):
                 await self._authorize(dialogue, command)
             case Reversal():
                 await self._reverse(dialogue, command)
-            case Plain(code):
-                await self._plain(dialogue, code)
+            case Plain(code, form=form):
+                await self._plain(dialogue, code, form)
 
-    async def _plain(self, dialogue: Dialogue, code: int) -> None:
+    async def _plain(self, dialogue: Dialogue, code: int, form: int) -> None:
         if code == STATUS_ENQUIRY and self._just_cancelled and self.faults.mute_enquiry_after_cancel:
             self._just_cancelled = False
             return
@@ -152,7 +154,8 @@ class ZvtSimulator(TerminalSimulator):
             REPEAT_RECEIPT: self._repeat_receipt,
             END_OF_DAY: self._end_of_day,
             SEND_OFFLINE: self._send_offline,
-            DIAGNOSIS: self._diagnose,
+            DIAGNOSIS: self._contact_tms if form == EXTENDED_DIAGNOSIS else self._diagnose,
+            INITIALISATION: self._fetch_parameters,
             LOG_OFF: self._log_off,
         }
         if code not in handlers:
@@ -182,6 +185,19 @@ class ZvtSimulator(TerminalSimulator):
         await dialogue.progress(_WAITING_FOR_HOST)
         await dialogue.wait(self.options.think_s)
         await (dialogue.complete() if self.host_up else dialogue.fail(_NO_CONNECTION))
+
+    async def _fetch_parameters(self, dialogue: Dialogue) -> None:
+        await self._call_home(dialogue, "parameter_session")
+
+    async def _contact_tms(self, dialogue: Dialogue) -> None:
+        await self._call_home(dialogue, "tms_contact")
+
+    async def _call_home(self, dialogue: Dialogue, what: str) -> None:
+        await dialogue.progress(_WAITING_FOR_HOST)
+        await dialogue.wait(self.options.think_s)
+        lines, done = self.call_home(what)
+        await dialogue.print_lines(lines, as_block=self.options.print_blocks)
+        await (dialogue.complete() if done else dialogue.fail(_NO_CONNECTION))
 
     async def _repeat_receipt(self, dialogue: Dialogue) -> None:
         last = self.ledger.last_with_receipt
