@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from msgspec import Struct
 
@@ -46,12 +47,14 @@ from drivers.zvt_messages import (
     Authorization,
     Command,
     Completion,
+    DisplayText,
     IntermediateStatus,
     Plain,
     PrintText,
     Refusal,
     Registration,
     Reversal,
+    SetClock,
     StatusInformation,
     Unsupported,
     decode_answer,
@@ -507,6 +510,15 @@ class ZvtTerminal(TerminalDriver):
         """06 70 of the extended type: beside its host the terminal calls its management system."""
         return self._serviced(await self._run(Plain(DIAGNOSIS, form=EXTENDED_DIAGNOSIS), _ignore, once=False))
 
+    async def show(self, lines: tuple[str, ...], seconds: int) -> Serviced:
+        """06 E0: show one to eight lines on the terminal; 0 seconds: until its next command. Raises ValueError."""
+        return self._serviced(await self._run(DisplayText(lines, seconds), _ignore, once=False))
+
+    async def set_clock(self, now: datetime) -> Serviced:
+        """06 91: set the terminal's clock to the shop's local time."""
+        command = SetClock(f"{now:%y%m%d}", f"{now:%H%M%S}")
+        return self._serviced(await self._run(command, _ignore, once=False))
+
     def _serviced(self, result: Transcript | Refusal | _Lost) -> Serviced:
         match result:
             case Refusal(code):
@@ -533,11 +545,11 @@ def _note(transcript: Transcript, answer: Answer, progress: ProgressSink) -> Non
         case StatusInformation():
             transcript.earlier_codes = transcript.codes
             transcript.status = answer
-        case IntermediateStatus(code):
+        case IntermediateStatus(code, text):
             transcript.offline_seen |= code == OFFLINE_TRANSACTION
             if code == APPROVED_TAKE_GOODS:
                 transcript.earlier_codes.add(0)
-            progress(Progress(PROGRESS_TEXT.get(code, f"step_{code:02x}")))
+            progress(Progress(PROGRESS_TEXT.get(code, f"step_{code:02x}"), text))
         case PrintText(lines):
             transcript.lines.extend(lines[: RECEIPT_LINES_MAX - len(transcript.lines)])
         case Completion() | Abort():

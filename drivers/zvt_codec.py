@@ -260,6 +260,8 @@ _LLLVAR = frozenset({0x24, 0x2E, 0x3C, 0x60, 0x92, 0x9A, 0xAF})
 _TLV_CONTAINER = 0x06
 _CARD_DATA = frozenset({0x23, 0x24, 0x2D, 0x2E, 0xD1, 0x92})
 """Track 1 to 3, PIN and chip data: dropped unread. 22 (the number) is cut to its last four digits."""
+_TLV_CARD_DATA = frozenset({0x56, 0x57, 0x58, 0x5A, 0x5F20, 0x9F1F, 0x9F20, 0x9F6B})
+"""EMV's tracks, number, holder's name and what of a track is left to the issuer: dropped unread, at any depth."""
 
 
 def _var_length(data: bytes, digits: int) -> int | None:
@@ -356,15 +358,15 @@ def parse_tag(data: bytes) -> tuple[int, int] | None:
 
 @dataclass(frozen=True, slots=True)
 class Tlv:
-    """One element of a TLV container; a constructed one holds others."""
+    """One element of a TLV container; a constructed one holds others, and its own value is empty."""
 
     tag: int
-    value: bytes = field(repr=False)
+    value: bytes = field(default=b"", repr=False)
     children: tuple[Tlv, ...] = ()
 
 
 def parse_tlv(data: bytes, depth: int = 0) -> tuple[Tlv, ...]:
-    """Elements as far as they can be read; what cannot is left out."""
+    """Elements as far as they can be read; what cannot is left out, and so is card data."""
     elements: list[Tlv] = []
     position = 0
     while position < len(data):
@@ -378,9 +380,15 @@ def parse_tlv(data: bytes, depth: int = 0) -> tuple[Tlv, ...]:
         if position > len(data):
             break
         value = data[start:position]
-        children = parse_tlv(value, depth + 1) if constructed and depth < TLV_DEPTH_MAX else ()
-        elements.append(Tlv(tag[0], value, children))
+        if tag[0] in _TLV_CARD_DATA or (constructed and depth >= TLV_DEPTH_MAX):
+            continue
+        elements.append(Tlv(tag[0], b"", parse_tlv(value, depth + 1)) if constructed else Tlv(tag[0], value))
     return tuple(elements)
+
+
+def encode_tlv(elements: Iterable[Tlv]) -> bytes:
+    """The reverse of `parse_tlv`: what stands inside a container."""
+    return b"".join(build_tlv(one.tag, encode_tlv(one.children) if one.children else one.value) for one in elements)
 
 
 def build_tlv(tag: int, value: bytes) -> bytes:

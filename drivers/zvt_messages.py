@@ -10,6 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from drivers.masking import mask_card_data
 from drivers.zvt_codec import (
     AMOUNT_MAX,
     CURRENCY_NUMBERS,
@@ -32,6 +33,8 @@ REPEAT_RECEIPT, REVERSAL, END_OF_DAY = 0x0620, 0x0630, 0x0650
 SEND_OFFLINE, DIAGNOSIS, INITIALISATION = 0x0651, 0x0670, 0x0693
 _DIAGNOSIS_TYPE, EXTENDED_DIAGNOSIS = 0x1B, 0x02
 ABORT_COMMAND, STATUS_ENQUIRY = 0x06B0, 0x0501
+DISPLAY_TEXT, SET_CLOCK = 0x06E0, 0x0691
+DISPLAY_LINES_MAX, DISPLAY_SECONDS_MAX = 8, 0xFF
 STATUS_INFORMATION, INTERMEDIATE_STATUS = 0x040F, 0x04FF
 COMPLETION, ABORT, PRINT_LINE, PRINT_BLOCK = 0x060F, 0x061E, 0x06D1, 0x06D3
 POSITIVE_ACK: Final = Apdu(0x8000)
@@ -63,14 +66,18 @@ PROGRESS_TEXT = {
     0x00: "confirm_amount", 0x04: "waiting_for_host", 0x05: "auto_reversal", 0x0A: "insert_card", 0x0B: "remove_card",
     0x0E: "please_wait", 0x0F: "automatic_end_of_day", 0x17: "please_wait", 0x1C: "approved_take_goods",
     0x1D: "declined", 0xCB: "journal_full", 0xD2: "dialling", 0xF1: "offline", 0xF2: "online",
-    0xF3: "offline_transaction",
+    0xF3: "offline_transaction", 0xFF: "terminal_says",
 }  # fmt: skip
-APPROVED_TAKE_GOODS, OFFLINE_TRANSACTION = 0x1C, 0xF3
+APPROVED_TAKE_GOODS, OFFLINE_TRANSACTION, TERMINAL_SAYS = 0x1C, 0xF3, 0xFF
+"""The last one has no meaning of its own: the text that comes along is all of it."""
 _TECHNOLOGY = {b"\x00": "swipe", b"\x01": "chip", b"\x02": "contactless"}
 _VERIFICATION = {
     b"\x00": "none", b"\x01": "signature", b"\x02": "pin", b"\x03": "pin", b"\x04": "pin", b"\x05": "pin",
     b"\x06": "pin", b"\x07": "pin",
 }  # fmt: skip
+
+
+_RECEIPTS = {b"\x01": "merchant", b"\x02": "cardholder", b"\x03": "administration"}
 
 
 class Registration(Struct, frozen=True):
@@ -105,7 +112,23 @@ class Plain(Struct, frozen=True):
     """For a diagnosis its type (TLV 1B): 0 leaves it out, which is the test of the line to the host."""
 
 
-Command = Registration | Authorization | Reversal | Plain
+class DisplayText(Struct, frozen=True):
+    """06 E0: show these lines, fields F1 to F8, for so many seconds (field F0; 0: until the next command)."""
+
+    lines: tuple[str, ...]
+    seconds: int = 0
+
+
+class SetClock(Struct, frozen=True):
+    """06 91: the terminal's date and time. It has no word for a zone: the shop's own."""
+
+    date: str
+    """YYMMDD."""
+    time: str
+    """HHMMSS."""
+
+
+Command = Registration | Authorization | Reversal | DisplayText | SetClock | Plain
 
 
 def encode_command(command: Command) -> Apdu:
@@ -122,9 +145,20 @@ def encode_command(command: Command) -> Apdu:
             return Apdu(AUTHORIZATION, build_fields(fields))
         case Reversal(password, receipt_number):
             return Apdu(REVERSAL, bcd(password) + build_fields([(0x87, bcd(receipt_number))]))
+        case DisplayText(lines, seconds):
+            return Apdu(DISPLAY_TEXT, _display_fields(lines, seconds))
+        case SetClock(date, time):
+            return Apdu(SET_CLOCK, build_fields([(0xAA, bcd(date)), (0x0C, bcd(time))]))
         case Plain(code, password, form):
             kind = build_fields([(0x06, bytes((_DIAGNOSIS_TYPE, 1, form)))]) if form else b""
             return Apdu(code, (bcd(password) if password else b"") + kind)
+
+
+def _display_fields(lines: tuple[str, ...], seconds: int) -> bytes:
+    if not (0 < len(lines) <= DISPLAY_LINES_MAX and 0 <= seconds <= DISPLAY_SECONDS_MAX):
+        raise ValueError("a ZVT display takes one to eight lines for at most 255 seconds")
+    texts = [(0xF1 + index, line.encode("cp437", "replace")) for index, line in enumerate(lines)]
+    return build_fields([(0xF0, bytes((seconds,))), *texts])
 
 
 def _currency(code: str) -> bytes:
@@ -151,6 +185,14 @@ def decode_command(apdu: Apdu) -> Command | None:
         fields, _ = parse_fields(data[3:])
         receipt = from_bcd(fields.get(0x87, b""))
         return Reversal(from_bcd(data[:3]), receipt) if receipt and from_bcd(data[:3]) else None
+    if apdu.command == DISPLAY_TEXT:
+        fields, _ = parse_fields(data)
+        shown = tuple(fields[tag].decode("cp437") for tag in range(0xF1, 0xF9) if tag in fields)
+        return DisplayText(shown, fields.get(0xF0, b"\0")[0]) if shown else None
+    if apdu.command == SET_CLOCK:
+        fields, _ = parse_fields(data)
+        date, time = from_bcd(fields.get(0xAA, b"")), from_bcd(fields.get(0x0C, b""))
+        return SetClock(date, time) if date and time else None
     if apdu.command == DIAGNOSIS:
         fields, _ = parse_fields(data)
         kind = find_tlv(parse_tlv(fields.get(0x06, b"")), _DIAGNOSIS_TYPE)
@@ -189,6 +231,14 @@ class StatusInformation(Struct, frozen=True):
     time: str = ""
     text: str = ""
     online: bool | None = None
+    long_trace: str = ""
+    """1F2B: the trace number of terminals that count beyond six digits."""
+    application: str = ""
+    """44: the label of the card's application."""
+    application_id: str = ""
+    """43, in hexadecimal."""
+    extended_error: str = ""
+    """1F16 and 1F17: the number behind a result code, and the terminal's words for it."""
     totals: tuple[int, int] | None = None
     """Count and sum in minor units of an end-of-day."""
 
@@ -205,6 +255,8 @@ class PrintText:
     """06 D1 or 06 D3: lines of a receipt."""
 
     lines: tuple[str, ...] = field(repr=False)
+    receipt: str = ""
+    """For whom a block is (1F07): `merchant`, `cardholder`, `administration`; a single line does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +294,9 @@ def decode_answer(apdu: Apdu) -> Answer:
         case 0x06D1:
             return PrintText((scrub_text(data[1:]),))
         case 0x06D3:
-            return PrintText(tuple(scrub_text(line) for line in _text_lines(_container(data))))
+            tlv = _container(data)
+            whose = _RECEIPTS.get(find_tlv(tlv, 0x1F07) or b"", "")
+            return PrintText(tuple(scrub_text(line) for line in _text_lines(tlv)), whose)
         case 0x060F:
             return Completion(data)
         case 0x061E:
@@ -277,8 +331,29 @@ def decode_status_information(data: bytes) -> StatusInformation:
         time=from_bcd(fields.get(0x0C, b"")),
         text=" ".join(scrub_text(text) for text in texts),
         online=online,
+        long_trace=from_bcd(find_tlv(tlv, 0x1F2B) or b""),
+        application=scrub_text(find_tlv(tlv, 0x44) or b""),
+        application_id=_application_id(find_tlv(tlv, 0x43) or b""),
+        extended_error=_extended_error(tlv),
         totals=_decode_totals(fields.get(0x60)),
     )
+
+
+_APPLICATION_ID_BYTES = range(5, 17)
+"""ISO 7816-5."""
+_EXTENDED_ERROR_BYTES_MAX = 4
+
+
+def _application_id(value: bytes) -> str:
+    """ISO 7816-5: a registered identifier begins with A or D, which no card number does."""
+    registered = len(value) in _APPLICATION_ID_BYTES and value[0] >> 4 in (0xA, 0xD)
+    return mask_card_data(value.hex().upper()) if registered else ""
+
+
+def _extended_error(tlv: tuple[Tlv, ...]) -> str:
+    number, words = find_tlv(tlv, 0x1F16) or b"", find_tlv(tlv, 0x1F17) or b""
+    code = number.hex().upper() if 0 < len(number) <= _EXTENDED_ERROR_BYTES_MAX else ""
+    return f"{code} {scrub_text(words)}".strip()
 
 
 def _decode_totals(value: bytes | None) -> tuple[int, int] | None:

@@ -223,6 +223,8 @@ class Progress(Struct, frozen=True):
 
     code: str
     """insert_card, enter_pin, remove_card, waiting_for_host, offline, online, started, please_wait, …"""
+    text: str = ""
+    """The device's own words, in its own language and without card data; for people, never to be judged by."""
 
 
 ProgressSink = Callable[[Progress], None]

@@ -24,6 +24,7 @@ from hubd.runtime import Clock
 ACK_TIMEOUT_S = 5.0
 RECEIPT_COLUMNS = 24
 BUSY = Apdu(0x849C)
+ALTERNATIVE_ACK = Apdu(0x8400)
 
 
 class Dialogue:
@@ -35,10 +36,12 @@ class Dialogue:
         self._keeps_going = keeps_going
         self.detached = False
         self.aborted = False
+        self.taken = POSITIVE_ACK
+        """With what it says that it has taken a command."""
 
-    async def acknowledge(self, apdu: Apdu = POSITIVE_ACK) -> None:
-        """The first answer to a command; the hub does not acknowledge it."""
-        await self._send(apdu)
+    async def acknowledge(self, refusal: Apdu | None = None) -> None:
+        """The first answer to a command, which is taken without a `refusal`; the hub does not acknowledge it."""
+        await self._send(refusal or self.taken)
 
     async def say(self, command: int, data: bytes = b"") -> None:
         """Send a message and wait for its acknowledgement; a hub that does not give one is not waited for."""
@@ -99,9 +102,11 @@ class Dialogue:
 
     # -- what it says --------------------------------------------------------------------------------------------------
 
-    async def progress(self, code: int) -> None:
-        """04 FF."""
-        await self.say(INTERMEDIATE_STATUS, bytes((code,)))
+    async def progress(self, code: int, text: str = "") -> None:
+        """04 FF; words of its own follow after a timeout byte, as display texts."""
+        shown = build_tlv(0x24, build_tlv(0x07, text.encode("cp437", "replace")))
+        words = b"\0" + build_fields([(0x06, shown)]) if text else b""
+        await self.say(INTERMEDIATE_STATUS, bytes((code,)) + words)
 
     async def complete(self, data: bytes = b"") -> None:
         """06 0F."""
@@ -196,12 +201,22 @@ def leaked_fields(card_number: str) -> bytes:
         [
             (0x22, bytes.fromhex(even)),
             (0x23, bytes.fromhex(track)),
+            (0x24, text),
             (0x2D, b"B" + text + b"^CUSTOMER/A^2512"),
+            (0x2E, text),
+            (0xD1, text),
+            (0x92, text),
             (0x3C, b"Karte " + text),
             (0x8B, text),
-            (0x06, build_tlv(0x07, text) + build_tlv(0x2F, build_tlv(0x1F12, b"\x01"))),
+            (0x06, build_tlv(0x07, text) + build_tlv(0x2F, build_tlv(0x1F12, b"\x01")) + _leaked_tlv(even, track)),
         ]
     )
+
+
+def _leaked_tlv(number: str, track: str) -> bytes:
+    """EMV's own tags for the number and the tracks, inside the container of the application."""
+    values = ((0x5A, number), (0x57, track), (0x56, track), (0x9F6B, track))
+    return build_tlv(0x60, b"".join(build_tlv(tag, bytes.fromhex(value)) for tag, value in values))
 
 
 def leaked_lines(card_number: str) -> list[str]:

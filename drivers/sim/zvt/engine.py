@@ -21,6 +21,7 @@ from drivers.sim.terminal import (
     TerminalSimulator,
 )
 from drivers.sim.zvt.dialogue import (
+    ALTERNATIVE_ACK,
     BUSY,
     Dialogue,
     leaked_fields,
@@ -42,10 +43,14 @@ from drivers.zvt_messages import (
     REPEAT_RECEIPT,
     SEND_OFFLINE,
     STATUS_ENQUIRY,
+    TERMINAL_SAYS,
     Authorization,
+    Command,
+    DisplayText,
     Plain,
     Registration,
     Reversal,
+    SetClock,
     decode_command,
     encode_totals,
 )
@@ -75,6 +80,12 @@ class Faults(TerminalFaults):
     """As `reverse_last`, but the status information repeats what was asked; only the printed receipt tells."""
     mute_enquiry_after_cancel: bool = False
     """Ingenico i5310: no answer to a status enquiry right after a cancelled card read."""
+    alternative_acks: bool = False
+    """It takes commands with 84 00 00 where others say 80 00 00."""
+    words: str = ""
+    """What it tells the cashier in its own words while a card is awaited (04 FF with code FF)."""
+    busy_answers: int = 0
+    """So many commands more are answered 84 9C 00 and not taken."""
 
 
 class ZvtSimulator(TerminalSimulator):
@@ -92,6 +103,10 @@ class ZvtSimulator(TerminalSimulator):
         self._just_cancelled = False
         self.terminal_status = 0
         """What a status enquiry tells: 00 ready, DC card inserted, C2 diagnosis needed."""
+        self.shown: tuple[str, ...] = ()
+        """What a display text (06 E0) has put on its screen."""
+        self.clock_set = ""
+        """Date and time as the last 06 91 said them."""
 
     async def talk(self, stream: ByteStream, *, serial: bool) -> None:
         """See `TerminalSimulator`."""
@@ -122,19 +137,21 @@ class ZvtSimulator(TerminalSimulator):
             await link.send(Apdu(0x849A))
         elif self._in_dialogue:
             await link.send(BUSY)
+        elif self.faults.busy_answers:
+            self.faults.busy_answers -= 1
+            await link.send(BUSY)
         elif not self._registered and not isinstance(command, Registration) and apdu.command != STATUS_ENQUIRY:
             await link.send(Apdu(0x8400 | _NOT_REGISTERED))
         else:
             dialogue = Dialogue(link, self._runtime.clock, keeps_going=self.options.keeps_going)
+            dialogue.taken = ALTERNATIVE_ACK if self.faults.alternative_acks else POSITIVE_ACK
             self._in_dialogue = True
             try:
                 await self._serve_command(dialogue, command)
             finally:
                 self._in_dialogue = False
 
-    async def _serve_command(
-        self, dialogue: Dialogue, command: Registration | Authorization | Reversal | Plain
-    ) -> None:
+    async def _serve_command(self, dialogue: Dialogue, command: Command) -> None:
         match command:
             case Registration():
                 await self._register(dialogue, command)
@@ -142,6 +159,15 @@ class ZvtSimulator(TerminalSimulator):
                 await self._authorize(dialogue, command)
             case Reversal():
                 await self._reverse(dialogue, command)
+            case DisplayText(lines):
+                await dialogue.acknowledge()
+                self.shown = lines
+                await dialogue.progress(TERMINAL_SAYS, " ".join(lines))
+                await dialogue.complete()
+            case SetClock(date, time):
+                await dialogue.acknowledge()
+                self.clock_set = date + time
+                await dialogue.complete()
             case Plain(code, form=form):
                 await self._plain(dialogue, code, form)
 
@@ -168,7 +194,7 @@ class ZvtSimulator(TerminalSimulator):
         if self.faults.refuse_registration or command.password != self.options.password:
             await dialogue.acknowledge(Apdu(0x8483))
             return
-        await dialogue.acknowledge(POSITIVE_ACK)
+        await dialogue.acknowledge()
         self._registered = True
         self.registered_currency = command.currency
         number = bytes.fromhex(CURRENCY_NUMBERS[self.options.currency])
@@ -237,6 +263,8 @@ class ZvtSimulator(TerminalSimulator):
     async def _present_card(self, dialogue: Dialogue, special: int) -> bool:
         """The customer and the host take their time; return whether the payment was stopped."""
         await dialogue.progress(_INSERT_CARD)
+        if self.faults.words:
+            await dialogue.progress(TERMINAL_SAYS, self.faults.words)
         if special == SLOW:
             for _ in range(SLOW_STEPS):
                 if await dialogue.wait(SLOW_STEP_S):

@@ -135,7 +135,7 @@ def test_amounts_beyond_the_field_are_refused_and_not_cut() -> None:
         ("04 FF 01 0A", IntermediateStatus(0x0A)),
         ("06 0F 00", Completion()), ("06 1E 01 6C", Abort(0x6C)), ("06 1E 00", Abort(None)),
         ("06 D1 05 00 41 42 43 44", PrintText(("ABCD",))),
-        ("06 D3 10 06 0E 1F 07 01 02 25 08 07 02 41 42 07 02 43 44", PrintText(("AB", "CD"))),
+        ("06 D3 10 06 0E 1F 07 01 02 25 08 07 02 41 42 07 02 43 44", PrintText(("AB", "CD"), "cardholder")),
     ],
 )  # fmt: skip
 def test_answers(text: str, answer: object) -> None:
