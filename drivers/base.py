@@ -12,6 +12,7 @@ from msgspec import Struct
 from drivers.trace import Describe, count_bytes
 from hubd.model.device import Capability, DeviceKind, Endpoint
 from hubd.model.printing import PrintDocument
+from hubd.model.sms import IncomingSms, ModemCondition, SmsOutcome, SmsReport
 from hubd.ports import (
     AuthorizeRequest,
     ByteStream,
@@ -337,6 +338,27 @@ class ScannerDriver(Driver):
     @abc.abstractmethod
     def listen(self, sink: Callable[[Scan], None]) -> None:
         """See `hubd.ports.Scanner.listen`."""
+
+
+class ModemDriver(Driver):
+    """A modem that sends and receives text messages."""
+
+    @property
+    @abc.abstractmethod
+    def condition(self) -> ModemCondition:
+        """See `hubd.ports.Modem.condition`."""
+
+    @abc.abstractmethod
+    async def send(self, number: str, text: str, message_id: str) -> SmsOutcome:
+        """See `hubd.ports.Modem.send`."""
+
+    @abc.abstractmethod
+    async def take(self, commit: Callable[[IncomingSms], Awaitable[None]]) -> int:
+        """See `hubd.ports.Modem.take`."""
+
+    @abc.abstractmethod
+    def listen(self, sink: Callable[[SmsReport | None], None]) -> None:
+        """See `hubd.ports.Modem.listen`."""
 
 
 DriverOptions = Mapping[str, str]

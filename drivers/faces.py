@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-from drivers.base import Driver, PrinterDriver, ScaleDriver, ScannerDriver, TerminalDriver
+from drivers.base import Driver, ModemDriver, PrinterDriver, ScaleDriver, ScannerDriver, TerminalDriver
 from drivers.runner import RECONNECT_WAIT_S, Runner
 from hubd.errors import DeviceError
 from hubd.model.device import Capability
 from hubd.model.printing import PrintDocument
+from hubd.model.sms import IncomingSms, ModemCondition, SmsOutcome, SmsRefused, SmsReport
 from hubd.ports import (
     AuthorizeRequest,
     Diagnosis,
@@ -178,7 +179,33 @@ class RunnerScanner(Face[ScannerDriver]):
         self._driver.listen(sink)
 
 
-AnyFace = RunnerTerminal | RunnerPrinter | RunnerScale | RunnerScanner
+class RunnerModem(Face[ModemDriver]):
+    """`hubd.ports.Modem` for a device that comes and goes."""
+
+    @property
+    def condition(self) -> ModemCondition:
+        """Network and signal as the modem last said."""
+        return self._driver.condition
+
+    async def send(self, number: str, text: str, message_id: str) -> SmsOutcome:
+        """Send once; `SmsRefused` when the modem is busy or not there."""
+        try:
+            async with self._runner.dialogue():
+                return await self._driver.send(number, text, message_id)
+        except DeviceError as error:
+            return SmsRefused(_why(error), permanent=False, remedy=error.remedy)
+
+    async def take(self, commit: Callable[[IncomingSms], Awaitable[None]]) -> int:
+        """See `hubd.ports.Modem.take`."""
+        async with self._runner.dialogue():
+            return await self._driver.take(commit)
+
+    def listen(self, sink: Callable[[SmsReport | None], None]) -> None:
+        """Give delivery reports and news of messages to `sink` from now on."""
+        self._driver.listen(sink)
+
+
+AnyFace = RunnerTerminal | RunnerPrinter | RunnerScale | RunnerScanner | RunnerModem
 
 
 class RunningDevice:
@@ -225,6 +252,8 @@ def face_of(runner: Runner) -> AnyFace:
             return RunnerScale(runner, driver)
         case ScannerDriver() as driver:
             return RunnerScanner(runner, driver)
+        case ModemDriver() as driver:
+            return RunnerModem(runner, driver)
         case driver:
             raise TypeError(f"{type(driver).__name__} is a driver of no known kind of device")
 
@@ -235,8 +264,12 @@ def _not_started(error: DeviceError) -> NotStarted:
 
 
 def _not_printed(error: DeviceError) -> NotPrinted:
-    return NotPrinted("busy" if error.code == "device.busy" else "unreachable", error.remedy)
+    return NotPrinted(_why(error), error.remedy)
 
 
 def _no_weight(error: DeviceError) -> NoWeight:
-    return NoWeight("busy" if error.code == "device.busy" else "unreachable", error.remedy)
+    return NoWeight(_why(error), error.remedy)
+
+
+def _why(error: DeviceError) -> str:
+    return "busy" if error.code == "device.busy" else "unreachable"

@@ -27,6 +27,7 @@ BUILT_IN = (
     "drivers.cas_stream",
     "drivers.concert",
     "drivers.escpos",
+    "drivers.gsm_modem",
     "drivers.hid_scanner",
     "drivers.ipp",
     "drivers.keyboard_scanner",

@@ -17,6 +17,7 @@ from msgspec import Struct
 from hubd.model.device import Capability, DeviceKind, DeviceState, Endpoint, EndpointKind
 from hubd.model.money import Money
 from hubd.model.printing import PrintDocument
+from hubd.model.sms import IncomingSms, ModemCondition, SmsOutcome, SmsReport
 
 
 class ByteStream(Protocol):
@@ -464,6 +465,41 @@ class Scanner(Protocol):
 
     def listen(self, sink: Callable[[Scan], None]) -> None:
         """Give every scan to `sink` from now on, and to nobody else."""
+        ...
+
+
+class Modem(Protocol):
+    """A modem that sends and receives text messages: one dialogue at a time, none raises for a lost answer."""
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What it can do."""
+        ...
+
+    @property
+    def status(self) -> TerminalStatus:
+        """How it is now."""
+        ...
+
+    @property
+    def condition(self) -> ModemCondition:
+        """Network and signal as it last said."""
+        ...
+
+    async def send(self, number: str, text: str, message_id: str) -> SmsOutcome:
+        """Send a text to an E.164 number, once: nothing is ever sent again by itself. The id is the originator's."""
+        ...
+
+    async def take(self, commit: Callable[[IncomingSms], Awaitable[None]]) -> int:
+        """Give every stored message to `commit`, and delete each once that has returned; return how many.
+
+        Whatever `commit` raises is passed on, and its message stays. One that was committed may come again after a
+        crash. Raises DeviceError when the modem is busy, not there or does not answer.
+        """
+        ...
+
+    def listen(self, sink: Callable[[SmsReport | None], None]) -> None:
+        """Give delivery reports to `sink`, and None when a message has come in. The modem keeps no reports."""
         ...
 
 

@@ -15,7 +15,18 @@ from hubd.model.money import Money
 from hubd.model.payment import Custody, Mode, Payment
 from hubd.model.permissions import Permission
 from hubd.model.statement import TERMINAL_CLOSED
-from hubd.ports import Diagnosis, Printer, Progress, Scale, Scanner, Terminal, TerminalStatus, TerminalTotals, TraceLine
+from hubd.ports import (
+    Diagnosis,
+    Modem,
+    Printer,
+    Progress,
+    Scale,
+    Scanner,
+    Terminal,
+    TerminalStatus,
+    TerminalTotals,
+    TraceLine,
+)
 from hubd.services.access import Caller
 from hubd.services.calendar import business_date
 from hubd.services.outcomes import MakeDocument
@@ -36,7 +47,7 @@ class RunningDriver(Protocol):
     """A driver on its endpoint: run for ever, and the device that it offers."""
 
     @property
-    def face(self) -> Terminal | Printer | Scale | Scanner:
+    def face(self) -> Terminal | Printer | Scale | Scanner | Modem:
         """What services talk to, of the kind that the driver's manifest names."""
         ...
 
@@ -405,7 +416,7 @@ class DeviceDesk:
                 )
             )
         else:
-            face = cast("Printer | Scale | Scanner", driver.face)
+            face = cast("Printer | Scale | Scanner | Modem", driver.face)
             self._peripherals.attach(
                 Peripheral(device.id, device.kind, device.name, device.role, device.location, face, before=before)
             )

@@ -1,4 +1,4 @@
-"""The printers, scales and scanners that are attached now. Nothing here is stored."""
+"""The printers, scales, scanners and modems that are attached now. Nothing here is stored."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import cast
 from msgspec import Struct, field
 
 from hubd.model.device import DeviceKind
-from hubd.ports import Printer, Scale, Scan, Scanner
+from hubd.ports import Modem, Printer, Scale, Scan, Scanner
 
 
 class Peripheral(Struct):
-    """An active printer, scale or scanner with its driver running."""
+    """An active printer, scale, scanner or modem with its driver running."""
 
     id: str
     kind: DeviceKind
@@ -22,7 +22,7 @@ class Peripheral(Struct):
     role: str
     """`till:ID` binds it to one till; empty: any till of its location."""
     location: str
-    face: Printer | Scale | Scanner
+    face: Printer | Scale | Scanner | Modem
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     before: tuple[str, ...] = ()
     """The devices whose place it has taken: whoever names one of them means it."""
