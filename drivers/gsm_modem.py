@@ -28,7 +28,8 @@ from drivers.gsm_modem_codec import (
     refusal_of,
     write_pdu,
 )
-from drivers.scale_line import LineLostError, ScaleLine
+from drivers.link import LineLostError
+from drivers.scale_line import ScaleLine
 from hubd.errors import DeviceError
 from hubd.model.device import Capability, DeviceKind
 from hubd.model.sms import IncomingSms, ModemCondition, SmsOutcome, SmsRefused, SmsReport, SmsSent, SmsUnknown

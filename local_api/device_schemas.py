@@ -17,7 +17,7 @@ class LastProblemOut(Answer, frozen=True):
     at: str
 
 
-class DeviceDetailOut(DeviceOut, frozen=True):
+class DeviceDetailOut(DeviceOut, frozen=True, kw_only=True):
     """A device and all that is known of it at this moment."""
 
     last_answer_s: float | None

@@ -13,7 +13,8 @@ from html import escape
 
 import segno
 
-from hubd.model.printing import Barcode, Cut, Drawer, Line, Logo, PrintDocument, Qr, as_text, code_valid, lay_out
+from hubd.model.printing import Barcode, Cut, Drawer, Line, Logo, PrintDocument, Qr, Raw, as_text, code_valid, lay_out
+from hubd.paper.text import read_raw
 
 _STYLE = (
     ":root{color-scheme:light}"
@@ -52,7 +53,7 @@ def render_html(document: PrintDocument, columns: int = 42) -> bytes:
     ).encode()
 
 
-def _part(part: Line | Qr | Barcode | Logo | Cut | Drawer, columns: int) -> Iterator[str]:
+def _part(part: Line | Qr | Barcode | Logo | Cut | Drawer | Raw, columns: int) -> Iterator[str]:
     match part:
         case Line():
             yield _line(part)
@@ -62,6 +63,8 @@ def _part(part: Line | Qr | Barcode | Logo | Cut | Drawer, columns: int) -> Iter
             yield from map(_line, as_text(part, columns))
         case Logo() if part.width >= 8 and part.height:
             yield _logo(part)
+        case Raw():
+            yield from map(_line, read_raw(part, columns))
         case Cut():
             yield "<hr>"
 

@@ -31,11 +31,13 @@ from hubd.model.printing import (
     Logo,
     PrintDocument,
     Qr,
+    Raw,
     as_text,
     code_valid,
     lay_out,
     likeness,
 )
+from hubd.paper.text import read_raw
 
 FONT, BOLD = "Courier", "Courier-Bold"
 CHARACTER_WIDTH = 0.6
@@ -127,7 +129,7 @@ def _pages(document: PrintDocument, size: PageSize) -> Iterator[list[_Block]]:
         yield page
 
 
-def _blocks(item: Line | Qr | Barcode | Logo, size: PageSize, room: float) -> Iterator[_Block]:
+def _blocks(item: Line | Qr | Barcode | Logo | Raw, size: PageSize, room: float) -> Iterator[_Block]:
     match item:
         case Line():
             yield _line(item, size)
@@ -138,6 +140,9 @@ def _blocks(item: Line | Qr | Barcode | Logo, size: PageSize, room: float) -> It
             yield _line(Line(item.data, Align.CENTER), size)
         case Qr() | Barcode():
             for line in as_text(item, size.columns):
+                yield _line(line, size)
+        case Raw():
+            for line in read_raw(item, size.columns):
                 yield _line(line, size)
         case Logo() if item.width >= 8 and item.height:
             yield _logo(item, _text_width(size), room)

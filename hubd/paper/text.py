@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from msgspec.structs import replace
 
+from hubd.model.escpos_stream import text_of
 from hubd.model.printing import (
     Align,
     Barcode,
@@ -12,14 +15,23 @@ from hubd.model.printing import (
     Line,
     PrintDocument,
     Qr,
+    Raw,
     Row,
     Text,
     as_text,
     lay_out,
     likeness,
+    printable,
 )
 
 PAGE_END = "\f"
+
+
+def read_raw(raw: Raw, columns: int) -> Iterator[Line]:
+    """What can be read of a job that was made for a receipt printer: its text without styles, codes by their text."""
+    for line in text_of(raw.data).splitlines():
+        for start in range(0, max(1, len(line)), columns):
+            yield Line(printable(line[start : start + columns]))
 
 
 def render_text(document: PrintDocument, columns: int, *, ascii_only: bool = False) -> str:
@@ -36,6 +48,8 @@ def render_text(document: PrintDocument, columns: int, *, ascii_only: bool = Fal
                 out.append(_placed(item, columns))
             case Qr() | Barcode():
                 out += [_placed(line, columns) for line in as_text(item, columns)]
+            case Raw():
+                out += [_placed(line, columns) for line in read_raw(item, columns)]
             case Cut() if out and out[-1] != PAGE_END:
                 out.append(PAGE_END)
     if out and out[-1] != PAGE_END:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from drivers.sim.escpos.paper import PaperLine
 from hubd.model.printing import Cut, PrintDocument, Text, pack_raw
 from hubd.ports import Printed, PrintOutcome, PrintUnknown
 from tests.contract.printer_bench import ANSWERING, NUMBERED, Bench, bench, printers
@@ -40,7 +41,9 @@ def test_it_is_printed_once_and_leaves_no_style_behind(kind: str) -> None:
             await print_again(made)
             mixed = PrintDocument("Mixed", (pack_raw(b"\x1b!\x30\x1ba\x01LARGE\n"), Text("plain"), Cut()))
             assert isinstance(await made.printer.print(mixed), Printed)
-            large, plain = (line for line in made.simulator.receipts[-2].lines if line.text)
+            large, plain = (
+                line for line in made.simulator.receipts[-2].lines if isinstance(line, PaperLine) and line.text
+            )
             assert (large.large, large.align, plain.large, plain.align) == (True, "center", False, "left")
 
     run(main())
