@@ -101,7 +101,7 @@ class Heard:
 
     def __init__(self, progress: ProgressSink) -> None:
         self._progress = progress
-        self._step = ""
+        self._step = ("", "")
         self.lines: list[str] = []
         self.quiet = True
 
@@ -116,10 +116,11 @@ class Heard:
             if output.target in (PRINTER, PRINTER_RECEIPT):
                 self.lines.extend(output.lines[: LINES_MAX - len(self.lines)])
             elif output.target == CASHIER_DISPLAY:
-                step = step_of(" ".join(output.lines))
-                if step != self._step:
-                    self._step = step
-                    self._progress(Progress(step))
+                text = " ".join(output.lines)
+                step = step_of(text)
+                if (step, text) != self._step:
+                    self._step = (step, text)
+                    self._progress(Progress(step, text))
 
 
 def step_of(text: str) -> str:

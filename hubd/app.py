@@ -27,6 +27,7 @@ from hubd.errors import StoreError
 from hubd.health import Problems
 from hubd.model.device import DeviceState, Endpoint, EndpointKind
 from hubd.model.mode import Mode, ModeSnapshot
+from hubd.model.terminal_life import needs_of
 from hubd.ports import (
     AcceptLines,
     ByteStream,
@@ -68,6 +69,7 @@ from hubd.services.roles import RoleDesk
 from hubd.services.settings import SettingsDesk
 from hubd.services.staff import StaffDesk
 from hubd.services.taking import OutageView
+from hubd.services.terminal_life import TerminalLife
 from hubd.services.terminals import READY, Terminals
 from hubd.services.till_lines import TillLines
 from hubd.services.trials import TrialDesk
@@ -275,6 +277,7 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
         orders=OrderDesk(db, tills),
         receipts=ReceiptDesk(db, world.archives),
         devices=devices,
+        life=TerminalLife(db, terminals, devices, problems),
         weighing=WeighingDesk(peripherals, partial(_tell_weight, feed)),
         printing=printing,
         trials=TrialDesk(runtime, devices, peripherals, printing),
@@ -321,7 +324,8 @@ def _tell_followers(
 
     def terminal_changed(device_id: str) -> None:
         attached = terminals.get(device_id)
-        state = attached.terminal.status.state.value if attached else DeviceState.GONE.value
+        status = terminals.status(device_id)
+        state = status.state.value if status else DeviceState.GONE.value
         prompt = attached.progress.code if attached and attached.progress else ""
         now = (state, attached.payment_id if attached else "", prompt)
         before = shown.get(device_id, ("", "", ""))
@@ -345,6 +349,24 @@ def _tell_followers(
     peripherals.on_scan(partial(_tell_scan, feed, peripherals))
     outages.listen(lambda snapshot: feed.tell("mode.changed", "", {"mode": snapshot.mode.value}))
     problems.listen(lambda: feed.tell("problems.changed", "", {"count": len(problems.visible())}))
+
+
+def _follow_lives(services: Services) -> None:
+    """Terminals take their last steps by themselves, and what they say in words is listened to."""
+
+    def heard(device_id: str, lines: tuple[str, ...]) -> None:
+        if needs_of(lines):
+            name = f"device.heard:{services.runtime.ids.new_id()}"
+            services.jobs.start(name, services.life.listen(device_id, lines))
+
+    services.terminals.watch(partial(_sync_one_that_answers, services))
+    services.dialogues.heard = heard
+
+
+def _sync_one_that_answers(services: Services, device_id: str) -> None:
+    """A terminal that waits for its last steps takes them as soon as it answers."""
+    if services.terminals.waiting(device_id):
+        services.jobs.start(f"device.sync:{device_id}", services.devices.sync(device_id))
 
 
 def _tell_scan(feed: Feed, peripherals: Peripherals, device_id: str, scan: Scan) -> None:
@@ -451,6 +473,7 @@ async def trading_hub(world: World) -> AsyncIterator[Hub]:
         restored = await _go_on_in_the_right_line(world, db)
         async with supervision(world.runtime) as supervisor, Jobs() as jobs:
             services = _compose(world, db, supervisor, jobs)
+            _follow_lives(services)
             await services.tills.begin()
             supervisor.start("feed", services.feed.run, FOREVER)
             supervisor.start("hearing", services.hearing.watch, FOREVER)
@@ -462,6 +485,7 @@ async def trading_hub(world: World) -> AsyncIterator[Hub]:
             await services.flusher.resume()
             await services.printing.recover()
             await services.devices.start()
+            await services.life.note_problems()
             await services.dialogues.resume(restored=restored)
             await _look_for_devices(world.sources, services.discovery, supervisor)
             try:

@@ -271,6 +271,8 @@ class TraceLine(Struct, frozen=True):
     text: str
     times: int = 1
     """How often in a row the same was said."""
+    software: str = ""
+    """Name and version of its software, where it tells them (D14); else empty."""
 
 
 class Terminal(Protocol):

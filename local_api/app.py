@@ -21,7 +21,19 @@ from local_api.context import API_VERSION, ApiContext, HubFacts
 from local_api.events import Events
 from local_api.gate import App, Doors, Gate, Listener
 from local_api.openapi import as_bytes, describe, docs_page
-from local_api.routes import backups, browser, devices, endpoints, orders, payments, people, printing, store, upkeep
+from local_api.routes import (
+    backups,
+    browser,
+    devices,
+    endpoints,
+    orders,
+    payments,
+    people,
+    printing,
+    store,
+    terminal_life,
+    upkeep,
+)
 from local_api.routes.hub import hub_routes
 from local_api.table import RouteSpec, RouteTable
 from local_api.tickets import Tickets
@@ -47,6 +59,7 @@ def api_rows(events: Events | None) -> tuple[RouteSpec, ...]:
         *devices.ROUTES,
         *printing.ROUTES,
         *endpoints.ROUTES,
+        *terminal_life.ROUTES,
         *backups.ROUTES,
         *upkeep.ROUTES,
         *browser.ROUTES,

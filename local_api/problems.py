@@ -62,6 +62,7 @@ STATUS_BY_CODE: dict[str, int] = {
     "setup.done": 409,
     "recovery.other_code": 409,
     "last_owner": 409,
+    "staff_logged_in": 409,
     "pairing.code_used": 409,
     "pairing.too_many_tries": 429,
     "pairing.not_waiting": 409,

@@ -425,9 +425,11 @@ class CloseIn(Request, frozen=True):
 
 
 class DeactivateIn(Request, frozen=True):
-    """Why a terminal leaves that nobody has heard since an outage; not needed for any other."""
+    """Why a terminal leaves that nobody has heard since an outage, or by `force` with stored payments in it."""
 
     reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
+    force: bool = False
+    """Let it go although it holds stored payments; they stay held and shown with it. Needs the reason."""
 
     def __post_init__(self) -> None:
         """Refuse card data."""

@@ -36,6 +36,8 @@ def device_named(client: Client, name: str, kind: str = "") -> dict[str, Any]:
         item for item in items_of(client.get("/v1/devices")) if item.get("driver") and kind in ("", item.get("kind"))
     ]
     named = [item for item in found if item.get("id") == name] or [item for item in found if item.get("name") == name]
+    if len(named) > 1:  # those out of use keep the name that they had
+        named = [item for item in named if item.get("active")]
     if len(named) != 1:
         raise InvalidValueError(
             "device.name_unclear",

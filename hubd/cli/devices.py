@@ -10,6 +10,7 @@ from hubd.cli.client import Client
 from hubd.cli.common import JsonFlag, client_of, items_of
 from hubd.cli.device_trials import device_named
 from hubd.cli.output import money_text, print_json, print_line, print_table
+from hubd.cli.terminal_life import register
 
 app = typer.Typer(help="Devices, how they are, and what money they hold.", invoke_without_command=True)
 PROBE_TIMEOUT_S = 60.0
@@ -122,6 +123,10 @@ def end_of_day(
     counted = "not told" if count is None else str(count)
     summed = "not told" if total is None else money_text(total)
     print_line(f"{terminal['name']} has closed its batch. Payments: {counted}. Sum: {summed}.")
+    for row in answer["rows"]:
+        told = "not told" if row["terminal"] is None else row["terminal"]
+        settled = "not known" if row["cloud"] is None else row["cloud"]
+        print_line(f"  {row['what']}: terminal {told}, hub {row['hub']}, cloud {settled}: {row['result']}")
     for line in answer["lines"]:
         print_line(f"  {line}")
 
@@ -131,3 +136,6 @@ def _without_state(item: dict[str, Any]) -> str:
     if item.get("replaced_by"):
         return "replaced"
     return "" if item.get("active") else "not activated"
+
+
+register(app)

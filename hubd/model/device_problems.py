@@ -87,6 +87,65 @@ DEVICE_KINDS = (
         ),
     ),
     ProblemKind(
+        "terminal.parameter_session",
+        _W,
+        Text(
+            "{name} must fetch its acquirer parameters (left: {left})",
+            "{name} doit refaire sa session de paramètres acquirer (reste : {left})",
+            "{name} moet zijn acquirerparameters ophalen (nog: {left})",
+        ),
+        Text(
+            "Start the parameter session for every provider: from the card of this device, or in the terminal's menu.",
+            "Lancez la session de paramètres pour chaque prestataire : depuis la fiche de cet appareil, ou au menu du"
+            " terminal.",
+            "Start de parametersessie voor elke aanbieder: vanaf de kaart van dit apparaat, of in het menu van de"
+            " terminal.",
+        ),
+    ),
+    ProblemKind(
+        "terminal.tms_contact",
+        _W,
+        Text(
+            "{name} says that its configuration failed",
+            "{name} indique que sa configuration a échoué",
+            "{name} meldt dat de configuratie is mislukt",
+        ),
+        Text(
+            "Let it contact its TMS: from the card of this device, or in the terminal's menu. Its queue must be empty.",
+            "Faites un contact TMS : depuis la fiche de cet appareil, ou au menu du terminal. Sa file doit être vide.",
+            "Laat hem contact maken met zijn TMS: vanaf de kaart van dit apparaat, of in het menu. Zijn wachtrij moet"
+            " leeg zijn.",
+        ),
+    ),
+    ProblemKind(
+        "terminal.default_password",
+        _N,
+        Text(
+            "{name} still has the menu password of the manual",
+            "{name} a encore le mot de passe de menu du manuel",
+            "{name} heeft nog het menuwachtwoord uit de handleiding",
+        ),
+        Text(
+            "Change it in the terminal's menu, then say so on the card of this device.",
+            "Changez-le dans le menu du terminal, puis indiquez-le sur la fiche de cet appareil.",
+            "Wijzig het in het menu van de terminal en meld dat op de kaart van dit apparaat.",
+        ),
+    ),
+    ProblemKind(
+        "terminal.totals_differ",
+        _W,
+        Text(
+            "{name} counted something else than the hub at its last end of day",
+            "{name} n'a pas compté comme le boîtier à sa dernière fin de journée",
+            "{name} telde bij de laatste dagafsluiting iets anders dan de hub",
+        ),
+        Text(
+            "Compare the terminal's receipt with its payments here; somebody may have used it without the hub.",
+            "Comparez le ticket du terminal avec ses paiements ici ; il a pu servir sans le boîtier.",
+            "Vergelijk de bon van de terminal met zijn betalingen hier; misschien is hij zonder de hub gebruikt.",
+        ),
+    ),
+    ProblemKind(
         "print.waiting",
         _W,
         Text(

@@ -30,6 +30,7 @@ from hubd.services.replacement import ReplacementDesk
 from hubd.services.roles import RoleDesk
 from hubd.services.settings import SettingsDesk
 from hubd.services.staff import StaffDesk
+from hubd.services.terminal_life import TerminalLife
 from hubd.services.terminals import Terminals
 from hubd.services.till_lines import TillLines
 from hubd.services.trials import TrialDesk
@@ -59,6 +60,7 @@ class Services(Struct, frozen=True):
     orders: OrderDesk
     receipts: ReceiptDesk
     devices: DeviceDesk
+    life: TerminalLife
     printing: PrintDesk
     roles: RoleDesk
     weighing: WeighingDesk

@@ -3,40 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol, cast
 
 from msgspec import Struct
 
-from hubd.errors import DeviceError, HubError, InvalidValueError, NotFoundError, Retry
+from hubd.errors import DeviceError, HubError, InvalidValueError, NotFoundError, Retry, StoreError
 from hubd.model.device import Capability, DeviceKind, DeviceState
 from hubd.model.entry import Draft, Json
 from hubd.model.money import Money
-from hubd.model.payment import Custody, Mode, Payment
+from hubd.model.payment import CUSTODY_OPEN, Custody, Mode, Payment
 from hubd.model.permissions import Permission
 from hubd.model.statement import TERMINAL_CLOSED
-from hubd.ports import (
-    Diagnosis,
-    Modem,
-    Printer,
-    Progress,
-    Scale,
-    Scanner,
-    Terminal,
-    TerminalStatus,
-    TerminalTotals,
-    TraceLine,
-)
+from hubd.model.terminal_life import SOFT_CLASS, LifeStep
+from hubd.ports import Diagnosis, Modem, Printer, Progress, Scale, Scanner, Terminal, TerminalStatus, TraceLine
 from hubd.services.access import Caller
 from hubd.services.calendar import business_date
+from hubd.services.end_of_day import ClosedDay, note_comparison
 from hubd.services.outcomes import MakeDocument
 from hubd.services.peripherals import Peripheral, Peripherals
 from hubd.services.settings import effective
+from hubd.services.terminal_steps import note_active, note_name, note_synced, steps_to_named
 from hubd.services.terminals import Attached, Terminals
-from hubd.store import devices, journal, outages, payments, people
+from hubd.store import devices, journal, outages, payments, people, terminal_life
 from hubd.store.db import Database
 from hubd.store.devices import Device
 from hubd.store.tx import Connection, Tx
+
+log = logging.getLogger(__name__)
 
 NAME_MAX = 60
 REASON_MIN, REASON_MAX = 3, 500
@@ -142,14 +137,21 @@ class DeviceDesk:
 
     async def start(self) -> None:
         """Run the drivers of all active devices. Called once, before payments are taken."""
-        found, numbers, places = await self._db.read(
+        found, numbers, places, lives = await self._db.read(
             "device.start",
-            lambda c: (devices.all_devices(c), payments.terminal_numbers(c), people.locations(c)),
+            lambda c: (
+                devices.all_devices(c),
+                payments.terminal_numbers(c),
+                people.locations(c),
+                terminal_life.all_lives(c),
+            ),
         )
         currencies = {place.id: place.currency for place in places}
         for device in found:
             if device.runs:
-                await self._attach(device, currencies.get(device.location, ""), numbers.get(device.id, ""))
+                in_use = device.id not in lives or lives[device.id].step is LifeStep.ACTIVE
+                number = numbers.get(device.id, "")
+                await self._attach(device, currencies.get(device.location, ""), number, in_use=in_use)
 
     async def all(self) -> list[DeviceView]:
         """Every device that was not removed; one that holds money cannot be removed."""
@@ -198,27 +200,69 @@ class DeviceDesk:
         return await self._db.write("device.claim", work)
 
     async def activate(self, device_id: str, caller: Caller) -> DeviceView:
-        """Let a terminal take payments from now on; a person stands behind it."""
+        """Put a device to use; a person stands behind it.
 
-        def work(tx: Tx) -> tuple[Device, str]:
+        A terminal takes every step that it has not taken yet, each journalled; the last two, and with them payments,
+        once it answers (`sync`). Raises `name_in_use` when its name has gone to another one meanwhile.
+        """
+
+        def work(tx: Tx) -> None:
             device = _get_for(tx, device_id, caller)
-            if not device.driver:
+            if not device.driver and device.device_class != SOFT_CLASS:
                 raise DeviceError(
                     "device.not_a_terminal",
                     "Only devices that the hub drives are activated.",
                     remedy="Pair tills instead.",
                 )
-            if not device.active:
+            if device.kind is DeviceKind.TERMINAL:
+                steps_to_named(tx, device, caller)
+            elif not device.active:
                 journal.append(tx, Draft("device.activated", device_id, caller.actor, {"address": device.address}))
-            return _get(tx, device_id), _currency_at(tx, device.location)
 
-        device, currency = await self._db.write("device.activate", work)
-        if self._terminals.get(device_id) is None and self._peripherals.get(device_id) is None:
-            await self._attach(device, currency)
+        await self._db.write("device.activate", work)
+        await self.attach_named(device_id)
         return await self.get(device_id)
 
-    async def deactivate(self, device_id: str, caller: Caller, reason: str = "") -> DeviceView:
+    async def attach_named(self, device_id: str) -> None:
+        """Run the driver of a device that is in use, or on its way there; nothing happens if it runs already."""
+
+        def look(connection: Connection) -> tuple[Device | None, str, bool]:
+            device = devices.get(connection, device_id)
+            place = people.location(connection, device.location) if device else None
+            in_use = device is not None and terminal_life.get(connection, device).step is LifeStep.ACTIVE
+            return device, place.currency if place else "", in_use
+
+        device, currency, in_use = await self._db.read("device.attach", look)
+        if device is None or not (device.active and device.driver):
+            return
+        if self._terminals.get(device_id) is None and self._peripherals.get(device_id) is None:
+            await self._attach(device, currency, in_use=in_use or device.kind is not DeviceKind.TERMINAL)
+
+    async def sync(self, device_id: str) -> None:
+        """Take the last two steps of a terminal that answers: each is on disk before the next (D01).
+
+        Nothing happens to one that takes payments already or has been taken out of use meanwhile.
+        """
+        attached = self._terminals.get(device_id)
+        status = attached.terminal.status if attached else None
+        if attached is None or status is None or attached.in_use or status.state is not DeviceState.READY:
+            return
+        try:
+            await self._db.write("device.synced", lambda tx: note_synced(tx, device_id, status))
+            ready = await self._db.write("device.activated", lambda tx: note_active(tx, device_id))
+        except StoreError as exc:
+            # Its next change of state tries again; until then it takes no payments.
+            log.warning("device.sync_failed", extra={"device_id": device_id, "code": exc.code})
+            return
+        if ready:
+            attached.in_use = True
+            self._terminals.changed(device_id)
+
+    async def deactivate(self, device_id: str, caller: Caller, reason: str = "", *, force: bool = False) -> DeviceView:
         """Take a terminal out of use. Raises `pending_offline_payments` while it holds money or works on a payment.
+
+        With `force` and a reason one that holds stored payments is let go (D05): they stay held and are shown with
+        the device until each has a verdict or a person's decision. What it works on now is waited for all the same.
 
         One that was used in an outage and has not answered since may hold what nobody knows of: `terminal_unheard`,
         unless the person gives a reason. The statements of those outages then no longer wait for it.
@@ -232,22 +276,35 @@ class DeviceDesk:
 
         def work(tx: Tx) -> Device:
             device = _get_for(tx, device_id, caller)
-            refuse_while_pending(pending_on(tx, device_id))
+            pending = pending_on(tx, device_id)
+            if force and said:
+                pending = [one for one in pending if one.custody not in CUSTODY_OPEN]
+            refuse_while_pending(pending)
             unheard = [one for one in outages.unheard(tx.connection) if one.terminal == device_id]
             if unheard and not said:
                 raise _unheard(len(unheard))
             for one in unheard:
                 journal.append(tx, Draft(TERMINAL_CLOSED, one.outage, caller.actor, {"terminal": device_id}))
             if device.active or unheard:
-                body = {"address": device.address, "closed_unheard": len(unheard)}
+                left = len(pending_on(tx, device_id))
+                body = {"address": device.address, "closed_unheard": len(unheard), "left_pending": left}
                 journal.append(tx, Draft("device.deactivated", device_id, caller.actor, body, documents=documents))
             return _get(tx, device_id)
 
         await self._db.write("device.deactivate", work)
+        await self.stop(device_id)
+        return await self.get(device_id)
+
+    async def stop(self, device_id: str) -> None:
+        """Its driver does not run any more."""
         self._detach(device_id)
         self._running.pop(device_id, None)
         await self._workers.stop(_worker(device_id))
-        return await self.get(device_id)
+
+    async def attach_again(self, device_id: str) -> None:
+        """Run its driver anew, with what the journal says of it now."""
+        await self.stop(device_id)
+        await self.attach_named(device_id)
 
     async def assign(self, device_id: str, name: str, role: str, address: str | None, caller: Caller) -> DeviceView:
         """Give a device its name, its role (`till:ID` or none) and, after a move, its new address.
@@ -258,22 +315,24 @@ class DeviceDesk:
         if not 1 <= len(name) <= NAME_MAX:
             raise InvalidValueError("invalid_name", f"A name has 1 to {NAME_MAX} characters.", remedy="Shorten it.")
 
-        def work(tx: Tx) -> tuple[Device, Device, str]:
+        def work(tx: Tx) -> tuple[Device, Device]:
             device = _get_for(tx, device_id, caller)
             _refuse_place_of_terminal(device.kind, role)
             if address and address != device.address:
                 _refuse_known_by_plug(device, address)
                 refuse_while_pending(pending_on(tx, device_id))
+            if device.kind is DeviceKind.TERMINAL and name != device.name:
+                note_name(tx, device, name, caller)
             body = {"address": address or device.address, "name": name, "role": role}
             journal.append(tx, Draft("device.assigned", device_id, caller.actor, body))
-            return device, _get(tx, device_id), _currency_at(tx, device.location)
+            return device, _get(tx, device_id)
 
-        before, after, currency = await self._db.write("device.assign", work)
+        before, after = await self._db.write("device.assign", work)
         if after.active and after.driver:
             if before.address != after.address:
                 self._detach(device_id)
                 await self._workers.stop(_worker(device_id))
-                await self._attach(after, currency)
+                await self.attach_named(device_id)
             elif (attached := self._terminals.get(device_id)) is not None:
                 attached.name, attached.role = after.name, after.role
                 self._terminals.changed(device_id)
@@ -325,21 +384,21 @@ class DeviceDesk:
 
         await self._db.write("device.moved", work)
 
-    async def end_of_day(self, device_id: str, caller: Caller) -> TerminalTotals:
-        """Close a terminal's batch; its totals are noted in the journal beside the hub's own of the business date.
+    async def end_of_day(self, device_id: str, caller: Caller) -> ClosedDay:
+        """Close a terminal's batch; its totals are noted in the journal beside the hub's own since its last one.
 
         Raises `pending_offline_payments` while money is in the terminal, or may be: its batch would close without it.
         A `end_of_day.started` that no `end_of_day.closed` follows means that the answer was lost or was a refusal.
         """
         attached = self._need_attached(device_id, caller)
 
-        def begin(tx: Tx) -> dict[str, Json]:
+        def begin(tx: Tx) -> tuple[dict[str, Json], int]:
             refuse_while_pending([one for one in pending_on(tx, device_id) if one.custody is not Custody.FORWARDED])
             body = _end_of_day_body(tx, attached.location, caller)
-            journal.append(tx, Draft("end_of_day.started", device_id, caller.actor, body))
-            return body
+            started = journal.append(tx, Draft("end_of_day.started", device_id, caller.actor, body))
+            return body, started.seq
 
-        def close(tx: Tx) -> None:
+        def close(tx: Tx) -> ClosedDay:
             own = [
                 {"name": one.name, "count": one.count, "total": one.total.amount_minor, "currency": one.total.currency}
                 for one in payments.totals(tx.connection, f"day.{body['business_date']}.")
@@ -352,13 +411,14 @@ class DeviceDesk:
                 "stored_count": totals.stored_count,
                 "hub": own,
             }
+            closed = note_comparison(tx, device_id, started_seq, totals, caller)
             journal.append(tx, Draft("end_of_day.closed", device_id, caller.actor, body | told))
+            return closed
 
         async with attached.lock:
-            body = await self._db.write("device.end_of_day_begins", begin)
+            body, started_seq = await self._db.write("device.end_of_day_begins", begin)
             totals = await attached.terminal.end_of_day()
-            await self._db.write("device.end_of_day", close)
-        return totals
+            return await self._db.write("device.end_of_day", close)
 
     async def diagnose(self, device_id: str, caller: Caller) -> Diagnosis:
         """Let a terminal test its own line to its host."""
@@ -387,12 +447,12 @@ class DeviceDesk:
             )
         return attached
 
-    async def _attach(self, device: Device, currency: str, number: str = "") -> None:
+    async def _attach(self, device: Device, currency: str, number: str = "", *, in_use: bool = True) -> None:
         async with self._attaching:  # importing a driver takes time, and a device has one driver
             if self._terminals.get(device.id) is None and self._peripherals.get(device.id) is None:
-                await self._attach_one(device, currency, number)
+                await self._attach_one(device, currency, number, in_use)
 
-    async def _attach_one(self, device: Device, currency: str, number: str) -> None:
+    async def _attach_one(self, device: Device, currency: str, number: str, in_use: bool) -> None:
         try:
             driver = await self._make_driver(device, currency)
         except HubError as exc:
@@ -413,6 +473,7 @@ class DeviceDesk:
                     cast("Terminal", driver.face),
                     leaving=device.leaving,
                     before=before,
+                    in_use=in_use,
                 )
             )
         else:
@@ -427,8 +488,8 @@ class DeviceDesk:
         self._peripherals.detach(device_id)
 
     def _status(self, device: Device) -> TerminalStatus | None:
-        if (attached := self._terminals.get(device.id)) is not None:
-            return attached.terminal.status
+        if (status := self._terminals.status(device.id)) is not None:
+            return status
         if (peripheral := self._peripherals.get(device.id)) is not None:
             return peripheral.face.status
         return self._why_it_does_not_run(device)

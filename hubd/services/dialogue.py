@@ -76,6 +76,8 @@ class Dialogues:
         """Called inside the transaction in which a payment was taken: what follows from it is written with it."""
         self.taken_on_disk: Callable[[], None] = lambda: None
         """Called once that transaction is on disk."""
+        self.heard: Callable[[str, tuple[str, ...]], None] = lambda _terminal, _lines: None
+        """Called with what a terminal has shown or printed; it must not block."""
 
     def make_document(self, klass: str, content: bytes) -> Document:
         """A document with a fresh id and salt."""
@@ -141,6 +143,7 @@ class Dialogues:
                 if outcome is None:
                     return
                 after = await self._record(payment.id, outcome)
+                self.heard(attached.id, _lines_of(outcome))
         finally:
             if attached.payment_id == payment.id:
                 attached.payment_id = ""
@@ -168,6 +171,8 @@ class Dialogues:
 
     def _show(self, attached: Attached, progress: Progress) -> None:
         attached.progress = progress
+        if progress.text:
+            self.heard(attached.id, (progress.text,))
         self._terminals.changed(attached.id)
 
     async def _record(self, payment_id: str, outcome: Outcome, terminal: str | None = None) -> Payment:
@@ -355,6 +360,16 @@ class Dialogues:
 def _proves_nothing(answer: Enquiry) -> bool:
     """Whether the terminal has answered and left it open. One that is gone or silent is asked until it is back."""
     return isinstance(answer, Inconclusive) and answer.evidence is not None
+
+
+def _lines_of(outcome: Outcome) -> tuple[str, ...]:
+    match outcome:
+        case NotStarted(reason, remedy):
+            return (reason, remedy)
+        case Unknown(reason):
+            return (reason,)
+        case _:
+            return outcome.evidence.receipt_lines
 
 
 def _receipt_of(payment: Payment) -> str:

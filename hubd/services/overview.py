@@ -112,6 +112,8 @@ class Shop(Struct, frozen=True):
     """The present outage, else the last one."""
     vendor_status_url: str = ""
     help_phone: str = ""
+    support_contact: str = ""
+    """Of the terminals' vendor; every card of a problem names it."""
 
     @property
     def offline(self) -> bool:

@@ -57,6 +57,7 @@ class _Rows(Struct, frozen=True):
     unheard: frozenset[str]
     vendor_status_url: str
     help_phone: str
+    support_contact: str
 
 
 class OverviewDesk:
@@ -127,6 +128,7 @@ class OverviewDesk:
             outage=rows.outage,
             vendor_status_url=rows.vendor_status_url,
             help_phone=rows.help_phone,
+            support_contact=rows.support_contact,
         )
 
     async def watch(self) -> None:
@@ -259,6 +261,7 @@ def _read(connection: Connection, hub: bytes, wanted: str, now_us: int) -> _Rows
         unheard=frozenset(one.terminal for one in outages.unheard(connection) if one.ended),
         vendor_status_url=effective(connection, "vendor.status_url", now_us).value,
         help_phone=effective(connection, "network.help_phone", now_us).value,
+        support_contact=effective(connection, "vendor.support_contact", now_us).value,
     )
 
 

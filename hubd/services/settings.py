@@ -76,6 +76,7 @@ KNOWN: dict[str, Known] = {
     "network.help_phone": Known("", _text(40), local=True),
     RECEIPT_LAYOUT: Known(layout_value({}), layout_value, local=True, by_location=True),
     CUSTOMER_RECEIPT: Known(False, _yes_or_no, local=True, by_location=True),
+    "vendor.support_contact": Known("", _text(80), local=True),
 }
 
 

@@ -22,7 +22,7 @@ from hubd.services.documents import leave_no_byte
 from hubd.services.pairing import make_code, normal_code
 from hubd.services.pins import PinHasher, check_pin
 from hubd.services.recovery import OWNER_ONLY, RecoveryDesk
-from hubd.store import backup, documents, journal, people
+from hubd.store import backup, documents, journal, people, terminal_life
 from hubd.store.db import Database
 from hubd.store.people import Location as Location
 from hubd.store.people import StaffMember
@@ -127,6 +127,8 @@ class StaffDesk:
             known = people.staff(tx.connection, checked.id)
             if known is not None:
                 self._may_touch(tx, known, caller)
+                if _renames(tx, known, checked.name):
+                    _refuse_while_logged_in(tx, known.id)
             _append_person(tx, checked, caller.actor, known is not None)
             if known is None:
                 return []
@@ -150,6 +152,7 @@ class StaffDesk:
                 return []
             self._may_touch(tx, known, caller)
             _keep_an_owner(tx, staff_id)
+            _refuse_while_logged_in(tx, staff_id)
             journal.append(tx, Draft("staff.removed", staff_id, caller.actor, {}))
             return _erase(tx, (known.name_document, known.pin_document), caller.actor, "staff_removed")
 
@@ -345,6 +348,25 @@ def _keep_an_owner(tx: Tx, leaving: str) -> None:
     if leaving in owners and not active & owners:
         raise AccessError(
             "last_owner", "This is the last owner of the store.", remedy="Make somebody else an owner first."
+        )
+
+
+def _renames(tx: Tx, known: StaffMember, name: Document) -> bool:
+    """A PIN or a language may change at any time: a PIN that somebody has seen cannot wait for a terminal."""
+    before = documents.get(tx.connection, known.name_document)
+    return before is None or before.content != name.content
+
+
+def _refuse_while_logged_in(tx: Tx, staff_id: str) -> None:
+    """Raise `staff_logged_in`, naming the terminals; one that does not answer counts until it is out of use (D03)."""
+    found = terminal_life.logged_in(tx.connection, staff_id)
+    if found:
+        named = ", ".join(device.name for device in found)
+        raise AccessError(
+            "staff_logged_in",
+            f"This person is logged in on {len(found)} terminal(s): {named}.",
+            remedy="Log out on each of them, or take out of use the one that does not answer.",
+            params={"count": len(found), "devices": ", ".join(device.id for device in found), "names": named},
         )
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from hubd.model.device import DeviceState
 from hubd.ports import Progress, Terminal, TerminalStatus
@@ -25,6 +26,8 @@ class Attached(Struct):
     device_class: str
     terminal: Terminal
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    in_use: bool = True
+    """Whether it has taken every step into use; until then it is not offered and counts as connecting (D01)."""
     payment_id: str = ""
     """The payment whose dialogue it holds; empty when it holds none."""
     progress: Progress | None = None
@@ -69,7 +72,18 @@ class Terminals:
     def status(self, terminal_id: str) -> TerminalStatus | None:
         """How a terminal is now; None if its driver does not run."""
         attached = self._attached.get(terminal_id)
-        return attached.terminal.status if attached else None
+        if attached is None:
+            return None
+        status = attached.terminal.status
+        return replace(status, state=DeviceState.CONNECTING) if self._waits(attached) else status
+
+    def waiting(self, terminal_id: str) -> bool:
+        """Whether a terminal answers and has not been put to use yet."""
+        attached = self._attached.get(terminal_id)
+        return attached is not None and self._waits(attached)
+
+    def _waits(self, one: Attached) -> bool:
+        return not one.in_use and one.terminal.status.state is DeviceState.READY
 
     def watch(self, watcher: Callable[[str], None]) -> None:
         """Call `watcher(terminal_id)` whenever a terminal's state or prompt changes."""
@@ -113,7 +127,7 @@ class Terminals:
 
     def _view(self, one: Attached, payment_id: str) -> TerminalView:
         refusal = ""
-        if one.terminal.status.state not in READY:
+        if one.terminal.status.state not in READY or not one.in_use:
             refusal = "terminal_unreachable"
         elif one.payment_id not in {"", payment_id}:
             refusal = "terminal_busy"

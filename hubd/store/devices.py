@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from hubd.model.device import DeviceKind
 from hubd.model.entry import Entry, Json
+from hubd.model.terminal_life import LifeStep
 from hubd.store.tx import Tx
 
 
@@ -151,10 +152,15 @@ def _claimed(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
 
 def _activated(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
     tx.execute("UPDATE devices SET active = 1, replaced_by = '', leaving = 0 WHERE id = ?", (entry.head.subject,))
+    tx.execute("UPDATE terminal_life SET step = ? WHERE device = ?", (LifeStep.ACTIVE, entry.head.subject))
 
 
-def _deactivated(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+def out_of_use(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    """It takes no payments any more, and nobody is logged in on it."""
     tx.execute("UPDATE devices SET active = 0 WHERE id = ?", (entry.head.subject,))
+    tx.execute(
+        "UPDATE terminal_life SET step = ?, admin = '' WHERE device = ?", (LifeStep.DISCOVERED, entry.head.subject)
+    )
 
 
 def _assigned(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
@@ -190,7 +196,8 @@ PROJECTORS = {
     "device.paired": _paired,
     "device.claimed": _claimed,
     "device.activated": _activated,
-    "device.deactivated": _deactivated,
+    "device.deactivated": out_of_use,
+    "device.signed_out": out_of_use,
     "device.assigned": _assigned,
     "device.removed": _removed,
     "device.replaced": _replaced,

@@ -7,7 +7,19 @@ from collections.abc import Callable
 from hubd.model.entry import Entry, Json
 from hubd.model.kinds import KINDS, is_known
 from hubd.model.upcast import upcast
-from hubd.store import devices, documents, lines, orders, outages, payments, people, print_jobs, replacements, settings
+from hubd.store import (
+    devices,
+    documents,
+    lines,
+    orders,
+    outages,
+    payments,
+    people,
+    print_jobs,
+    replacements,
+    settings,
+    terminal_life,
+)
 from hubd.store.tx import Tx
 
 Projector = Callable[[Tx, Entry, dict[str, Json]], None]
@@ -23,6 +35,7 @@ _PROJECTORS: dict[str, Projector] = {
     **documents.PROJECTORS,
     **replacements.PROJECTORS,
     **print_jobs.PROJECTORS,
+    **terminal_life.PROJECTORS,
 }
 
 PROJECTED_TABLES = (
@@ -43,6 +56,7 @@ PROJECTED_TABLES = (
     "cloud_keys",
     "replacements",
     "print_jobs",
+    "terminal_life",
 )
 """Every table whose rows follow from the entries alone."""
 

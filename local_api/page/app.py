@@ -68,6 +68,7 @@ _ROWS: tuple[tuple[str, str, Permission | None, View], ...] = (
     ("POST", "/endpoints/{id}/use", _P.DEVICES_MANAGE, devices.use_found),
     ("POST", "/endpoints/{id}/find-out", _P.DEVICES_MANAGE, devices.find_out),
     ("POST", "/devices/{id}/close", _P.DEVICES_MANAGE, devices.close),
+    ("POST", "/devices/{id}/end-of-day", _P.DEVICES_OPERATE, devices.end_of_day),
     ("POST", "/devices/{id}/remove", _P.PAIRINGS_MANAGE, devices.remove),
     ("GET", "/pairing", _P.PAIRINGS_MANAGE, people.pairing),
     ("POST", "/pairing/open", _P.PAIRINGS_MANAGE, people.pairing_open),

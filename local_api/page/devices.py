@@ -5,10 +5,14 @@ from __future__ import annotations
 from functools import partial
 
 from hubd.model.device import Capability
+from hubd.model.money import Money
 from hubd.model.permissions import Permission
+from hubd.model.runbooks import steps_of
 from hubd.ports import ProbeOutcome
 from hubd.services.devices import DeviceView
 from hubd.services.discovery import Found, Standing, places_for, shown_name
+from hubd.services.end_of_day import Row
+from hubd.services.terminal_life import Life
 from local_api.page.screen import Answer, Screen, redirect
 
 
@@ -28,6 +32,11 @@ async def devices(screen: Screen) -> Answer:
         kinds=kinds(screen),
         sources=sources(screen),
         rungs=rungs(screen),
+        lives=await screen.services.life.all(),
+        software=screen.services.life.software_of,
+        support=(await screen.services.settings.get("vendor.support_contact", "")).value,
+        steps_of=partial(_steps, screen),
+        can_operate=screen.may(Permission.DEVICES_OPERATE),
         can=partial(can, screen),
         outcome_of=partial(outcome_of, screen),
         can_manage=screen.may(Permission.DEVICES_MANAGE),
@@ -68,6 +77,22 @@ def outcome_of(screen: Screen, found: Found) -> str:
         ProbeOutcome.TALKS: words("Something is there, and the hub does not know it."),
         ProbeOutcome.SILENT: words("Nothing answers. A scanner is silent until it reads a code."),
     }[found.probed.outcome]
+async def end_of_day(screen: Screen) -> Answer:
+    """Close a terminal's batch and show by whom what was counted."""
+    shop = await screen.tools.overview.shop(screen.who.location)
+    device = (await screen.services.devices.get(screen.id())).device
+    closed = await screen.services.life.end_of_day(device.id, screen.who)
+    return screen.show("end_of_day.html", shop, device=device, closed=closed, counted=_counted)
+
+
+def _counted(row: Row, value: int | None) -> Money | int | None:
+    """A number as a number, a sum as money; None where a side did not tell it."""
+    return Money(value, row.currency) if value is not None and row.what == "total" and row.currency else value
+
+
+def _steps(screen: Screen, life: Life) -> tuple[str, ...]:
+    """What a person does at the terminal about what it needs, in his language."""
+    return steps_of(life.needs, life.model, screen.language)
 
 
 def is_news(found: Found) -> bool:

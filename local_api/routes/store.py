@@ -112,7 +112,11 @@ async def deactivate(call: Call) -> Reply:
     """
     wanted = call.body
     assert isinstance(wanted, DeactivateIn), "the table names the type of the body"
-    return Reply(device_out(await call.context.services.devices.deactivate(call.id(), call.caller, wanted.reason)))
+    return Reply(
+        device_out(
+            await call.context.services.devices.deactivate(call.id(), call.caller, wanted.reason, force=wanted.force)
+        )
+    )
 
 
 async def close(call: Call) -> Reply:
@@ -130,13 +134,6 @@ async def assign(call: Call) -> Reply:
         parse_id(wanted.role.removeprefix("till:"), "role")
     desk = call.context.services.devices
     return Reply(device_out(await desk.assign(call.id(), wanted.name, wanted.role, wanted.address, call.caller)))
-
-
-async def end_of_day(call: Call) -> Reply:
-    """Close a terminal's batch."""
-    totals = await call.context.services.devices.end_of_day(call.id(), call.caller)
-    total = money_out(totals.total) if totals.total else None
-    return Reply({"count": totals.count, "total": total, "stored_count": totals.stored_count, "lines": totals.lines})
 
 
 async def diagnose(call: Call) -> Reply:
@@ -315,6 +312,7 @@ async def list_problems(call: Call) -> Reply:
     """What is wrong now, most important first, with its remedy, in the caller's language."""
     language = call.caller.language
     totals = call.caller.may(Permission.TOTALS_READ)
+    support = (await call.context.services.settings.get("vendor.support_contact", "")).value
     return Reply(
         Items(
             [
@@ -324,6 +322,7 @@ async def list_problems(call: Call) -> Reply:
                     "subject": problem.subject or None,
                     "title": problem.title(language),
                     "remedy": problem.remedy(language),
+                    "support": support or None,
                     "since": rfc3339(problem.since_us),
                     "money": [money_out(money) for money in problem.money] if totals else [],
                 }
@@ -373,9 +372,6 @@ ROUTES = (
         body=AssignIn,
         reply=DeviceOut,
         tag=_D,
-    ),
-    RouteSpec(
-        "POST", "/v1/devices/{id}/end-of-day", _P.DEVICES_OPERATE, end_of_day, "Close the batch", reply=dict, tag=_D
     ),
     RouteSpec(
         "POST",

@@ -167,6 +167,37 @@ async def test_a_payment_survives_a_kill_at_every_step(store: Store, nursery: Nu
             raise
 
 
+STEPS_INTO_USE = (
+    "inside:device.activate",
+    "committed:device.activate",
+    "inside:device.synced",
+    "committed:device.synced",
+    "inside:device.activated",
+    "committed:device.activated",
+)
+
+
+async def test_a_terminal_goes_on_at_the_step_at_which_the_power_went(store: Store, nursery: Nursery) -> None:
+    """D01: what is on disk holds, nothing is done twice or skipped; only what was not written is asked for again."""
+    terminal, steps = store.terminals[POLITE], ("signed_in", "located", "named", "synced", "activated")
+    history = f"/v1/journal?subject={terminal}&limit=100"
+    for step in STEPS_INTO_USE:
+        await store.ask("POST", f"/v1/devices/{terminal}/deactivate")
+        before = len((await store.ask("GET", history))["items"])
+        store.kill_at(step)
+        with contextlib.suppress(httpx2.TransportError):  # the hub may die before it answers
+            await store.ask("POST", f"/v1/devices/{terminal}/activate")
+        await dead_and_checked(store, nursery)
+        await store.start_hub()
+        if step == STEPS_INTO_USE[0]:
+            assert (await store.ask("GET", f"/v1/devices/{terminal}/life"))["step"] == "discovered"
+            await store.ask("POST", f"/v1/devices/{terminal}/activate")
+        await store.terminals_ready()
+        assert (await store.ask("GET", f"/v1/devices/{terminal}/life"))["step"] == "active"
+        taken = [one["kind"] for one in (await store.ask("GET", history))["items"][before:]]
+        assert taken == [f"device.{one}" for one in steps], step
+
+
 REVERSALS = (
     ("before:payment.reverse", "approved"),
     ("inside:payment.reverse", "approved"),

@@ -48,7 +48,7 @@ async def test_a_name_that_is_not_exactly_one_terminal_closes_nothing(tmp_path: 
     async with served_hub(tmp_path, terminals=counter) as hub:
         await hub.shop.add_terminal(NEAR)
         await hub.shop.add_terminal(FAR)
-        for name in ("Terminal", "Terminal 3"):
+        for name in ("Term", "Terminal 3"):
             assert await hubctl(hub, "devices", "end-of-day", name) == (1, "")
         assert all(not one.ledger.transactions for one in simulators)
         code, shown = await hubctl(hub, "devices")

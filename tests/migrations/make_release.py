@@ -88,7 +88,18 @@ def drafts() -> list[Draft]:
     add("grant.withdrawn", MANAGER, {"location": "*", "role": "auditor"})
     add("device.paired", DEVICE, {"kind": "till", "name": "Till 1", "location": "loc-1", "token_sha256": "ee" * 32})
     add("device.claimed", TERMINAL, claim | {"kind": "terminal", "name": "T", "location": "loc-1", "role": "till 1"})
+    add("device.signed_in", TERMINAL, {"staff": MANAGER}, f"staff:{MANAGER}")
+    add("device.located", TERMINAL, {"location": "loc-1", "step": True}, f"staff:{MANAGER}")
+    add("device.named", TERMINAL, {"name": "T", "after": "", "step": True}, f"staff:{MANAGER}")
+    add("device.synced", TERMINAL, {"number": "52500038", "software": "App 1.2"})
     add("device.activated", TERMINAL, {}, f"staff:{MANAGER}")
+    said = {"model": "A920", "providers": ["CCV", "Other"], "default_password": True}
+    add("device.declared", TERMINAL, said, f"staff:{MANAGER}")
+    add("device.needs", TERMINAL, {"needs": "parameter_session_needed"})
+    fetched = {"by": "person", "done": True, "reason": "", "fetched": ["CCV"], "left": ["Other"]}
+    add("device.parameters_fetched", TERMINAL, fetched | {"needs": "parameter_session_needed"}, f"staff:{MANAGER}")
+    contact = {"ran": True, "done": True, "reason": "", "before": "unknown", "after": "unknown", "needs": ""}
+    add("device.tms_contacted", TERMINAL, contact, f"staff:{MANAGER}")
     add("device.assigned", TERMINAL, {"role": "till 2", "name": "T2", "address": "tcp://192.0.2.8:20007"})
     setting = {"key": "day.starts_at_minute", "scope": "hub", "effective_from_us": 0, "version": 1, "source": "local"}
     add("setting.changed", "day.starts_at_minute", setting | {"value": 240}, f"staff:{MANAGER}")
@@ -138,6 +149,8 @@ def drafts() -> list[Draft]:
     add("override.given", ids[8], {"what": "previous_unknown"}, f"staff:{MANAGER}")
     add("end_of_day.started", TERMINAL, {"location": "loc-1", "mode": "live"}, f"staff:{MANAGER}")
     add("end_of_day.closed", TERMINAL, {"total": 1250, "currency": "EUR"})
+    row = {"what": "count", "currency": "EUR", "terminal": 1, "hub": 2, "cloud": None, "result": "different"}
+    add("end_of_day.compared", TERMINAL, {"started_seq": 90, "undone_before": 0, "differs": True, "rows": [row]})
     add("outage.closed", OUTAGE, {"cause": "network_outage", "ended_at_us": 9})
     add("outage.terminal_heard", OUTAGE, {"terminal": TERMINAL})
     add("outage.terminal_closed", OUTAGE, {"terminal": TERMINAL}, f"staff:{MANAGER}")
@@ -150,6 +163,7 @@ def drafts() -> list[Draft]:
     add("device.claimed", "zvt-2", claim | {"kind": "terminal", "name": "T2", "location": "loc-1", "role": "till 2"})
     add("device.replaced", TERMINAL, place | {"by": "zvt-2", "leaving": True}, f"staff:{MANAGER}")
     add("device.closed", TERMINAL, {"count": 1, "total": 1250, "currency": "EUR", "closed_unheard": 0})
+    add("device.signed_out", TERMINAL, {"staff": MANAGER}, f"staff:{MANAGER}")
     add("device.deactivated", TERMINAL)
     add("device.removed", TERMINAL)
     add("staff.removed", MANAGER)

@@ -1,4 +1,4 @@
--- Schema 3, compat 1. Written by tests/migrations.
+-- Schema 4, compat 1. Written by tests/migrations.
 
 CREATE TABLE cloud_keys(
   key_id     TEXT PRIMARY KEY,
@@ -290,6 +290,22 @@ CREATE TABLE statements(
   document TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE terminal_life(
+  device           TEXT PRIMARY KEY,
+  step             TEXT NOT NULL,
+  admin            TEXT NOT NULL DEFAULT '',
+  named_seq        INTEGER NOT NULL DEFAULT 0,
+  after            TEXT NOT NULL DEFAULT '',
+  model            TEXT NOT NULL DEFAULT '',
+  providers        TEXT NOT NULL DEFAULT '[]',
+  fetched          TEXT NOT NULL DEFAULT '[]',
+  default_password INTEGER,
+  software         TEXT NOT NULL DEFAULT '',
+  needs            TEXT NOT NULL DEFAULT '',
+  closed_seq       INTEGER NOT NULL DEFAULT 0,
+  totals_differ    INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE till_lines(
   till         TEXT PRIMARY KEY,
   start_id     TEXT NOT NULL,
@@ -339,6 +355,8 @@ CREATE INDEX print_jobs_payment ON print_jobs(payment, purpose) WHERE payment <>
 CREATE UNIQUE INDEX print_jobs_seq ON print_jobs(seq);
 
 CREATE INDEX statements_outage ON statements(outage, seq);
+
+CREATE INDEX terminal_life_admin ON terminal_life(admin) WHERE admin <> '';
 
 CREATE TRIGGER journal_append BEFORE INSERT ON journal
 WHEN NEW.seq <> (SELECT coalesce((SELECT max(seq) FROM journal), (SELECT upto_seq FROM journal_cut)) + 1)

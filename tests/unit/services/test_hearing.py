@@ -117,7 +117,7 @@ async def test_what_waits_in_an_unplugged_terminal_is_not_fine_until_it_has_answ
         await until_heard(opened, ("heard", outage, near))
         view = await opened.services.outages.get(outage)
         assert view.taken.settled
-        assert [(one.id, one.name) for one in view.unheard] == [(far, "Terminal")]
+        assert [(one.id, one.name) for one in view.unheard] == [(far, "Terminal 2")]
         shown = await opened.services.overview.overview()
         assert [one.id for one in shown.shop.terminals if one.unheard] == [far]
         assert shown.headline == "back_unheard"
