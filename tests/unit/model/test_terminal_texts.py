@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from hubd.model.problem import LANGUAGES
-from hubd.model.runbooks import DEFAULT_PASSWORD, is_android, steps_of
+from hubd.model.runbooks import DEFAULT_PASSWORD, is_android, page, steps_of
 from hubd.model.terminal_life import Needs, needs_of
 
 
@@ -57,6 +59,11 @@ def test_android_models_begin_in_the_app_service(language: str) -> None:
     assert android[1:] == other[1:]
     assert any(DEFAULT_PASSWORD in step for step in android)
     assert steps_of(Needs.NOTHING, "PAX A920", language) == ()
+
+
+def test_the_page_of_the_manual_says_the_same() -> None:
+    manual = Path(__file__).parents[3] / "docs/operating/terminal-runbooks.md"
+    assert manual.read_text("utf-8") == page(), "python -m hubd.model.runbooks > docs/operating/terminal-runbooks.md"
 
 
 def test_which_models_are_android() -> None:

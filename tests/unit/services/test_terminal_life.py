@@ -287,6 +287,23 @@ async def test_a_failed_configuration_is_a_problem_until_the_contact_went_well(t
         assert not (await opened.services.db.read("replay", replay.check)).differences
 
 
+async def test_what_a_terminal_shows_during_a_payment_is_listened_to(tmp_path: Path) -> None:
+    counter = counter_of(NEAR)
+    async with shop(tmp_path, counter, counter.runtime) as opened:
+        terminal, life = await opened.add_terminal(NEAR), opened.services.life
+        for _ in range(2):
+            opened.services.dialogues.heard(
+                terminal, ("Terminal 52500038", "La session de paramètres", "acquirer a expiré")
+            )
+            opened.services.dialogues.heard(terminal, ("Approved",))
+        async with opened.services.runtime.clock.timeout(30):
+            while opened.problem("terminal.parameter_session") is None or opened.services.jobs.running():
+                await opened.services.runtime.clock.sleep(0.01)
+        assert (await kinds_of(opened, terminal)).count("device.needs") == 1, "noted once"
+        await life.parameter_session(terminal, (), "en", MANAGER)
+        assert opened.problem("terminal.parameter_session") is None
+
+
 async def test_no_call_home_during_a_payment_or_with_stored_ones(tmp_path: Path) -> None:
     counter = counter_of(NEAR)
     async with shop(tmp_path, counter, counter.runtime) as opened:
