@@ -27,8 +27,10 @@ async def test_the_entry_carries_what_the_terminal_and_the_hub_counted(tmp_path:
         paid = await opened.until((await opened.take(2000)).payment.id, "approved")
         await opened.take(700, tender=Tender.CASH)
         totals = await opened.services.devices.end_of_day(terminal, MANAGER)
-        started, closed = await ends(opened)
-        assert (started.kind, closed.kind) == ("end_of_day.started", "end_of_day.closed")
+        started, compared, closed = await ends(opened)
+        kinds = (started.kind, compared.kind, closed.kind)
+        assert kinds == ("end_of_day.started", "end_of_day.compared", "end_of_day.closed")
+        assert compared.body()["started_seq"] == started.seq
         for entry in (started, closed):
             body = entry.body()
             assert (body["mode"], body["location"], body["staff"]) == ("live", LOCATION, MANAGER.staff)

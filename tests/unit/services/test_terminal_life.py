@@ -103,6 +103,13 @@ async def test_no_step_can_be_skipped_and_the_driver_runs_from_the_name_on(tmp_p
         await opened.ready(terminal)
         await until_step(opened, terminal, LifeStep.ACTIVE)
         assert await kinds_of(opened, terminal) == STEPS
+        attached = opened.services.terminals.get(terminal)
+        assert attached is not None
+        attached.in_use = False  # as between its first answer and the entry of its last step
+        await not_taken(opened, "terminal_unreachable", 2000, terminal)
+        status = opened.services.terminals.status(terminal)
+        assert status is not None
+        assert status.state == "connecting"
         for step in (LifeStep.SYNCED, LifeStep.ACTIVE):
             await refused(life.step(terminal, step, "", MANAGER), "invalid_step")
         assert not (await opened.services.db.read("replay", replay.check)).differences
