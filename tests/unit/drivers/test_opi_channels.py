@@ -108,7 +108,7 @@ def test_receipts_are_bounded_and_each_step_is_told_once() -> None:
         heard.note(receipt("1", *["line"] * (LINES_MAX - 1)))
         heard.note(DeviceRequest(OUTPUT, "1", outputs=(Output("CashierDisplay", ("Insert card",)),)))
     assert len(heard.lines) == LINES_MAX
-    assert told == [Progress("insert_card")]
+    assert told == [Progress("insert_card", "Insert card")]
 
 
 # -- the line that the terminal opens ----------------------------------------------------------------------------------
