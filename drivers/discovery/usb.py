@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyudev
@@ -24,12 +25,16 @@ log = logging.getLogger(__name__)
 
 SETTLE_S = 0.25
 """udev tells of a device piece by piece: device, interfaces, nodes, links. That long nothing more must come."""
-SETTLE_MAX_S = 1.0
+SETTLE_MAX_S = 2.0
 """Something that never settles is shown all the same."""
 RESCAN_S = 60.0
 """Everything is listed this often even if udev is silent: a message may be lost when its buffer is full."""
 SUBSYSTEMS = ("usb", "tty", "usbmisc", "hidraw")
 DEVICES_MAX = 128
+_VIRTUAL = "/devices/virtual/"
+"""Consoles, pseudo-terminals and the device side of USB gadgets of this very machine."""
+_QUEUE = "/run/udev/queue"
+"""It exists while udev works on events (what `udevadm settle` waits for)."""
 _NO_UART = "0"
 """What a serial port of the board says in `type` when there is no chip behind its name."""
 
@@ -43,6 +48,8 @@ class PluggedSource:
         self._clock = clock
         self._scan = scan or list_plugged
         self._shown: Listed = {}
+        self._listed_at = float("-inf")
+        self._pulled = False
 
     @property
     def kind(self) -> EndpointKind:
@@ -63,27 +70,33 @@ class PluggedSource:
         loop = asyncio.get_running_loop()
 
         def drain() -> None:
-            while monitor.poll(timeout=0) is not None:
+            while (device := monitor.poll(timeout=0)) is not None:
                 heard.set()
+                # The last word of a device that was pulled: nothing more of it will come.
+                self._pulled |= device.action == "remove" and device.device_type == "usb_device"
 
         loop.add_reader(monitor.fileno(), drain)
         try:
             while True:
                 heard.clear()
+                self._pulled = False
+                self._listed_at = self._clock.monotonic()
                 self._show(await asyncio.to_thread(self._scan), sink)
                 await self._until_changed(heard)
         finally:
             loop.remove_reader(monitor.fileno())
 
     async def _until_changed(self, heard: asyncio.Event) -> None:
-        """Return when something was plugged and has settled, or after a minute."""
+        """Return when something was pulled, or was plugged and has settled, or after a minute."""
         try:
             async with self._clock.timeout(RESCAN_S):
                 await heard.wait()
         except TimeoutError:
             return
         end = self._clock.monotonic() + SETTLE_MAX_S
-        while heard.is_set() and self._clock.monotonic() < end:
+        while (heard.is_set() or _udev_is_busy()) and self._clock.monotonic() < end:
+            if self._pulled and self._clock.monotonic() - self._listed_at >= SETTLE_S:
+                return
             heard.clear()
             await self._clock.sleep(SETTLE_S)
 
@@ -96,26 +109,42 @@ class PluggedSource:
         self._shown = listed
 
 
+def _udev_is_busy() -> bool:
+    """Whether udev has more to tell; a slow machine pauses for longer than `SETTLE_S` between device and tty."""
+    return os.access(_QUEUE, os.F_OK)
+
+
 def list_plugged() -> Listed:
     """List everything that is plugged in now. Reads sysfs and udev's database; blocks."""
     context = pyudev.Context()
+    # Once over all nodes, not once below each device: on a small board every enumeration is a walk through sysfs.
+    below: dict[str, list[Node]] = {}
+    ports: list[SerialPort] = []
+    consoles = _consoles()
+    enumerator = context.list_devices()
+    for subsystem in SUBSYSTEMS[1:]:
+        enumerator.match_subsystem(subsystem)
+    for node in enumerator:
+        if _VIRTUAL in node.sys_path or not node.device_node:
+            continue
+        if owner := _owner(node):
+            below.setdefault(owner, []).append(
+                Node(node.subsystem, node.device_node, node.sys_path, dict(node.properties))
+            )
+        elif node.subsystem == "tty" and node.sys_name not in consoles and _has_chip(node):
+            ports.append(SerialPort(node.device_node, node.sys_path, dict(node.properties)))
     devices: list[Plugged] = []
     for device in context.list_devices(subsystem="usb", DEVTYPE="usb_device"):
         if len(devices) < DEVICES_MAX:
-            devices.append(_plugged(device))
-    return endpoints_of(devices, _board_ports(context))
+            devices.append(_plugged(device, below.get(device.sys_path, [])))
+    return endpoints_of(devices, ports)
 
 
-def _plugged(device: pyudev.Device) -> Plugged:
-    nodes = [
-        Node(child.subsystem, child.device_node, child.sys_path, dict(child.properties))
-        for child in device.children
-        if child.device_node and child.subsystem in SUBSYSTEMS[1:] and _owner(child) == device.sys_path
-    ]
+def _plugged(device: pyudev.Device, nodes: Sequence[Node]) -> Plugged:
     properties = dict(device.properties)
     if not properties.get("ID_USB_INTERFACES"):
         properties["ID_USB_INTERFACES"] = _described(device)
-    return Plugged(device.sys_path, device.sys_name, properties, tuple(nodes))
+    return Plugged(device.sys_path, device.sys_name, properties, nodes)
 
 
 def _owner(node: pyudev.Device) -> str:
@@ -147,16 +176,10 @@ def _described(device: pyudev.Device) -> str:
     return ":" + ":".join(classes) + ":" if classes else ""
 
 
-def _board_ports(context: pyudev.Context) -> Iterable[SerialPort]:
-    """Serial ports with a chip behind them that neither USB nor the system's console uses."""
-    consoles = _consoles()
-    for device in context.list_devices(subsystem="tty"):
-        if not device.device_node or device.parent is None or device.find_parent("usb") is not None:
-            continue
-        uart = device.attributes.get("type")
-        if uart is None or uart.decode("ascii", "replace").strip() == _NO_UART or device.sys_name in consoles:
-            continue
-        yield SerialPort(device.device_node, device.sys_path, dict(device.properties))
+def _has_chip(port: pyudev.Device) -> bool:
+    """Whether anything is behind the name of a serial port of the board."""
+    uart = port.attributes.get("type")
+    return uart is not None and uart.decode("ascii", "replace").strip() != _NO_UART
 
 
 def _consoles() -> frozenset[str]:
