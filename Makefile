@@ -11,7 +11,7 @@ CODE := $(wildcard hubd drivers sync local_api tests bench)
 SEEDS ?= 200
 
 # The layers of tests, in this order; and those that are repeated on the newest Python.
-LAYERS := tidy unit contract migrations verifier simulation integration crash browser service
+LAYERS := tidy unit contract migrations verifier simulation integration crash browser service machine
 LAYERS_313 := unit contract simulation
 
 INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes --requirement

@@ -11,7 +11,6 @@ system-call sandbox. What is not enforced: MemoryMax, TasksMax, IPAddressDeny an
 from __future__ import annotations
 
 import fcntl
-import io
 import json
 import os
 import shlex
@@ -20,17 +19,15 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import tarfile
 import tempfile
-import tomllib
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from tests.rigs import staged
 from tests.rigs.process import Child, RigError, require_tool, run, wait_for
+from tests.rigs.staged import Staged, add_commands, add_packages, add_service_files
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-PACKAGES = ("hubd", "drivers", "sync", "local_api")
 UPPER_SIZE = "512m"
 BOOT_TIMEOUT_S = 60.0
 HALT_TIMEOUT_S = 30.0
@@ -50,13 +47,12 @@ exec "$@"
 """
 
 
-class Nspawn:
+class Nspawn(Staged):
     """A booted machine. Stage files with `add_file` and `bind`, then enter the context: it is up when that returns."""
 
     def __init__(self) -> None:
         """Prepare an empty staging area; nothing is mounted or started yet."""
-        self._buffer = io.BytesIO()
-        self._tar = tarfile.open(fileobj=self._buffer, mode="w")  # noqa: SIM115 - closed at the boot
+        super().__init__()
         self._binds: list[str] = []
         self._place: Path | None = None
         self._lock: IO[str] | None = None
@@ -68,32 +64,6 @@ class Nspawn:
             self.add_link(f"/etc/systemd/system/{unit}", "/dev/null")
 
     # -- before the boot ------------------------------------------------------
-
-    def add_file(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
-        """Put a file of root's at `path` inside; directories on the way keep the machine's own modes."""
-        data = content.encode() if isinstance(content, str) else content
-        entry = tarfile.TarInfo(path.lstrip("/"))
-        entry.size, entry.mode = len(data), mode
-        self._tar.addfile(entry, io.BytesIO(data))
-
-    def add_link(self, path: str, target: str) -> None:
-        """Put a symbolic link at `path` inside."""
-        entry = tarfile.TarInfo(path.lstrip("/"))
-        entry.type, entry.linkname, entry.mode = tarfile.SYMTYPE, target, 0o777
-        self._tar.addfile(entry)
-
-    def add_tree(self, source: Path, path: str) -> None:
-        """Copy a directory of the machine to `path` inside, readable for everybody, without byte code."""
-
-        def tidy(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
-            if "__pycache__" in Path(entry.name).parts:
-                return None
-            entry.uid = entry.gid = 0
-            entry.uname = entry.gname = "root"
-            entry.mode = 0o755 if entry.isdir() or entry.mode & 0o100 else 0o644
-            return entry
-
-        self._tar.add(source, path.lstrip("/"), filter=tidy)
 
     def bind(self, source: Path, path: str) -> None:
         """Show a directory of the machine read-only at `path` inside, whatever lies above it here."""
@@ -110,9 +80,8 @@ class Nspawn:
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         try:
             self._place = Path(tempfile.mkdtemp(prefix="hubd-nspawn-"))
-            self._tar.close()
             staged = self._place / "staged.tar"
-            staged.write_bytes(self._buffer.getvalue())
+            staged.write_bytes(self.archive())
             root = self._place / "place"
             root.mkdir()
             # --register=no and --keep-unit: this machine may have no systemd of its own to register with.
@@ -256,29 +225,12 @@ def add_interpreter(machine: Nspawn, prefix: str) -> None:
 def add_project(machine: Nspawn, prefix: str = "/opt/hubd") -> None:
     """Install this working tree at `prefix` and its service files where an administrator puts them."""
     add_interpreter(machine, prefix)
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for package in PACKAGES:
-        if (REPOSITORY / package).is_dir():
-            machine.add_tree(REPOSITORY / package, f"{prefix}/source/{package}")
-    for name, entry in project["scripts"].items():
-        module, function = entry.split(":")
-        start = f"#!{prefix}/bin/python\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n"
-        machine.add_file(f"{prefix}/bin/{name}", start, 0o755)
+    add_packages(machine, f"{prefix}/source")
+    add_commands(machine, prefix)
     add_service_files(machine)
 
 
-def add_service_files(machine: Nspawn) -> None:
-    """Put the files of systemd/ to the places its README names."""
-    for name, path in {
-        "hubd.service": "/etc/systemd/system/hubd.service",
-        "hubd.sysusers": "/usr/lib/sysusers.d/hubd.conf",
-        "hubd.tmpfiles": "/usr/lib/tmpfiles.d/hubd.conf",
-        "60-hubd.rules": "/etc/udev/rules.d/60-hubd.rules",
-    }.items():
-        machine.add_file(path, (REPOSITORY / "systemd" / name).read_bytes())
-
-
 def set_up(machine: Nspawn) -> None:
-    """What an administrator does once after copying the files: user, directories, libraries."""
-    machine.sh("mkdir -p /usr/local/bin && ln -sf /opt/hubd/bin/hubctl /usr/local/bin/hubctl")
-    machine.sh("ldconfig && systemd-sysusers && systemd-tmpfiles --create hubd.conf && systemctl daemon-reload")
+    """What an administrator does once after copying the files, and the libraries of a strange interpreter."""
+    machine.sh("ldconfig")
+    staged.set_up(machine)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.rigs.nspawn import REPOSITORY
 from tests.rigs.process import require_tool, run
+from tests.rigs.staged import REPOSITORY
 
 SYSTEMD = REPOSITORY / "systemd"
 UNIT = SYSTEMD / "hubd.service"

@@ -1,0 +1,188 @@
+"""The hub as a service of the virtual machine, installed as systemd/README.md says, and the devices that it meets."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shlex
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tests.rigs.process import RigError, wait_for
+from tests.rigs.staged import Staged, add_commands, add_compiled_packages, add_service_files, set_up
+from tests.rigs.vm import VirtualMachine
+
+SOCKET = "/run/hubd/hubd.sock"
+PIN = "482915"
+# Nothing is reached from here; the rest is as shipped.
+CONFIG = """
+[cloud]
+enabled = false
+[probes]
+gateway = "tcp://127.0.0.1:1"
+dns_server = "127.0.0.1:1"
+internet = ["tcp://127.0.0.1:1"]
+[discovery]
+mdns = false
+"""
+SITE_PACKAGES = "import sysconfig; print(sysconfig.get_path('purelib'))"
+START_TIMEOUT_S = 120.0
+NEWS_TIMEOUT_S = 90.0
+
+
+def install(machine: VirtualMachine) -> None:
+    """Put this working tree into the machine and start the service; returns when it is ready."""
+    staged = Staged()
+    add_compiled_packages(staged, machine.sh(f'/opt/hubd/bin/python -c "{SITE_PACKAGES}"').stdout.strip())
+    add_commands(staged, "/opt/hubd")
+    add_service_files(staged)
+    staged.add_file("/etc/hubd/hubd.toml", CONFIG, 0o640)
+    machine.sh(f"date -s @{time.time():.3f}")  # noqa: TID251 - the snapshot's clock is old
+    machine.unpack(staged.archive())
+    set_up(machine)
+    machine.sh("udevadm control --reload")
+    done = machine.sh("systemctl start hubd", check=False, timeout_s=START_TIMEOUT_S)
+    if done.returncode != 0:
+        raise RigError(machine.sh("journalctl -u hubd --no-pager", check=False).stdout[-4000:])
+
+
+class MachineHub:
+    """The running hub, as its operator's socket shows it."""
+
+    def __init__(self, machine: VirtualMachine) -> None:
+        self.machine = machine
+        self._cookie = ""
+        self._ids = itertools.count(1)
+        self._gadgets: list[str] = []
+        self._adapters: dict[str, socket.socket] = {}
+
+    def request(self, method: str, path: str, body: dict[str, Any] | None = None, cookie: str = "") -> tuple[str, str]:
+        """One request on the operators' socket, head and text of the answer; the page and the API are both there."""
+        sent = "" if body is None else json.dumps(body)
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAccept-Language: en\r\n"
+        head += f"Cookie: {cookie}\r\n" if cookie else ""
+        head += f"Content-Type: application/json\r\nContent-Length: {len(sent)}\r\n\r\n"
+        answer = self.machine.ask(SOCKET, head + sent, timeout_s=NEWS_TIMEOUT_S)
+        top, _, text = answer.partition("\r\n\r\n")
+        if not top.startswith("HTTP/1.1 2"):
+            raise RigError(f"{method} {path} gave {top} {text}")
+        return top, text
+
+    def api(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """What the API answers; a refusal is an error of the rig."""
+        text = self.request(method, path, body)[1]
+        return json.loads(text) if text else None
+
+    def open_shop(self) -> None:
+        """A place, its owner, and the owner's session in a browser."""
+        place = {"name": "Shop", "zone": "Europe/Paris", "currency": "EUR", "country": "FR"}
+        self.api("PUT", f"/v1/locations/{self.new_id()}", place)
+        owner = self.new_id()
+        person = {"name": "Anna", "pin": PIN, "roles": [{"role": "owner"}]}
+        self.api("PUT", f"/v1/staff/{owner}", person)
+        top, _ = self.request("POST", "/v1/sessions", {"staff": owner, "pin": PIN})
+        told = re.search(r"set-cookie: ([^;]+)", top, re.IGNORECASE)
+        assert told is not None, top
+        self._cookie = told[1]
+        self.page()  # for the first time, which reads all its templates
+
+    def page(self) -> str:
+        """The page of devices, as HTML."""
+        return self.request("GET", "/devices", cookie=self._cookie)[1]
+
+    def endpoints(self) -> list[dict[str, Any]]:
+        """What is seen now."""
+        found: list[dict[str, Any]] = self.api("GET", "/v1/endpoints")["items"]
+        return found
+
+    def endpoint(self, text: str) -> dict[str, Any] | None:
+        """The one endpoint whose identity holds this text, if it is seen."""
+        found = [one for one in self.endpoints() if text in one["identity"]]
+        assert len(found) < 2, found
+        return found[0] if found else None
+
+    def seconds_until(self, deed: Callable[[], object], condition: Callable[[str], bool], what: str) -> float:
+        """Do something and be the browser that shows the page of devices: how long until the page shows what it must.
+
+        A browser waits at `/news` and reads the page again; nothing else is asked of the hub meanwhile.
+        """
+        shown = self.page()
+        assert not condition(shown), f"the page showed {what} before"
+        begin = time.monotonic()  # noqa: TID251 - a promise in real time
+        deed()
+
+        def look() -> bool:
+            nonlocal shown
+            after = re.search(r'data-news-after="([\d.]+)"', shown)
+            assert after is not None, shown[:500]
+            self.request("GET", f"/news?after={after[1]}", cookie=self._cookie)
+            shown = self.page()
+            return condition(shown)
+
+        wait_for(look, NEWS_TIMEOUT_S, f"a page with {what}")
+        return time.monotonic() - begin  # noqa: TID251 - see above
+
+    def new_id(self) -> str:
+        """A fresh UUIDv7, as a till makes it."""
+        return f"01a30000-0000-7000-8000-{next(self._ids):012x}"
+
+    def wait_for_endpoint(self, text: str) -> dict[str, Any]:
+        """Return once an endpoint whose identity holds this text is seen."""
+        return wait_for(lambda: self.endpoint(text), NEWS_TIMEOUT_S, f"an endpoint {text}")
+
+    def wait_for_count(self, count: int) -> list[dict[str, Any]]:
+        """Return once so many endpoints are seen."""
+
+        def counted() -> tuple[list[dict[str, Any]]] | None:
+            seen = self.endpoints()
+            return (seen,) if len(seen) == count else None
+
+        return wait_for(counted, NEWS_TIMEOUT_S, f"{count} endpoints")[0]
+
+    # -- plugs ---------------------------------------------------------------------------------------------------------
+
+    def make(self, name: str, product: str, functions: Sequence[str], maker: str, model: str, number: str = "") -> None:
+        """Describe a gadget that `clear` will forget; see `VirtualMachine.make_gadget`."""
+        self._gadgets.append(name)
+        self.machine.make_gadget(name, product, functions, maker, model, number)
+
+    def plug(self, name: str, port: int) -> list[str]:
+        """Plug a gadget in; returns the nodes of its own side."""
+        return self.machine.plug(name, port)
+
+    def pull(self, name: str) -> None:
+        """Pull a gadget."""
+        self.machine.pull(name)
+
+    def plug_adapter(self, name: str, number: str) -> None:
+        """Plug QEMU's adapter in, with nothing at its other end."""
+        self._adapters[name] = self.machine.plug_adapter(name, number)
+
+    def pull_adapter(self, name: str) -> None:
+        """Pull it."""
+        self._adapters.pop(name).close()
+        self.machine.pull_adapter(name)
+
+    def tty_of(self, endpoint: dict[str, Any] | None) -> str:
+        """To which tty the stable address of an endpoint leads now."""
+        assert endpoint is not None
+        return self.machine.sh(f"readlink -f {endpoint['address'].removeprefix('serial://')}").stdout.strip()
+
+    def as_service(self, program: str, *arguments: str) -> str:
+        """What a Python program prints that runs as the service does: its user, its groups, its control group."""
+        join = "echo $$ > /sys/fs/cgroup/system.slice/hubd.service/cgroup.procs"
+        drop = "setpriv --reuid=hubd --regid=hubd --init-groups --bounding-set=-all --no-new-privs"
+        command = f"{join} && exec {drop} /usr/bin/python3 -c {shlex.quote(program)} {' '.join(arguments)}"
+        return self.machine.sh(command).stdout
+
+    def clear(self) -> None:
+        """Pull everything and wait until nothing is seen any more."""
+        for name in self._gadgets:
+            self.machine.pull(name, forget=True)
+        for name in list(self._adapters):
+            self.pull_adapter(name)
+        self._gadgets.clear()
+        self.wait_for_count(0)
