@@ -103,8 +103,7 @@ ANSWER_TIMEOUT_S = 180.0
 """Between two messages of a running request, on either channel."""
 DIALOGUE_TIMEOUT_S = 900.0
 """No request may hold the terminal longer, however often it reports progress."""
-OPEN_TIMEOUT_S = 5.0
-HANG_UP_S = 0.3
+OPEN_TIMEOUT_S, HANG_UP_S = 5.0, 0.3
 """A terminal that closes the line so soon after an answer does that after each."""
 ABORT_TIMEOUT_S = 2.0
 """For opening a line and sending an AbortRequest on it."""

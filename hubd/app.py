@@ -23,6 +23,7 @@ from drivers.probing import find_out
 from drivers.registry import Registry
 from drivers.runner import OnMoved, Runner
 from drivers.trace import DEFAULT_LIMITS, TraceLimits
+from hubd.cloud_ports import Signer
 from hubd.errors import StoreError
 from hubd.health import Problems
 from hubd.model.device import DeviceState, Endpoint, EndpointKind
@@ -36,7 +37,6 @@ from hubd.ports import (
     OpenTransport,
     Probed,
     Scan,
-    Signer,
     TerminalStatus,
     Weight,
 )
@@ -257,45 +257,45 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
     roles = RoleDesk(db, runtime.clock, devices, dialogues.make_document, printing.replaced)
     discovery = _discovery(world, devices, staff, terminals, problems, roles)
     flusher = Flusher(db, runtime, terminals, jobs, lambda: outages.snapshot().mode is Mode.ONLINE)
-    services = Services(
-        runtime=runtime,
-        db=db,
-        jobs=jobs,
-        feed=feed,
-        problems=problems,
-        access=access,
-        pins=world.pins,
-        pairing=PairingDesk(db, runtime, access, feed, world.fingerprint),
-        staff=staff,
-        settings=SettingsDesk(db, runtime.clock.now_us),
-        terminals=terminals,
-        peripherals=peripherals,
-        tills=tills,
-        replacement=ReplacementDesk(db, world.signer.hub_id),
-        dialogues=dialogues,
-        payments=payments,
-        orders=OrderDesk(db, tills),
-        receipts=ReceiptDesk(db, world.archives),
-        devices=devices,
-        life=TerminalLife(db, terminals, devices, problems),
-        weighing=WeighingDesk(peripherals, partial(_tell_weight, feed)),
-        printing=printing,
-        trials=TrialDesk(runtime, devices, peripherals, printing),
-        roles=roles,
-        discovery=discovery,
-        probing=ProbeDesk(discovery, partial(_find_out, world)),
-        flusher=flusher,
-        outages=outages,
-        hearing=Hearing(db, runtime, terminals, outages),
-        documents=DocumentDesk(db, runtime, world.archives),
-        overview=OverviewDesk(db, runtime, terminals, outages, problems, world.room_for_sales, world.signer.hub_id),
+    return _wired(
+        Services(
+            runtime=runtime,
+            db=db,
+            jobs=jobs,
+            feed=feed,
+            problems=problems,
+            access=access,
+            pins=world.pins,
+            pairing=PairingDesk(db, runtime, access, feed, world.fingerprint),
+            staff=staff,
+            settings=SettingsDesk(db, runtime.clock.now_us),
+            terminals=terminals,
+            peripherals=peripherals,
+            tills=tills,
+            replacement=ReplacementDesk(db, world.signer.hub_id),
+            dialogues=dialogues,
+            payments=payments,
+            orders=OrderDesk(db, tills),
+            receipts=ReceiptDesk(db, world.archives),
+            devices=devices,
+            life=TerminalLife(db, terminals, devices, problems),
+            weighing=WeighingDesk(peripherals, partial(_tell_weight, feed)),
+            printing=printing,
+            trials=TrialDesk(runtime, devices, peripherals, printing),
+            roles=roles,
+            discovery=discovery,
+            probing=ProbeDesk(discovery, partial(_find_out, world)),
+            flusher=flusher,
+            outages=outages,
+            hearing=Hearing(db, runtime, terminals, outages),
+            documents=DocumentDesk(db, runtime, world.archives),
+            overview=OverviewDesk(db, runtime, terminals, outages, problems, world.room_for_sales, world.signer.hub_id),
+        )
     )
-    _wire(services)
-    return services
 
 
-def _wire(made: Services) -> None:
-    """What one desk has to hear of another."""
+def _wired(made: Services) -> Services:
+    """The desks, each hearing what it has to hear of another."""
     feed, problems, outages, dialogues = made.feed, made.problems, made.outages, made.dialogues
     outages.listen(partial(_flush_when_online, made.jobs, made.flusher))
     made.discovery.tell = lambda count: feed.tell("endpoints.changed", "", {"count": count})
@@ -303,6 +303,7 @@ def _wire(made: Services) -> None:
     _tell_followers(feed, made.terminals, made.peripherals, outages, problems)
     dialogues.stored = partial(_flush_what_was_stored, made.runtime, made.jobs, made.flusher, outages)
     dialogues.other_hub_heard = lambda: any(one.code == "hub.cloned" for one in problems.present())
+    return made
 
 
 def _printing(

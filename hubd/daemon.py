@@ -30,6 +30,7 @@ from drivers.registry import Registry
 from drivers.trace import TraceLimits
 from drivers.transport import accept_tcp, open_transport
 from hubd.app import Hub, World, trading_hub
+from hubd.cloud_ports import CloudLink
 from hubd.config import Config
 from hubd.config_sections import TerminalConfig
 from hubd.errors import ConfigError
@@ -37,7 +38,7 @@ from hubd.identity import KeySigner, load_or_create_key
 from hubd.loading import load
 from hubd.model.device import Endpoint, EndpointKind
 from hubd.model.mode import Hop
-from hubd.ports import CloudLink, EndpointSink, EndpointSource
+from hubd.ports import EndpointSink, EndpointSource
 from hubd.runtime import Clock, Runtime, SystemClock
 from hubd.sdnotify import ServiceManager, feed_watchdog
 from hubd.services.access import Caller

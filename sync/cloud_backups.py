@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from hubd.cloud_ports import Signer
 from hubd.errors import Retry, SyncError
 from hubd.loading import load
-from hubd.ports import Signer
 from hubd.runtime import Clock, Runtime
 from hubd.store.backup import Made
 

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from hubd.cloud_ports import LinkAddress, LinkSession
 from hubd.errors import ConfigError
 from hubd.loading import load
-from hubd.ports import LinkAddress, LinkSession
 from sync.enrolment import BrokerPlace, Enrolment
 
 if TYPE_CHECKING:

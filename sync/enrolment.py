@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
+from hubd.cloud_ports import LinkAddress, Signer
 from hubd.config_sections import CloudConfig
 from hubd.errors import ConfigError, HubError, Retry, SyncError
 from hubd.loading import load
 from hubd.model.entry import Draft
-from hubd.ports import LinkAddress, Signer
 from hubd.runtime import Runtime
 from hubd.services.access import Caller
 from hubd.store import enrolment, journal

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import msgspec
 
+from hubd.cloud_ports import LinkAddress, Signer
 from hubd.errors import SyncError
 from hubd.identity import key_id_of
-from hubd.ports import LinkAddress, Signer
 from hubd.store import cursors, enrolment, journal
 from hubd.store.tx import Connection, read_head
 from sync.carried import MAGIC, Header, piece

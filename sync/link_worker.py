@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from msgspec import Struct
 
 import hubd
+from hubd.cloud_ports import CloudLink, LinkAddress, LinkSession, Signer
 from hubd.errors import HubError, StoreError, SyncError
 from hubd.identity import key_id_of
-from hubd.ports import CloudLink, LinkAddress, LinkSession, Signer
 from hubd.runtime import Runtime
 from hubd.services import cloud_entries
 from hubd.services.lines import LINE_BYTES, LineReason, open_new_line

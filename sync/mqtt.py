@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 import aiomqtt
 from msgspec import Struct
 
-from hubd.ports import LinkAddress
+from hubd.cloud_ports import LinkAddress
 
 log = logging.getLogger(__name__)
 

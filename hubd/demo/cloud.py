@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from hubd.cloud_ports import LinkAddress, Signer
 from hubd.model.entry import Draft
-from hubd.ports import LinkAddress, Signer
 from hubd.runtime import Runtime
 from hubd.store import enrolment, journal
 from hubd.store.db import Database

@@ -13,17 +13,29 @@ from hubd.errors import DeviceError, HubError, InvalidValueError, NotFoundError,
 from hubd.model.device import Capability, DeviceKind, DeviceState
 from hubd.model.entry import Draft, Json
 from hubd.model.money import Money
-from hubd.model.payment import CUSTODY_OPEN, Custody, Mode, Payment
+from hubd.model.payment import CUSTODY_OPEN, Custody, Payment
 from hubd.model.permissions import Permission
 from hubd.model.statement import TERMINAL_CLOSED
 from hubd.model.terminal_life import SOFT_CLASS, LifeStep
 from hubd.ports import Diagnosis, Modem, Printer, Progress, Scale, Scanner, Terminal, TerminalStatus, TraceLine
 from hubd.services.access import Caller
-from hubd.services.calendar import business_date
+from hubd.services.device_rules import (
+    NewDevice,
+    claim_body,
+    end_of_day_body,
+    need,
+    need_for,
+    pending_on,
+    refuse_known_by_plug,
+    refuse_place_of_terminal,
+    refuse_while_pending,
+    unheard_error,
+    unknown_device,
+    with_currency,
+)
 from hubd.services.end_of_day import ClosedDay, note_comparison
 from hubd.services.outcomes import MakeDocument
 from hubd.services.peripherals import Peripheral, Peripherals
-from hubd.services.settings import effective
 from hubd.services.terminal_steps import note_active, note_name, note_synced, steps_to_named
 from hubd.services.terminals import Attached, Terminals
 from hubd.store import devices, journal, outages, payments, people, terminal_life
@@ -100,20 +112,6 @@ class DeviceView(Struct, frozen=True):
     """What it can do, while its driver runs."""
 
 
-class NewDevice(Struct, frozen=True):
-    """A device that discovery or the configuration proposes."""
-
-    address: str
-    driver: str
-    name: str
-    device_class: str
-    location: str
-    role: str = ""
-    identity: str = ""
-    """What it is, whatever its address; empty: its address is all that is known."""
-    kind: DeviceKind = DeviceKind.TERMINAL
-
-
 class DeviceDesk:
     """Lists, claims, activates, assigns and operates devices."""
 
@@ -149,7 +147,7 @@ class DeviceDesk:
         currencies = {place.id: place.currency for place in places}
         for device in found:
             if device.runs:
-                in_use = device.id not in lives or lives[device.id].step is LifeStep.ACTIVE
+                in_use = device.leaving or device.id not in lives or lives[device.id].step is LifeStep.ACTIVE
                 number = numbers.get(device.id, "")
                 await self._attach(device, currencies.get(device.location, ""), number, in_use=in_use)
 
@@ -167,13 +165,13 @@ class DeviceDesk:
         for view in await self.all():
             if view.device.id == device_id:
                 return view
-        raise _unknown_device()
+        raise unknown_device()
 
     async def known(self, device_id: str) -> Device:
         """A device as the journal knows it, without how it is now. Raises `device_unknown`."""
         found = await self._db.read("device.known", lambda c: devices.get(c, device_id))
         if found is None or found.removed:
-            raise _unknown_device()
+            raise unknown_device()
         return found
 
     async def claim(self, device_id: str, new: NewDevice, actor: str) -> Device:
@@ -184,7 +182,7 @@ class DeviceDesk:
         if not 1 <= len(new.name) <= NAME_MAX:
             raise InvalidValueError("invalid_name", f"A name has 1 to {NAME_MAX} characters.", remedy="Shorten it.")
 
-        _refuse_place_of_terminal(new.kind, new.role)
+        refuse_place_of_terminal(new.kind, new.role)
 
         def work(tx: Tx) -> Device:
             for known in devices.all_devices(tx.connection, new.kind):
@@ -195,7 +193,7 @@ class DeviceDesk:
             if people.location(tx.connection, new.location) is None:
                 raise NotFoundError("location_unknown", "The location is not known.", remedy="Read the locations.")
             journal.append(tx, Draft("device.claimed", device_id, actor, claim_body(new)))
-            return _get(tx, device_id)
+            return need(tx, device_id)
 
         return await self._db.write("device.claim", work)
 
@@ -207,7 +205,7 @@ class DeviceDesk:
         """
 
         def work(tx: Tx) -> None:
-            device = _get_for(tx, device_id, caller)
+            device = need_for(tx, device_id, caller)
             if not device.driver and device.device_class != SOFT_CLASS:
                 raise DeviceError(
                     "device.not_a_terminal",
@@ -220,6 +218,10 @@ class DeviceDesk:
                 journal.append(tx, Draft("device.activated", device_id, caller.actor, {"address": device.address}))
 
         await self._db.write("device.activate", work)
+        attached = self._terminals.get(device_id)
+        if attached is not None and attached.leaving:  # it was on its way out, and begins anew
+            attached.leaving = attached.in_use = False
+            self._terminals.changed(device_id)
         await self.attach_named(device_id)
         return await self.get(device_id)
 
@@ -275,21 +277,21 @@ class DeviceDesk:
         documents = (self._make_document("manual_reason", said.encode("utf-8")),) if said else ()
 
         def work(tx: Tx) -> Device:
-            device = _get_for(tx, device_id, caller)
+            device = need_for(tx, device_id, caller)
             pending = pending_on(tx, device_id)
             if force and said:
                 pending = [one for one in pending if one.custody not in CUSTODY_OPEN]
             refuse_while_pending(pending)
             unheard = [one for one in outages.unheard(tx.connection) if one.terminal == device_id]
             if unheard and not said:
-                raise _unheard(len(unheard))
+                raise unheard_error(len(unheard))
             for one in unheard:
                 journal.append(tx, Draft(TERMINAL_CLOSED, one.outage, caller.actor, {"terminal": device_id}))
             if device.active or unheard:
                 left = len(pending_on(tx, device_id))
                 body = {"address": device.address, "closed_unheard": len(unheard), "left_pending": left}
                 journal.append(tx, Draft("device.deactivated", device_id, caller.actor, body, documents=documents))
-            return _get(tx, device_id)
+            return need(tx, device_id)
 
         await self._db.write("device.deactivate", work)
         await self.stop(device_id)
@@ -316,16 +318,16 @@ class DeviceDesk:
             raise InvalidValueError("invalid_name", f"A name has 1 to {NAME_MAX} characters.", remedy="Shorten it.")
 
         def work(tx: Tx) -> tuple[Device, Device]:
-            device = _get_for(tx, device_id, caller)
-            _refuse_place_of_terminal(device.kind, role)
+            device = need_for(tx, device_id, caller)
+            refuse_place_of_terminal(device.kind, role)
             if address and address != device.address:
-                _refuse_known_by_plug(device, address)
+                refuse_known_by_plug(device, address)
                 refuse_while_pending(pending_on(tx, device_id))
             if device.kind is DeviceKind.TERMINAL and name != device.name:
                 note_name(tx, device, name, caller)
             body = {"address": address or device.address, "name": name, "role": role}
             journal.append(tx, Draft("device.assigned", device_id, caller.actor, body))
-            return device, _get(tx, device_id)
+            return device, need(tx, device_id)
 
         before, after = await self._db.write("device.assign", work)
         if after.active and after.driver:
@@ -343,7 +345,7 @@ class DeviceDesk:
 
     async def apply(self, device_id: str) -> None:
         """Let the driver of a device run, or not, as the journal says by now, under the name and role that it has."""
-        device, currency = await self._db.read("device.apply", lambda c: _with_currency(c, device_id))
+        device, currency = await self._db.read("device.apply", lambda c: with_currency(c, device_id))
         if not device.runs:
             self._detach(device_id)
             self._running.pop(device_id, None)
@@ -377,7 +379,7 @@ class DeviceDesk:
         """Note where a terminal's driver has found it: the next start begins there."""
 
         def work(tx: Tx) -> None:
-            device = _get(tx, device_id)
+            device = need(tx, device_id)
             if device.address != address:
                 body = {"address": address, "name": device.name, "role": device.role}
                 journal.append(tx, Draft("device.assigned", device_id, "hub", body))
@@ -394,7 +396,7 @@ class DeviceDesk:
 
         def begin(tx: Tx) -> tuple[dict[str, Json], int]:
             refuse_while_pending([one for one in pending_on(tx, device_id) if one.custody is not Custody.FORWARDED])
-            body = _end_of_day_body(tx, attached.location, caller)
+            body = end_of_day_body(tx, attached.location, caller)
             started = journal.append(tx, Draft("end_of_day.started", device_id, caller.actor, body))
             return body, started.seq
 
@@ -516,121 +518,5 @@ class DeviceDesk:
         return TerminalStatus(DeviceState.FAULTY, None, "", error.code, error.remedy) if error else None
 
 
-def _refuse_place_of_terminal(kind: DeviceKind, role: str) -> None:
-    if kind is DeviceKind.TERMINAL and role.startswith("place:"):
-        raise InvalidValueError(
-            "role_not_for_terminals",
-            "A terminal belongs to a till or to all of them: nobody pays at a place.",
-            remedy="Send the role till:ID, or none.",
-        )
-
-
-def _refuse_known_by_plug(device: Device, address: str) -> None:
-    """What tells a number, or is known by its plug, is followed by that; a typed node would be another device's."""
-    plugged = device.identity.startswith(("serial:", "port:")) and "://" not in device.identity
-    local = not address.startswith(("tcp:", "tls:"))
-    if plugged and (local or not device.address.startswith(("tcp:", "tls:"))):
-        raise DeviceError(
-            "device.known_by_plug",
-            "This device is known by what it is, wherever it is plugged in.",
-            remedy="Plug it in where you want it; put another device in its place with the claim of what was found.",
-        )
-
-
-def _currency_at(tx: Tx, location_id: str) -> str:
-    location = people.location(tx.connection, location_id)
-    return location.currency if location else ""
-
-
-def claim_body(new: NewDevice) -> dict[str, Json]:
-    """The body of `device.claimed`."""
-    return {
-        "address": new.address,
-        "device_class": new.device_class,
-        "driver": new.driver,
-        "identity": new.identity or new.address,
-        "kind": new.kind.value,
-        "location": new.location,
-        "name": new.name,
-        "role": new.role,
-    }
-
-
-def _with_currency(connection: Connection, device_id: str) -> tuple[Device, str]:
-    device = devices.get(connection, device_id)
-    if device is None:
-        raise _unknown_device()
-    place = people.location(connection, device.location)
-    return device, place.currency if place else ""
-
-
-def _end_of_day_body(tx: Tx, location: str, caller: Caller) -> dict[str, Json]:
-    place = people.location(tx.connection, location)
-    zone = place.zone if place else "UTC"
-    starts = effective(tx.connection, "day.starts_at_minute", tx.now_us()).value
-    return {
-        "business_date": business_date(tx.now_us(), zone, starts),
-        "device": caller.device,
-        "location": location,
-        "mode": Mode.LIVE.value,
-        "staff": caller.staff,
-        "zone": zone,
-    }
-
-
 def _worker(device_id: str) -> str:
     return f"driver:{device_id}"
-
-
-def _get(tx: Tx, device_id: str) -> Device:
-    device = devices.get(tx.connection, device_id)
-    if device is None or device.removed:
-        raise _unknown_device()
-    return device
-
-
-def _get_for(tx: Tx, device_id: str, caller: Caller) -> Device:
-    """A device to be changed, by one who may manage those of its location."""
-    device = _get(tx, device_id)
-    caller.need_at(Permission.DEVICES_MANAGE, device.location)
-    return device
-
-
-def _unheard(outages_count: int) -> DeviceError:
-    return DeviceError(
-        "terminal_unheard",
-        "The terminal took payments in an outage and has not answered since.",
-        remedy="Switch it on and wait until it answers. If it never will, say so in a reason.",
-        retry=Retry.AFTER_ENQUIRY,
-        params={"outages": outages_count},
-    )
-
-
-def _unknown_device() -> NotFoundError:
-    return NotFoundError("device_unknown", "No device of this id is known to this hub.", remedy="Read the list.")
-
-
-def pending_on(tx: Tx, device_id: str) -> list[Payment]:
-    """Payments whose money is, or may be, in this terminal (B14)."""
-    return [payment for payment in payments.open_ones(tx.connection) if payment.terminal == device_id]
-
-
-def pending_of_till(tx: Tx, device_id: str) -> list[Payment]:
-    """Payments that this till asked for and that have no outcome yet: only it knows what stands on its screen."""
-    return [
-        one for one in [*payments.running(tx.connection), *payments.unknown(tx.connection)] if one.till == device_id
-    ]
-
-
-def refuse_while_pending(pending: list[Payment]) -> None:
-    """Raise `pending_offline_payments` with count and total if anything is pending (B14, promise 5)."""
-    if not pending:
-        return
-    total = sum(payment.money.amount_minor for payment in pending)
-    raise DeviceError(
-        "pending_offline_payments",
-        f"{len(pending)} payments are not confirmed yet.",
-        remedy="Leave the device connected until they are sent and answered; resolve unknown ones first.",
-        retry=Retry.AFTER_ENQUIRY,
-        params={"count": len(pending), "total": total, "currency": pending[0].currency},
-    )

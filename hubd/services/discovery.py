@@ -23,7 +23,8 @@ from hubd.model.permissions import Permission
 from hubd.ports import Claimed, DriverBook, Probed
 from hubd.runtime import Runtime
 from hubd.services.access import Caller
-from hubd.services.devices import NAME_MAX, DeviceDesk, DeviceView, NewDevice
+from hubd.services.device_rules import NewDevice
+from hubd.services.devices import NAME_MAX, DeviceDesk, DeviceView
 from hubd.services.roles import RoleDesk
 from hubd.services.staff import StaffDesk
 from hubd.services.terminals import Terminals

@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 from enum import StrEnum
 
+from hubd.cloud_ports import Signer
 from hubd.model.entry import Draft, Entry, Json
-from hubd.ports import Signer
 from hubd.runtime import Runtime
 from hubd.store import journal, lines
 from hubd.store.db import Database

@@ -30,7 +30,7 @@ from hubd.model.ids import parse_id
 from hubd.model.permissions import Permission
 from hubd.runtime import Runtime
 from hubd.services.access import AccessDesk, Caller, make_token, token_digest
-from hubd.services.devices import pending_of_till, refuse_while_pending
+from hubd.services.device_rules import pending_of_till, refuse_while_pending
 from hubd.services.feed import Feed
 from hubd.services.signatures import parse_public_key
 from hubd.store import devices, journal, people

@@ -22,7 +22,8 @@ from hubd.model.permissions import Permission
 from hubd.model.statement import TERMINAL_CLOSED
 from hubd.runtime import Clock
 from hubd.services.access import Caller
-from hubd.services.devices import REASON_MAX, REASON_MIN, DeviceDesk, DeviceView, NewDevice, claim_body, pending_on
+from hubd.services.device_rules import NewDevice, claim_body, pending_on
+from hubd.services.devices import REASON_MAX, REASON_MIN, DeviceDesk, DeviceView
 from hubd.services.outcomes import MakeDocument
 from hubd.services.printing import move_waiting
 from hubd.store import devices, journal, outages

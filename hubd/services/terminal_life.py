@@ -18,7 +18,8 @@ from hubd.model.runbooks import steps_of
 from hubd.model.terminal_life import PROVIDERS_MAX, SOFT_CLASS, LifeStep, Needs, needs_of
 from hubd.ports import Serviceable, Serviced
 from hubd.services.access import Caller
-from hubd.services.devices import NAME_MAX, DeviceDesk, DeviceView, NewDevice, pending_on, refuse_while_pending
+from hubd.services.device_rules import NewDevice, pending_on, refuse_while_pending
+from hubd.services.devices import NAME_MAX, DeviceDesk, DeviceView
 from hubd.services.end_of_day import ClosedDay
 from hubd.services.terminal_steps import claim_step, locate_step, move, name_step
 from hubd.services.terminals import Terminals

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from hubd.cloud_ports import Signer
 from hubd.errors import InvalidValueError, PaymentError, Retry, StoreError
 from hubd.model.entry import Document, Draft
 from hubd.model.ids import parse_id
 from hubd.model.money import Money
 from hubd.model.payment import Payment, PaymentEvent, PaymentKind, PaymentState, Tender
-from hubd.ports import Approved, Evidence, NotStarted, Signer
+from hubd.ports import Approved, Evidence, NotStarted
 from hubd.runtime import Runtime
 from hubd.services.access import Caller
 from hubd.services.calendar import business_date

@@ -176,6 +176,11 @@ def _replaced(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
         "UPDATE devices SET active = 0, role = '', replaced_by = ?, leaving = ? WHERE id = ?",
         (body["by"], int(bool(body["leaving"])), entry.head.subject),
     )
+    # Its name went over with the place; used again, it begins anew and under another one.
+    tx.execute(
+        "UPDATE terminal_life SET step = ?, admin = '', named_seq = 0 WHERE device = ?",
+        (LifeStep.DISCOVERED, entry.head.subject),
+    )
     tx.execute(
         "UPDATE devices SET name = ?, role = ?, location = ?, settings_of = ?, replaced_by = '', leaving = 0"
         " WHERE id = ?",

@@ -77,6 +77,8 @@ def outcome_of(screen: Screen, found: Found) -> str:
         ProbeOutcome.TALKS: words("Something is there, and the hub does not know it."),
         ProbeOutcome.SILENT: words("Nothing answers. A scanner is silent until it reads a code."),
     }[found.probed.outcome]
+
+
 async def end_of_day(screen: Screen) -> Answer:
     """Close a terminal's batch and show by whom what was counted."""
     shop = await screen.tools.overview.shop(screen.who.location)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from hubd.ports import LinkAddress
+from hubd.cloud_ports import LinkAddress
 from hubd.runtime import Clock
 from sync.cloud.cloud import ReferenceCloud
 

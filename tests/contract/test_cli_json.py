@@ -98,5 +98,5 @@ def test_the_example_is_all_defaults_and_stays_valid_with_every_line_taken_in() 
     assert config.api == parse_config("", "empty", {}, PLACES).api
     assert [terminal.address for terminal in config.terminals] == ["tcp://192.168.1.50:20007"]
     assert set(tomllib.loads(taken_in)) == {
-        "paths", "api", "cloud", "probes", "devices", "discovery", "backup", "log", "terminals",
+        "paths", "api", "cloud", "probes", "devices", "discovery", "backup", "log", "terminals", "spool", "spools",
     }  # fmt: skip

@@ -13,12 +13,12 @@ import httpx2
 import pytest
 
 import hubd.services.backups
+from hubd.cloud_ports import Signer
 from hubd.config import parse_config
 from hubd.config_sections import PathsConfig
 from hubd.daemon import Daemon, running_hub
 from hubd.errors import SyncError
 from hubd.identity import KeySigner
-from hubd.ports import Signer
 from hubd.store import backup, copies
 from hubd.store.backup import Made
 from sync.cloud.backups import BackupShelf

@@ -13,10 +13,10 @@ import httpx2
 import pytest
 from msgspec.structs import replace
 
+from hubd.cloud_ports import LinkAddress
 from hubd.errors import AccessError
 from hubd.identity import verify_signature
 from hubd.model.statement import verify_statement
-from hubd.ports import LinkAddress
 from hubd.runtime import SystemClock
 from sync.cloud import store
 from sync.cloud.cloud import enrol_bytes, renew_bytes

@@ -15,8 +15,8 @@ import pytest
 from msgspec import Struct
 
 from drivers.registry import load
-from tests.rigs.nspawn import REPOSITORY
 from tests.rigs.process import require_tool, run
+from tests.rigs.staged import REPOSITORY
 from tests.rigs.usb_bus import ROOT, device, node
 
 RULES = REPOSITORY / "systemd/60-hubd.rules"

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from hubd.cloud_ports import LinkAddress
 from hubd.model.entry import Draft
-from hubd.ports import LinkAddress
 from hubd.runtime import Runtime
 from hubd.services.bundle import Services
 from hubd.store import enrolment, journal

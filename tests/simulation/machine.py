@@ -24,7 +24,7 @@ from hubd.ports import ByteStream
 from hubd.runtime import Runtime
 from hubd.services.access import Caller
 from hubd.services.bundle import Services
-from hubd.services.devices import NewDevice
+from hubd.services.device_rules import NewDevice
 from hubd.services.lines import LineReason
 from hubd.store import journal
 from hubd.store.people import Location

@@ -11,7 +11,7 @@ import pytest
 from drivers.probing import candidates
 from drivers.sim.scale.engine import CasSimulator
 from hubd.model.device import Endpoint, EndpointKind, IdentitySource
-from hubd.services.devices import NewDevice
+from hubd.services.device_rules import NewDevice
 from tests.simulation.discovery import announced
 from tests.simulation.plugs import plugged_printer
 from tests.unit.local_api.counter import OWNER_PIN, counter

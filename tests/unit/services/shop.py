@@ -29,7 +29,7 @@ from hubd.ports import ByteStream, EndpointSource, OpenTransport
 from hubd.runtime import Clock, Runtime, SystemClock, SystemIds, read_boot_id
 from hubd.services.access import EVERYWHERE, Caller
 from hubd.services.bundle import Services
-from hubd.services.devices import NewDevice
+from hubd.services.device_rules import NewDevice
 from hubd.services.lines import LineReason
 from hubd.services.pins import ThreadedScrypt
 from hubd.services.taking import Taken, TakePayment, settle_order

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hubd.model.entry import Document
 from hubd.model.retention import DATE_UNKNOWN
-from hubd.services.devices import NewDevice
+from hubd.services.device_rules import NewDevice
 from hubd.store import documents
 from hubd.store.documents import KeptUntil
 from tests.unit.clocks import JumpingClock

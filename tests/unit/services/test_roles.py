@@ -18,7 +18,7 @@ from hubd.model.mode import Mode
 from hubd.model.payment import CustodyEvent
 from hubd.model.print_job import PrintState
 from hubd.services import roles
-from hubd.services.devices import NewDevice
+from hubd.services.device_rules import NewDevice
 from hubd.services.discovery import Found, Standing, places_for
 from tests.simulation.discovery import SimulatedSource, announced
 from tests.simulation.plugs import SimulatedPlugs, plugged_printer

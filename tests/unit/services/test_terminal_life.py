@@ -14,7 +14,7 @@ from hubd.model.mode import Mode
 from hubd.model.payment import CustodyEvent
 from hubd.model.permissions import Role
 from hubd.model.terminal_life import LifeStep, Needs
-from hubd.services.devices import NewDevice
+from hubd.services.device_rules import NewDevice
 from hubd.services.staff import Location, NewPerson
 from hubd.services.terminal_steps import note_synced
 from hubd.store import journal, replay

@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from hubd.cloud_ports import LinkAddress
 from hubd.errors import SyncError
 from hubd.identity import KeySigner, hub_id_of, key_id_of, load_or_create_key, verify_signature
-from hubd.ports import LinkAddress
 from sync import codec
 from sync.cloud import keys as cloud_keys
 from sync.cloud.cloud import enrol_bytes, renew_bytes

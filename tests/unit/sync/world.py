@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hubd.cloud_ports import CloudLink, LinkAddress
 from hubd.identity import KeySigner
 from hubd.model.entry import Document, Draft, Entry
-from hubd.ports import CloudLink, LinkAddress
 from hubd.runtime import Runtime, SystemClock, SystemIds
 from hubd.services.lines import ensure_line
 from hubd.store import cursors, journal
