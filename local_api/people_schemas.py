@@ -94,7 +94,7 @@ class SessionOut(Answer, frozen=True):
 class GrantIn(Request, frozen=True):
     """A role at a location; `*` means everywhere."""
 
-    role: Literal["cashier", "manager", "owner", "technician", "auditor", "viewer"]
+    role: Literal["cashier", "manager", "owner", "technician", "auditor", "viewer", "activator", "terminal"]
     location: Annotated[str, msgspec.Meta(max_length=36)] = "*"
 
 

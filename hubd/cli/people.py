@@ -106,7 +106,9 @@ def recovery_code(
 def add(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Name of the person.")],
-    role: Annotated[str, typer.Option(help="cashier, manager, owner, technician or auditor.")] = "cashier",
+    role: Annotated[
+        str, typer.Option(help="terminal, cashier, activator, manager, owner, technician or auditor.")
+    ] = "cashier",
     location: Annotated[str, typer.Option(help="Location id; * means everywhere.")] = "*",
     language: Annotated[str, typer.Option(help="en, fr or nl.")] = "en",
     as_json: JsonFlag = False,

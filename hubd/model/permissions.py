@@ -28,6 +28,8 @@ class Permission(StrEnum):
     DEVICES_READ = "devices.read"
     DEVICES_MANAGE = "devices.manage"
     DEVICES_OPERATE = "devices.operate"
+    TERMINALS_ACTIVATE = "terminals.activate"
+    """Say that a device is the shop's: from then on a terminal takes its money (domain D02)."""
     PAIRINGS_MANAGE = "pairings.manage"
     ANNOUNCE = "announcements.make"
     OUTAGES_READ = "outages.read"
@@ -59,20 +61,26 @@ class Role(StrEnum):
     TECHNICIAN = "technician"
     AUDITOR = "auditor"
     VIEWER = "viewer"
+    ACTIVATOR = "activator"
+    TERMINAL = "terminal"
 
 
 _P = Permission
 _LOOK = frozenset({_P.HUB_READ, _P.EVENTS_FOLLOW, _P.OUTAGES_READ, _P.PROBLEMS_READ, _P.LOCATIONS_READ})
-_CASHIER = _LOOK | {
-    _P.PAYMENTS_READ,
-    _P.PAYMENTS_TAKE,
-    _P.PAYMENTS_CANCEL,
-    _P.ORDERS_READ,
-    _P.ORDERS_PLACE,
-    _P.ORDERS_CANCEL,
-    _P.PRINT,
-    _P.DEVICES_READ,
-}
+_TERMINAL = frozenset(
+    {
+        _P.HUB_READ,
+        _P.EVENTS_FOLLOW,
+        _P.PAYMENTS_READ,
+        _P.PAYMENTS_TAKE,
+        _P.PAYMENTS_CANCEL,
+        _P.ORDERS_READ,
+        _P.ORDERS_PLACE,
+        _P.ORDERS_CANCEL,
+        _P.PRINT,
+    }
+)
+_CASHIER = _LOOK | _TERMINAL | {_P.DEVICES_READ}
 _MANAGER = _CASHIER | {
     _P.PAYMENTS_REVERSE,
     _P.PAYMENTS_REFUND,
@@ -81,6 +89,7 @@ _MANAGER = _CASHIER | {
     _P.TOTALS_READ,
     _P.DEVICES_MANAGE,
     _P.DEVICES_OPERATE,
+    _P.TERMINALS_ACTIVATE,
     _P.PAIRINGS_MANAGE,
     _P.JOURNAL_READ,
     _P.SYNC_READ,
@@ -102,6 +111,7 @@ ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
         _P.DEVICES_READ,
         _P.DEVICES_MANAGE,
         _P.DEVICES_OPERATE,
+        _P.TERMINALS_ACTIVATE,
         _P.PRINT,
         _P.PAIRINGS_MANAGE,
         _P.JOURNAL_READ,
@@ -124,12 +134,17 @@ ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
         _P.BACKUPS_READ,
     },
     Role.VIEWER: _LOOK | {_P.TOTALS_READ, _P.DEVICES_READ},
+    Role.ACTIVATOR: _LOOK | {_P.DEVICES_READ, _P.TERMINALS_ACTIVATE},
+    Role.TERMINAL: _TERMINAL,
 }
 
 TILL_PERMISSIONS = frozenset(
     _CASHIER | {_P.ANNOUNCE, _P.SETTINGS_READ, _P.STAFF_READ, _P.BACKUPS_READ, _P.BACKUPS_KEEP}
 )
 """What a paired till may do with nobody signed in: sell, and ask; whatever gives money back needs a person."""
+
+BACK_OFFICE_PERMISSIONS = frozenset(Permission) - TILL_PERMISSIONS - ROLE_PERMISSIONS[Role.VIEWER]
+"""What runs the shop instead of selling in it or looking on: a credential of a terminal opens none of it (D04)."""
 
 ADMINISTRATOR_PERMISSIONS = frozenset(Permission) - {_P.ANNOUNCE}
 """The administrator of the machine itself, who reaches the hub's unix socket."""

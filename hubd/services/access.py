@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from hubd.errors import AccessError, HubError, Retry
 from hubd.model.device import DeviceKind
-from hubd.model.permissions import ADMINISTRATOR_PERMISSIONS, Permission, device_permissions, permissions_of
+from hubd.model.permissions import ADMINISTRATOR_PERMISSIONS, Permission, Role, device_permissions, permissions_of
 from hubd.runtime import Runtime
 from hubd.services.calendar import zone_of
 from hubd.services.feed import Feed
@@ -154,13 +154,17 @@ def _read_known(connection: Connection) -> _Known:
         if device.kind in {DeviceKind.TILL, DeviceKind.VIEWER} and device.active
     ]
     places = tuple(people.locations(connection))
+    everybody = people.all_staff(connection)
+    grants = people.all_grants(connection)
+    if len(everybody) == 1:
+        grants.append((everybody[0].id, EVERYWHERE, Role.ACTIVATOR.value))  # nobody else could activate (domain D02)
     for place in places:
         zone_of(place.zone)  # read from its file here, beside the event loop, and in memory from then on
     return _Known(
         by_token={device.token_sha256: device for device in paired if device.token_sha256},
         by_id={device.id: device for device in paired},
-        staff={person.id: person for person in people.all_staff(connection)},
-        grants=tuple(people.all_grants(connection)),
+        staff={person.id: person for person in everybody},
+        grants=tuple(grants),
         locations=places,
     )
 

@@ -105,10 +105,10 @@ def need(tx: Tx, device_id: str) -> Device:
     return device
 
 
-def need_for(tx: Tx, device_id: str, caller: Caller) -> Device:
-    """A device to be changed, by one who may manage those of its location."""
+def need_for(tx: Tx, device_id: str, caller: Caller, permission: Permission = Permission.DEVICES_MANAGE) -> Device:
+    """A device to be changed, by one who may manage (or activate) those of its location."""
     device = need(tx, device_id)
-    caller.need_at(Permission.DEVICES_MANAGE, device.location)
+    caller.need_at(permission, device.location)
     return device
 
 

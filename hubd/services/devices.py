@@ -198,14 +198,14 @@ class DeviceDesk:
         return await self._db.write("device.claim", work)
 
     async def activate(self, device_id: str, caller: Caller) -> DeviceView:
-        """Put a device to use; a person stands behind it.
+        """Put a device to use; a person stands behind it who may activate (D02).
 
         A terminal takes every step that it has not taken yet, each journalled; the last two, and with them payments,
         once it answers (`sync`). Raises `name_in_use` when its name has gone to another one meanwhile.
         """
 
         def work(tx: Tx) -> None:
-            device = need_for(tx, device_id, caller)
+            device = need_for(tx, device_id, caller, Permission.TERMINALS_ACTIVATE)
             if not device.driver and device.device_class != SOFT_CLASS:
                 raise DeviceError(
                     "device.not_a_terminal",

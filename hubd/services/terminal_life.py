@@ -85,6 +85,7 @@ class TerminalLife:
 
         def work(tx: Tx) -> None:
             device = self._changeable(tx, device_id, caller)
+            caller.need_at(Permission.TERMINALS_ACTIVATE, device.location)
             if step is LifeStep.CLAIMED:
                 claim_step(tx, device, caller)
             elif step is LifeStep.LOCATED:

@@ -64,7 +64,7 @@ _ROWS: tuple[tuple[str, str, Permission | None, View], ...] = (
     ("GET", "/devices/{id}/trace", _P.DEVICES_OPERATE, device.trace),
     ("POST", "/devices/{id}/test", _P.DEVICES_OPERATE, device.test),
     ("POST", "/devices/{id}/identify", _P.DEVICES_OPERATE, device.identify),
-    ("POST", "/devices/{id}/activate", _P.DEVICES_MANAGE, devices.activate),
+    ("POST", "/devices/{id}/activate", _P.TERMINALS_ACTIVATE, devices.activate),
     ("POST", "/endpoints/{id}/use", _P.DEVICES_MANAGE, devices.use_found),
     ("POST", "/endpoints/{id}/find-out", _P.DEVICES_MANAGE, devices.find_out),
     ("POST", "/devices/{id}/close", _P.DEVICES_MANAGE, devices.close),

@@ -39,6 +39,7 @@ async def devices(screen: Screen) -> Answer:
         can_operate=screen.may(Permission.DEVICES_OPERATE),
         can=partial(can, screen),
         outcome_of=partial(outcome_of, screen),
+        can_activate=screen.may(Permission.TERMINALS_ACTIVATE),
         can_manage=screen.may(Permission.DEVICES_MANAGE),
         can_pair=screen.may(Permission.PAIRINGS_MANAGE),
     )

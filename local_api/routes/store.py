@@ -340,7 +340,13 @@ ROUTES = (
     ),
     RouteSpec("GET", "/v1/devices/{id}", _P.DEVICES_READ, get_device, "Read a device", reply=DeviceDetailOut, tag=_D),
     RouteSpec(
-        "POST", "/v1/devices/{id}/activate", _P.DEVICES_MANAGE, activate, "Activate a terminal", reply=DeviceOut, tag=_D
+        "POST",
+        "/v1/devices/{id}/activate",
+        _P.TERMINALS_ACTIVATE,
+        activate,
+        "Activate a terminal",
+        reply=DeviceOut,
+        tag=_D,
     ),
     RouteSpec(
         "POST",
