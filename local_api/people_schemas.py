@@ -77,6 +77,28 @@ class SessionIn(Request, frozen=True):
     staff: IdText
     pin: Annotated[str, msgspec.Meta(pattern="^[0-9]{4,12}$")]
     location: IdText | None = None
+    code: Annotated[str, msgspec.Meta(max_length=24)] = ""
+    """The second factor: the six digits of the phone, or a recovery code."""
+
+
+class SecondFactorOut(Answer, frozen=True):
+    """A secret for the phone; it counts once its first code has come back."""
+
+    secret: str
+    uri: str
+    """`otpauth://`, to be drawn as a QR code."""
+
+
+class SecondFactorIn(Request, frozen=True):
+    """The first code of the phone."""
+
+    code: Annotated[str, msgspec.Meta(pattern="^[0-9]{6}$")]
+
+
+class RecoveryCodesOut(Answer, frozen=True):
+    """Ten codes, each for one sign-in: told once, to be printed."""
+
+    recovery_codes: list[str]
 
 
 class SessionOut(Answer, frozen=True):
@@ -89,6 +111,8 @@ class SessionOut(Answer, frozen=True):
     language: str
     idle_seconds: int
     token: str | None = None
+    enrol: bool = False
+    """The person may do nothing here before a second factor is enrolled."""
 
 
 class GrantIn(Request, frozen=True):

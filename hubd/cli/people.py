@@ -133,13 +133,34 @@ def add(
 def remove(context: typer.Context, person: Annotated[str, typer.Argument(help="Id or name.")]) -> None:
     """Take a person out; name and PIN are erased, the journal keeps the id alone."""
     client = client_of(context)
+    found = _find(client, person)
+    client.call("DELETE", f"/v1/staff/{found['id']}")
+    print_line(f"{found['name']} may no longer sign in.")
+
+
+@users.command("second-factor")
+def second_factor(
+    context: typer.Context,
+    person: Annotated[str, typer.Argument(help="Id or name.")],
+    reset: Annotated[bool, typer.Option("--reset", help="Take it away: the phone and the codes are lost.")] = False,
+) -> None:
+    """Take a person's second factor away, journalled; the next sign-in enrols another one where one is asked for."""
+    if not reset:
+        raise InvalidValueError("reset_missing", "Nothing to do.", remedy="Say --reset to take it away.")
+    client = client_of(context)
+    found = _find(client, person)
+    client.call("DELETE", f"/v1/staff/{found['id']}/second-factor")
+    print_line(f"{found['name']} has no second factor now.")
+
+
+def _find(client: Client, person: str) -> dict[str, Any]:
+    """The one person with this id or name."""
     found = [item for item in items_of(client.get("/v1/staff")) if person in (item.get("id"), item.get("name"))]
     if len(found) != 1:
         raise InvalidValueError(
             "staff_unknown", f"{len(found)} people are called {person}.", remedy="Use the id: `hubctl users list`."
         )
-    client.call("DELETE", f"/v1/staff/{found[0]['id']}")
-    print_line(f"{found[0]['name']} may no longer sign in.")
+    return dict(found[0])
 
 
 # -- pairing -----------------------------------------------------------------------------------------------------------

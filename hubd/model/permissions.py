@@ -146,6 +146,9 @@ TILL_PERMISSIONS = frozenset(
 BACK_OFFICE_PERMISSIONS = frozenset(Permission) - TILL_PERMISSIONS - ROLE_PERMISSIONS[Role.VIEWER]
 """What runs the shop instead of selling in it or looking on: a credential of a terminal opens none of it (D04)."""
 
+COUNTER_PERMISSIONS = frozenset({_P.PAYMENTS_REVERSE, _P.PAYMENTS_REFUND, _P.PAYMENTS_RESOLVE, _P.PAYMENTS_OVERRIDE})
+"""Acts at the counter that take the PIN of a person alone: the paired till that stands there is the second factor."""
+
 ADMINISTRATOR_PERMISSIONS = frozenset(Permission) - {_P.ANNOUNCE}
 """The administrator of the machine itself, who reaches the hub's unix socket."""
 

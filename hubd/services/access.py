@@ -11,11 +11,21 @@ from msgspec import Struct
 
 from hubd.errors import AccessError, HubError, Retry
 from hubd.model.device import DeviceKind
-from hubd.model.permissions import ADMINISTRATOR_PERMISSIONS, Permission, Role, device_permissions, permissions_of
+from hubd.model.permissions import (
+    ADMINISTRATOR_PERMISSIONS,
+    BACK_OFFICE_PERMISSIONS,
+    COUNTER_PERMISSIONS,
+    Permission,
+    Role,
+    device_permissions,
+    permissions_of,
+)
 from hubd.runtime import Runtime
 from hubd.services.calendar import zone_of
 from hubd.services.feed import Feed
 from hubd.services.pins import PinGuard, PinHasher
+from hubd.services.second_factor import Begun, SecondFactors
+from hubd.services.settings import SECOND_FACTOR, effective
 from hubd.services.signatures import ReplayWindow, SignedRequest, verify_p256
 from hubd.store import devices, documents, people
 from hubd.store.db import Database
@@ -96,7 +106,7 @@ SESSION_LONGEST_S = 12 * 3600
 SESSIONS_MAX = 1_000
 PLACE_KEPT_S = 12 * 3600
 """How long an address counts as a till's after it has called: routers give addresses to others."""
-_ACCESS_KINDS = ("device.", "staff.", "grant.", "location.")
+_ACCESS_KINDS = ("device.", "staff.", "grant.", "location.", "setting.")
 _NOBODY = "$scrypt$ln=15,r=8,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 """A verifier that nothing matches: an unknown person must take as long to refuse as a wrong PIN."""
 
@@ -123,6 +133,8 @@ class Session:
     permissions: frozenset[Permission]
     language: str
     idle_s: int = SESSION_IDLE_S
+    enrol: bool = False
+    """Whether the person may do nothing here before enrolling a second factor."""
 
 
 class _Open(Struct):
@@ -133,6 +145,8 @@ class _Open(Struct):
     location: str
     opened: float
     used: float
+    proved: bool = False
+    """Whether the person gave a second factor."""
 
     def is_over(self, now: float) -> bool:
         """Whether it was idle for too long, or is too old."""
@@ -145,9 +159,12 @@ class _Known(Struct, frozen=True):
     staff: Mapping[str, StaffMember]
     grants: tuple[tuple[str, str, str], ...]
     locations: tuple[Location, ...]
+    enrolled: frozenset[str]
+    asked_of_all: bool
+    """Whether everybody who runs the shop has to have a second factor."""
 
 
-def _read_known(connection: Connection) -> _Known:
+def _read_known(connection: Connection, now_us: int) -> _Known:
     paired = [
         device
         for device in devices.all_devices(connection)
@@ -166,6 +183,8 @@ def _read_known(connection: Connection) -> _Known:
         staff={person.id: person for person in everybody},
         grants=tuple(grants),
         locations=places,
+        enrolled=people.with_second_factor(connection),
+        asked_of_all=bool(effective(connection, SECOND_FACTOR, now_us).value),
     )
 
 
@@ -186,6 +205,7 @@ class AccessDesk:
         self._places: dict[str, tuple[str, float]] = {}
         """By device, the address from which it called last, and when."""
         self.guard = PinGuard(db, runtime)
+        self.factors = SecondFactors(db, runtime, self.guard)
         feed.listen(_ACCESS_KINDS, lambda _entry: self.forget())
 
     def forget(self) -> None:
@@ -195,7 +215,7 @@ class AccessDesk:
     async def _all(self) -> _Known:
         known = self._known
         if known is None:
-            known = self._known = await self._db.read("access", _read_known)
+            known = self._known = await self._db.read("access", lambda c: _read_known(c, self._runtime.clock.now_us()))
         return known
 
     async def device_of_token(self, token: str) -> Device:
@@ -264,8 +284,8 @@ class AccessDesk:
         spoken = device.language if device else "en"
         elsewhere: tuple[tuple[str, frozenset[Permission]], ...] = ()
         if person is not None:
-            elsewhere = _elsewhere(known, person.staff, location)
-            granted |= self._granted(known, person.staff, location)
+            mine, elsewhere = _powers(known, person, device, location)
+            granted |= mine
             spoken = known.staff[person.staff].language if person.staff in known.staff and not device else spoken
         return Caller(
             device=device.id if device else "",
@@ -296,10 +316,10 @@ class AccessDesk:
         session = self._sessions.get(caller.session)
         if session is None or session.is_over(self._runtime.clock.monotonic()):
             return False  # a session that is over is forgotten at somebody's next request only
-        granted = self._granted(known, caller.staff, caller.location)
+        granted, elsewhere = _powers(known, session, device, caller.location)
         if device is not None:
             granted |= device_permissions(device.kind)
-        return granted == caller.permissions and _elsewhere(known, caller.staff, caller.location) == caller.elsewhere
+        return granted == caller.permissions and elsewhere == caller.elsewhere
 
     async def administrator(self, language: str = "en") -> Caller:
         """The administrator of the machine, who reached the unix socket: the file's permissions let nobody else in."""
@@ -308,8 +328,15 @@ class AccessDesk:
         own = places[0].id if places else ""
         return Caller("", None, own, ADMINISTRATOR_PERMISSIONS, language, elsewhere=everywhere)
 
-    async def sign_in(self, staff: str, pin: str, *, device: Device | None, location: str | None = None) -> Session:
-        """Open a session for a person who knows the PIN. Raises `pin_wrong`, `pin_locked`, `access.no_role_here`."""
+    async def sign_in(
+        self, staff: str, pin: str, *, device: Device | None, location: str | None = None, code: str = ""
+    ) -> Session:
+        """Open a session for a person who knows the PIN and, where one is asked for, has a second factor (D04).
+
+        Without it a paired till opens the work of the counter alone, and elsewhere a person who has enrolled is
+        refused; who has yet to enrol may do nothing else. Raises `pin_wrong`, `pin_locked`, `access.no_role_here`,
+        `second_factor.needed`, and what `SecondFactors.check` raises.
+        """
         known = await self._all()
         person = known.staff.get(staff)
         # Ids that nobody has share one count: made-up ids could fill the guard's memory.
@@ -326,18 +353,50 @@ class AccessDesk:
             raise AccessError("pin_wrong", "The PIN is wrong, or the person is not known.", remedy="Type it again.")
         await self.guard.passed(guarded)
         place = device.location if device else location or (known.locations[0].id if known.locations else "")
-        granted = self._granted(known, staff, place)
-        if not granted:
+        if not _granted(known, staff, place):
             raise AccessError(
                 "access.no_role_here",
                 "The person has no role at this location.",
                 remedy="Let a manager grant one.",
             )
+        if code:
+            await self.factors.check(staff, code, device.id if device else "page")
+        self.forget()  # a setting may have begun to count since, and the code may have been taken away
+        known = await self._all()
         token = make_token(self._runtime)
         now = self._runtime.clock.monotonic()
         self._drop_old(now)
-        self._sessions[token_digest(token)] = _Open(staff, device.id if device else "", place, now, now)
-        return Session(token, staff, name, device.id if device else "", place, granted, person.language)
+        opened = _Open(staff, device.id if device else "", place, now, now, proved=bool(code))
+        limited = _is_limited(known, opened, place)
+        at_till = device is not None and device.kind is DeviceKind.TILL
+        if limited and staff in known.enrolled and not at_till:
+            raise _factor_needed()
+        self._sessions[token_digest(token)] = opened
+        granted, _ = _powers(known, opened, device, place)
+        enrol = limited and not at_till
+        return Session(token, staff, name, opened.device, place, granted, person.language, enrol=enrol)
+
+    async def begin_second_factor(self, caller: Caller) -> Begun:
+        """Make a secret for the phone of the person who is signed in; one who has a factor must have used it."""
+        session = await self._enrolling(caller)
+        person = (await self._all()).staff[session.staff]
+        return await self.factors.begin(person.id, person.name_document)
+
+    async def confirm_second_factor(self, caller: Caller, code: str) -> tuple[str, ...]:
+        """Keep the secret by its first code: the session has proved it. Returns the recovery codes, told this once."""
+        session = await self._enrolling(caller)
+        codes = await self.factors.confirm(session.staff, code)
+        session.proved = True
+        self.forget()
+        return codes
+
+    async def _enrolling(self, caller: Caller) -> _Open:
+        known, session = await self._all(), self._sessions.get(caller.session)
+        if session is None or session.staff not in known.staff:
+            raise AccessError("access.not_signed_in", "Nobody is signed in.", remedy="Sign in with your PIN.")
+        if session.staff in known.enrolled and not session.proved:
+            raise _factor_needed()
+        return session
 
     def sign_out(self, token: str) -> None:
         """End a session; nothing happens if it is over."""
@@ -359,12 +418,41 @@ class AccessDesk:
         session.used = now
         return session
 
-    def _granted(self, known: _Known, staff: str, location: str) -> frozenset[Permission]:
-        if staff not in known.staff:
-            return frozenset()
-        return permissions_of(
-            frozenset(role for who, where, role in known.grants if who == staff and where in (location, EVERYWHERE))
-        )
+
+def _granted(known: _Known, staff: str, location: str) -> frozenset[Permission]:
+    if staff not in known.staff:
+        return frozenset()
+    return permissions_of(
+        frozenset(role for who, where, role in known.grants if who == staff and where in (location, EVERYWHERE))
+    )
+
+
+def _is_limited(known: _Known, session: _Open, location: str) -> bool:
+    """Whether a second factor is asked of this person, and the session has none."""
+    if session.proved or not (known.asked_of_all or session.staff in known.enrolled):
+        return False
+    elsewhere = _elsewhere(known, session.staff, location)
+    return bool(BACK_OFFICE_PERMISSIONS & _granted(known, session.staff, location).union(*(p for _, p in elsewhere)))
+
+
+def _powers(
+    known: _Known, session: _Open, device: Device | None, location: str
+) -> tuple[frozenset[Permission], tuple[tuple[str, frozenset[Permission]], ...]]:
+    """What a session may do here and elsewhere. Limited: the work of the counter at a till, else nothing at all."""
+    granted, elsewhere = _granted(known, session.staff, location), _elsewhere(known, session.staff, location)
+    if not _is_limited(known, session, location):
+        return granted, elsewhere
+    if device is None or device.kind is not DeviceKind.TILL:
+        return frozenset(), ()
+    return granted - (BACK_OFFICE_PERMISSIONS - COUNTER_PERMISSIONS), ()
+
+
+def _factor_needed() -> AccessError:
+    return AccessError(
+        "second_factor.needed",
+        "The PIN alone does not open this.",
+        remedy="Send the code that the phone shows, or a recovery code.",
+    )
 
 
 def _elsewhere(known: _Known, staff: str, own: str) -> tuple[tuple[str, frozenset[Permission]], ...]:

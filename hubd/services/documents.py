@@ -79,7 +79,9 @@ class DocumentDesk:
         def work(tx: Tx) -> Forgotten:
             if documents.is_erased(tx.connection, document_id):
                 return Forgotten(document_id, erased=True)
-            if any(document_id in {one.name_document, one.pin_document} for one in people.all_staff(tx.connection)):
+            if people.is_second_factor(tx.connection, document_id) or any(
+                document_id in {one.name_document, one.pin_document} for one in people.all_staff(tx.connection)
+            ):
                 raise InvalidValueError(
                     "document.in_use",
                     "This is the name or the PIN of somebody who works here.",

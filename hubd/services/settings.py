@@ -7,7 +7,7 @@ from collections.abc import Callable
 from msgspec import Struct
 from msgspec.structs import replace
 
-from hubd.errors import HubError, InvalidValueError, NotFoundError, Retry
+from hubd.errors import AccessError, HubError, InvalidValueError, NotFoundError, Retry
 from hubd.model.entry import Draft, Json
 from hubd.model.policy import SHIPPED, SHIPPED_VERSION, OutagePolicy, parse_policy
 from hubd.model.receipt_layout import ReceiptLayout, layout_value, parse_layout
@@ -21,6 +21,7 @@ RECEIPT_LAYOUT = "receipt.layout"
 CUSTOMER_RECEIPT = "receipt.customer_automatic"
 """Whether a customer's receipt is printed without anybody asking (domain D13). Shipped off: the till or the customer
 asks, as French law wants it since August 2023."""
+SECOND_FACTOR = "access.second_factor"
 _HERE = ("hub", "store")
 _EVERYWHERE = ("hub", "store", "fleet")
 LOCAL_SCOPES = ("hub", "location", "device")
@@ -76,6 +77,7 @@ KNOWN: dict[str, Known] = {
     "network.help_phone": Known("", _text(40), local=True),
     RECEIPT_LAYOUT: Known(layout_value({}), layout_value, local=True, by_location=True),
     CUSTOMER_RECEIPT: Known(False, _yes_or_no, local=True, by_location=True),
+    SECOND_FACTOR: Known(False, _yes_or_no, local=True),
     "vendor.support_contact": Known("", _text(80), local=True),
 }
 
@@ -187,6 +189,18 @@ def change(
     return version
 
 
+def _need_somebody_enrolled(tx: Tx, actor: str) -> None:
+    """Who asks all others for a second factor has one: else a slip would lock everybody out at once."""
+    enrolled = people.with_second_factor(tx.connection)
+    asks, _, staff = actor.partition(":")
+    if not (staff in enrolled if asks == "staff" else enrolled):
+        raise AccessError(
+            "second_factor.nobody_enrolled",
+            "Only somebody who has a second factor may ask it of everybody.",
+            remedy="Enrol first, under Second factor on the page.",
+        )
+
+
 class SettingsDesk:
     """What people may ask of settings."""
 
@@ -240,6 +254,8 @@ class SettingsDesk:
                     remedy="Read it again and decide anew.",
                     retry=Retry.AFTER_ENQUIRY,
                 )
+            if key == SECOND_FACTOR and value is True:
+                _need_somebody_enrolled(tx, actor)
             scope = f"location:{location}" if location else "hub"
             return change(tx, actor, key, value, scope=scope, effective_from_us=start, source="local")
 

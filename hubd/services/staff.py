@@ -22,6 +22,7 @@ from hubd.services.documents import leave_no_byte
 from hubd.services.pairing import make_code, normal_code
 from hubd.services.pins import PinHasher, check_pin
 from hubd.services.recovery import OWNER_ONLY, RecoveryDesk
+from hubd.services.second_factor import take_away
 from hubd.store import backup, documents, journal, people, terminal_life
 from hubd.store.db import Database
 from hubd.store.people import Location as Location
@@ -154,10 +155,28 @@ class StaffDesk:
             _keep_an_owner(tx, staff_id)
             _refuse_while_logged_in(tx, staff_id)
             journal.append(tx, Draft("staff.removed", staff_id, caller.actor, {}))
-            return _erase(tx, (known.name_document, known.pin_document), caller.actor, "staff_removed")
+            secrets = take_away(tx, staff_id, caller.actor, "staff_removed")
+            return secrets + _erase(tx, (known.name_document, known.pin_document), caller.actor, "staff_removed")
 
         gone = await self._db.write("remove_staff", work)
         self._access.forget()  # before the bytes go, which may have to wait for a reader
+        if gone:
+            await leave_no_byte(self._db, self._runtime.clock, gone)
+
+    async def reset_second_factor(self, staff_id: str, caller: Caller) -> None:
+        """Take a person's second factor away, erased and journalled; nothing happens to one who has none."""
+        caller.need(Permission.STAFF_MANAGE)
+
+        def work(tx: Tx) -> list[bytes]:
+            known = people.staff(tx.connection, staff_id)
+            if known is None:
+                raise _no_person()
+            self._may_touch(tx, known, caller)
+            return take_away(tx, staff_id, caller.actor, "second_factor_reset")
+
+        gone = await self._db.write("second_factor.reset", work)
+        await self._access.guard.forgive(staff_id)
+        self._access.forget()
         if gone:
             await leave_no_byte(self._db, self._runtime.clock, gone)
 

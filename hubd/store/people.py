@@ -20,6 +20,13 @@ class StaffMember(Struct, frozen=True):
     active: bool
 
 
+class SecondFactor(Struct, frozen=True):
+    """Of one person: the document with the secret, and which recovery codes are used, a bit each."""
+
+    document: bytes
+    used: int
+
+
 class Location(Struct, frozen=True):
     """A place where the store sells, with its calendar."""
 
@@ -44,6 +51,22 @@ def all_staff(connection: sqlite3.Connection) -> list[StaffMember]:
         "SELECT id, name_document, pin_document, language, active FROM staff WHERE active = 1 ORDER BY seq"
     )
     return [StaffMember(row[0], row[1], row[2], row[3], bool(row[4])) for row in rows]
+
+
+def second_factor(connection: sqlite3.Connection, staff_id: str) -> SecondFactor | None:
+    """A person's second factor."""
+    row = connection.execute("SELECT document, used FROM second_factors WHERE staff = ?", (staff_id,)).fetchone()
+    return SecondFactor(*row) if row else None
+
+
+def is_second_factor(connection: sqlite3.Connection, document_id: bytes) -> bool:
+    """Whether a document is somebody's second factor."""
+    return connection.execute("SELECT 1 FROM second_factors WHERE document = ?", (document_id,)).fetchone() is not None
+
+
+def with_second_factor(connection: sqlite3.Connection) -> frozenset[str]:
+    """Everybody who has one."""
+    return frozenset(row[0] for row in connection.execute("SELECT staff FROM second_factors"))
 
 
 def roles_of(connection: sqlite3.Connection, staff_id: str, location: str) -> frozenset[str]:
@@ -92,6 +115,22 @@ def _staff_removed(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
     tx.execute("UPDATE staff SET active = 0 WHERE id = ?", (entry.head.subject,))
 
 
+def _factor_confirmed(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    [document] = entry.head.documents
+    tx.execute(
+        "INSERT OR REPLACE INTO second_factors(staff, document, used) VALUES (?, ?, 0)",
+        (entry.head.subject, document.id),
+    )
+
+
+def _factor_recovered(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    tx.execute("UPDATE second_factors SET used = used | (1 << ?) WHERE staff = ?", (body["number"], entry.head.subject))
+
+
+def _factor_reset(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
+    tx.execute("DELETE FROM second_factors WHERE staff = ?", (entry.head.subject,))
+
+
 def _granted(tx: Tx, entry: Entry, body: dict[str, Json]) -> None:
     tx.execute(
         "INSERT OR REPLACE INTO grants(staff, location, role, seq) VALUES (?, ?, ?, ?)",
@@ -120,6 +159,9 @@ PROJECTORS = {
     "staff.added": _staff_added,
     "staff.changed": _staff_changed,
     "staff.removed": _staff_removed,
+    "staff.second_factor_confirmed": _factor_confirmed,
+    "staff.second_factor_recovered": _factor_recovered,
+    "staff.second_factor_reset": _factor_reset,
     "grant.given": _granted,
     "grant.withdrawn": _withdrawn,
     "location.set": _location_set,

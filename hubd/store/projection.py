@@ -46,6 +46,7 @@ PROJECTED_TABLES = (
     "devices",
     "staff",
     "grants",
+    "second_factors",
     "locations",
     "settings",
     "number_series",

@@ -37,6 +37,9 @@ _ROWS: tuple[tuple[str, str, Permission | None, View], ...] = (
     ("GET", "/ca.crt", None, check.certificate),
     ("GET", "/sign-in", None, people.sign_in_form),
     ("POST", "/sign-in", None, people.sign_in),
+    ("GET", "/second-factor", None, people.second_factor),
+    ("POST", "/second-factor/begin", None, people.second_factor_begin),
+    ("POST", "/second-factor/confirm", None, people.second_factor_confirm),
     ("POST", "/sign-out", None, people.sign_out),
     ("GET", "/set-up", None, people.set_up_form),
     ("POST", "/set-up", None, people.set_up),
@@ -79,7 +82,7 @@ _ROWS: tuple[tuple[str, str, Permission | None, View], ...] = (
     ("POST", "/enrolment", _P.MAINTENANCE, people.enrol),
 )
 _VIEWS: Mapping[tuple[str, str], View] = {(method, path): view for method, path, _, view in _ROWS}
-NOT_SIGNED_IN = frozenset({"access.not_signed_in", "access.session_over", "access.not_allowed"})
+NOT_SIGNED_IN = frozenset({"second_factor.needed", "access.not_signed_in", "access.session_over", "access.not_allowed"})
 
 
 def page_rows() -> tuple[RouteSpec, ...]:

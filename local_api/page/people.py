@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 YEAR_S = 31_536_000
 JOIN_COOKIE = "hubd_join"
 JOIN_LIFE_S = 600
+CODE_CHARS_MAX = 24
+CODE_ASKED = frozenset({"second_factor.needed", "second_factor.code_wrong", "second_factor.clock_uncertain"})
 NO_PERSON = "00000000-0000-7000-8000-000000000000"
 """Nobody has this id: a wrong name costs the same time as a wrong PIN."""
 
@@ -53,8 +55,11 @@ async def sign_in_form(screen: Screen, error: str = "", typed: dict[str, str] | 
     if not shop.set_up:
         return redirect("/set-up")
     given = typed or {}
+    ask_code = "code" in given
     then = safe_target(given.get("then") or screen.query.get("then", "/"))
-    return screen.show("sign_in.html", shop, 401 if error else 200, error=error, typed=given, then=then)
+    return screen.show(
+        "sign_in.html", shop, 401 if error else 200, error=error, typed=given, then=then, ask_code=ask_code
+    )
 
 
 async def sign_in(screen: Screen) -> Answer:
@@ -64,13 +69,50 @@ async def sign_in(screen: Screen) -> Answer:
     people = [one for one in await screen.services.staff.everybody() if one.name.strip().casefold() == wanted]
     try:
         session = await screen.services.access.sign_in(
-            people[0].id if len(people) == 1 else NO_PERSON, form.get("pin", ""), device=screen.scope["hubd.device"]
+            people[0].id if len(people) == 1 else NO_PERSON,
+            form.get("pin", ""),
+            device=screen.scope["hubd.device"],
+            code=form.get("code", "").strip()[:CODE_CHARS_MAX],
         )
     except HubError as error:
         typed = {"name": form.get("name", ""), "then": form.get("then", "/")}
+        if error.code in CODE_ASKED or "code" in form:
+            typed["code"] = ""
         return await sign_in_form(screen, sentence(screen, error), typed)
-    then = safe_target(form.get("then", "/"))
+    then = "/second-factor" if session.enrol else safe_target(form.get("then", "/"))
     return redirect(then, f"{SESSION_COOKIE}={session.token}; {COOKIE_FLAGS}")
+
+
+async def second_factor(screen: Screen) -> Answer:
+    """Where a person enrols a second factor."""
+    return await _second_factor(screen)
+
+
+async def second_factor_begin(screen: Screen) -> Answer:
+    """The secret for the phone, as a picture and as text."""
+    begun = await screen.services.access.begin_second_factor(_person(screen))
+    picture = qr_svg(begun.uri, screen.words("Second factor"))
+    return await _second_factor(screen, picture=picture, secret=begun.secret)
+
+
+async def second_factor_confirm(screen: Screen) -> Answer:
+    """The first code; the recovery codes are shown this once."""
+    try:
+        codes = await screen.services.access.confirm_second_factor(_person(screen), screen.form().get("code", ""))
+    except AccessError as error:
+        return await _second_factor(screen, 422, error=sentence(screen, error))
+    return await _second_factor(screen, codes=codes)
+
+
+async def _second_factor(screen: Screen, status: int = 200, **values: Any) -> Answer:
+    shop = await screen.tools.overview.shop(_person(screen).location)
+    return screen.show("second_factor.html", shop, status, **{"error": "", "codes": (), "picture": "", **values})
+
+
+def _person(screen: Screen) -> Caller:
+    if screen.caller is None or screen.caller.staff is None:
+        raise AccessError("access.not_signed_in", "Nobody is signed in.", remedy="Sign in with your PIN.")
+    return screen.caller
 
 
 async def sign_out(screen: Screen) -> Answer:
@@ -282,6 +324,10 @@ def sentence(screen: Screen, error: HubError) -> str:
     words = screen.words
     known = {
         "pin_wrong": words("Name or PIN is wrong."),
+        "second_factor.needed": words("Type the PIN again, and the code that your phone shows."),
+        "second_factor.code_wrong": words("The code is wrong, used or too old."),
+        "second_factor.clock_uncertain": words("The hub is not sure of the time. Use one of your recovery codes."),
+        "second_factor.not_begun": words("This code came too late. Begin again."),
         "pin_locked": words("Too many wrong PINs. Wait a few minutes."),
         "access.no_role_here": words("This person has no role in this shop."),
         "access.not_allowed": words("Your role does not allow this."),

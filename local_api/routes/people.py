@@ -22,7 +22,10 @@ from local_api.people_schemas import (
     PairingIn,
     PairingOut,
     RecoveryCodeOut,
+    RecoveryCodesOut,
     RecoveryConfirmIn,
+    SecondFactorIn,
+    SecondFactorOut,
     SessionIn,
     SessionOut,
     SetUpIn,
@@ -123,7 +126,7 @@ async def post_session(call: Call) -> Reply:
     wanted = call.body
     assert isinstance(wanted, SessionIn), "the table names the type of the body"
     session = await call.context.services.access.sign_in(
-        wanted.staff, wanted.pin, device=call.device, location=wanted.location
+        wanted.staff, wanted.pin, device=call.device, location=wanted.location, code=wanted.code
     )
     native = call.device is not None and not call.header.get("cookie")
     headers = {} if native else {"set-cookie": f"{SESSION_COOKIE}={session.token}; {COOKIE_FLAGS}"}
@@ -135,8 +138,29 @@ async def post_session(call: Call) -> Reply:
         session.language,
         session.idle_s,
         session.token if native else None,
+        session.enrol,
     )
     return Reply(answer, 201, headers)
+
+
+async def post_second_factor(call: Call) -> Reply:
+    """Make a secret for the phone of the person who is signed in."""
+    begun = await call.context.services.access.begin_second_factor(call.caller)
+    return Reply(SecondFactorOut(begun.secret, begun.uri))
+
+
+async def confirm_second_factor(call: Call) -> Reply:
+    """Keep the secret by its first code; the answer tells the recovery codes, this once."""
+    wanted = call.body
+    assert isinstance(wanted, SecondFactorIn), "the table names the type of the body"
+    codes = await call.context.services.access.confirm_second_factor(call.caller, wanted.code)
+    return Reply(RecoveryCodesOut(list(codes)))
+
+
+async def delete_second_factor(call: Call) -> Reply:
+    """Take a person's second factor away, for a phone that is lost."""
+    await call.context.services.staff.reset_second_factor(call.id(), call.caller)
+    return Reply(status=204)
 
 
 async def delete_session(call: Call) -> Reply:
@@ -315,6 +339,33 @@ ROUTES = (
         tag="sessions",
     ),
     RouteSpec("DELETE", "/v1/sessions", None, delete_session, "Sign out", tag="sessions"),
+    RouteSpec(
+        "POST",
+        "/v1/second-factor",
+        None,
+        post_second_factor,
+        "Begin to enrol a second factor",
+        reply=SecondFactorOut,
+        tag="sessions",
+    ),
+    RouteSpec(
+        "POST",
+        "/v1/second-factor/confirm",
+        None,
+        confirm_second_factor,
+        "Confirm a second factor by its first code",
+        body=SecondFactorIn,
+        reply=RecoveryCodesOut,
+        tag="sessions",
+    ),
+    RouteSpec(
+        "DELETE",
+        "/v1/staff/{id}/second-factor",
+        _P.STAFF_MANAGE,
+        delete_second_factor,
+        "Take a second factor away",
+        tag="staff",
+    ),
     RouteSpec("GET", "/v1/staff", _P.STAFF_READ, list_staff, "List staff", reply=Items, tag="staff"),
     RouteSpec(
         "PUT",

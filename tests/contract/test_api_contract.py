@@ -46,6 +46,8 @@ def test_what_is_open_to_strangers_is_this_and_no_more() -> None:
         "GET /v1/hub/replacements",
         "GET /v1/setup",
         "POST /v1/pairings",
+        "POST /v1/second-factor",
+        "POST /v1/second-factor/confirm",
         "POST /v1/sessions",
         "POST /v1/setup",
     ]

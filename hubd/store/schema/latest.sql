@@ -1,4 +1,4 @@
--- Schema 4, compat 1. Written by tests/migrations.
+-- Schema 5, compat 1. Written by tests/migrations.
 
 CREATE TABLE cloud_keys(
   key_id     TEXT PRIMARY KEY,
@@ -258,6 +258,12 @@ CREATE TABLE replacements(
   word  TEXT NOT NULL,
   stops INTEGER,
   PRIMARY KEY (hub, epoch)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE second_factors(
+  staff    TEXT PRIMARY KEY,
+  document BLOB NOT NULL,
+  used     INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE settings(
