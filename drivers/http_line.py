@@ -334,6 +334,8 @@ class HttpReader:
                     self._what = method.decode("ascii")
                 case h11.Response(status_code=status):
                     self._what = str(status)
+                case h11.InformationalResponse():
+                    continue  # 100 Continue and its like: the answer is still to come
                 case h11.Data(data=part):
                     self._body += part[: BODY_BYTES_MAX - len(self._body)]
                 case h11.EndOfMessage():

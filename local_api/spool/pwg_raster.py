@@ -13,6 +13,8 @@ MAGIC = b"RaS2"
 PAGES_MAX = 20
 ROWS_MAX, WIDTH_MAX = 20_000, 4_096
 """Of a page, in dots: what claims more is no receipt."""
+PICTURE_BYTES_MAX = ROWS_MAX * WIDTH_MAX // 8
+"""Of all pages together: packed, they may be a thousandth of that."""
 BAND_ROWS = 240
 _HEADER_BYTES = 1796
 _WIDTH_AT, _SPACE_AT = 372, 400
@@ -29,7 +31,7 @@ def pictures_of(data: bytes) -> tuple[Item, ...]:
     if not data.startswith(MAGIC):
         raise RasterError("it does not begin as one")
     items: list[Item] = []
-    at, pages = len(MAGIC), 0
+    at, pages, size = len(MAGIC), 0, 0
     while at < len(data):
         pages += 1
         if pages > PAGES_MAX:
@@ -37,6 +39,9 @@ def pictures_of(data: bytes) -> tuple[Item, ...]:
         rows, width_bytes, at = _page(data, at)
         while rows and not any(rows[-1]):
             rows.pop()
+        size += len(rows) * width_bytes
+        if size > PICTURE_BYTES_MAX:
+            raise RasterError("all its pages are longer than a receipt")
         for start in range(0, len(rows), BAND_ROWS):
             items.append(Logo(8 * width_bytes, b"".join(rows[start : start + BAND_ROWS])))
         items.append(Cut())

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivers.http_line import BODY_BYTES_MAX, HEAD_BYTES_MAX, IDLE_END_S, HttpAnswer, HttpLine, LineLostError
+from drivers.http_line import (
+    BODY_BYTES_MAX,
+    HEAD_BYTES_MAX,
+    IDLE_END_S,
+    HttpAnswer,
+    HttpLine,
+    HttpReader,
+    HttpSeen,
+    LineLostError,
+)
 from tests.simulation.loop import VirtualClock, run
 from tests.simulation.network import MemoryStream, memory_pipe
 
@@ -177,3 +186,7 @@ def test_any_bytes_end_in_an_answer_or_a_lost_line(parts: list[bytes]) -> None:
             assert line.lost
 
     on_a_line(device, hub)
+
+
+def test_a_trace_reads_the_answer_behind_an_interim_one() -> None:
+    assert HttpReader(answers=True).feed(b"HTTP/1.1 100 Continue\r\n\r\n" + OK) == [HttpSeen("200", OK[-2:])]
