@@ -86,6 +86,7 @@ def drafts() -> list[Draft]:
     add("staff.second_factor_confirmed", MANAGER, documents=(journals.document(rng, b"{}", "second_factor"),))
     add("staff.second_factor_recovered", MANAGER, {"number": 3})
     add("staff.second_factor_reset", MANAGER)
+    add("staff.second_factor_confirmed", MANAGER, documents=(journals.document(rng, b"{}", "second_factor"),))
     add("grant.given", MANAGER, {"location": "loc-1", "role": "manager"})
     add("grant.given", MANAGER, {"location": "*", "role": "auditor"})
     add("grant.withdrawn", MANAGER, {"location": "*", "role": "auditor"})
