@@ -13,7 +13,7 @@ import re
 
 from msgspec import Struct
 
-from hubd.errors import AccessError
+from hubd.errors import AccessError, HubError
 from hubd.model.entry import Document, Draft
 from hubd.model.ids import id_bytes
 from hubd.runtime import Runtime
@@ -137,7 +137,12 @@ class SecondFactors:
                 journal.append(tx, Draft("staff.second_factor_recovered", staff, f"staff:{staff}", body))
             return number is not None
 
-        if not await self._db.write("second_factor.check", work):
+        try:
+            matches = await self._db.write("second_factor.check", work)
+        except HubError:
+            self._guard.give_back(guarded)  # nothing was judged: the disk is full, or the hub stops
+            raise
+        if not matches:
             await self._guard.failed(guarded)
             raise _wrong()
         await self._guard.passed(guarded)
