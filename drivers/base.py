@@ -58,6 +58,17 @@ class UsbClass(Struct, frozen=True):
         return self.interface_class in seen.usb_classes
 
 
+class HidUsage(Struct, frozen=True):
+    """A USB device by the usage page of one of its HID interfaces, which says what it does, whoever made it."""
+
+    page: int
+    rank: int = 3
+
+    def fits(self, seen: Endpoint) -> bool:
+        """Whether the endpoint is the raw line of an interface of this page."""
+        return seen.scheme == "hidraw" and self.page in seen.hid_pages
+
+
 class Mdns(Struct, frozen=True):
     """A device that announces itself on the network.
 
@@ -132,7 +143,20 @@ class Serial(Struct, frozen=True):
         return seen.scheme == "serial"
 
 
-Match = Usb | UsbClass | Mdns | Tcp | Tls | Serial
+class Keyboard(Struct, frozen=True):
+    """Devices of this driver type like a keyboard.
+
+    Nothing tells them from the keyboard that people type on, so this claims nothing either: a person chooses.
+    """
+
+    rank: int = 0
+
+    def fits(self, seen: Endpoint) -> bool:
+        """Whether the endpoint is a keyboard."""
+        return seen.scheme == "evdev"
+
+
+Match = Usb | UsbClass | HidUsage | Mdns | Tcp | Tls | Serial | Keyboard
 
 
 class Step(Struct, frozen=True):

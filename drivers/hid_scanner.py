@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drivers.base import DriverOptions, Lines, Manifest
+from drivers.base import DriverOptions, HidUsage, Lines, Manifest
 from drivers.hid_scanner_codec import REPORT_BYTES, REPORT_ID, HidScans
 from drivers.scan_gate import LineScanner
 from drivers.trace import size
@@ -14,10 +14,10 @@ MANIFEST = Manifest(
     id="hid_scanner",
     name="HID POS barcode scanner",
     kind=DeviceKind.SCANNER,
-    matches=(),
+    matches=(HidUsage(0x8C),),
     capabilities=frozenset({Capability.SCAN}),
     stage="experimental",
-    docs="USB HID POS mode, `hidraw:///dev/hidraw0`. Named in the configuration.",
+    docs="USB HID POS mode, `hidraw:///dev/hidraw0`.",
     driver="HidScanner",
 )
 

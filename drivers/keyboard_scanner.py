@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from drivers.base import DriverOptions, Identity, Lines, Manifest
+from drivers.base import DriverOptions, Identity, Keyboard, Lines, Manifest
 from drivers.keyboard_layouts import LAYOUTS, Layout, Press
 from drivers.keyboard_scanner_codec import RECORD, TEST_CODE, Keys, NotEvdevError, learn, read_line
 from drivers.scan_gate import LineScanner
@@ -20,11 +20,11 @@ MANIFEST = Manifest(
     id="keyboard_scanner",
     name="Keyboard barcode scanner",
     kind=DeviceKind.SCANNER,
-    matches=(),
+    matches=(Keyboard(),),
     capabilities=frozenset({Capability.SCAN}),
     stage="experimental",
     docs="`evdev:///dev/input/by-id/NAME-event-kbd`; `?grab=1` takes it from the console once a person is sure. Option "
-    "`layout=fr` (us, fr, be, de, nl), or the test code scanned once. Named in the configuration.",
+    "`layout=fr` (us, fr, be, de, nl), or the test code scanned once. Never chosen by itself.",
     driver="KeyboardScanner",
 )
 

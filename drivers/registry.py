@@ -16,7 +16,22 @@ from typing import Any
 
 from msgspec import Struct
 
-from drivers.base import Driver, DriverFactory, Manifest, Match, Mdns, Probe, Serial, Step, Tcp, Tls, Usb, UsbClass
+from drivers.base import (
+    Driver,
+    DriverFactory,
+    HidUsage,
+    Keyboard,
+    Manifest,
+    Match,
+    Mdns,
+    Probe,
+    Serial,
+    Step,
+    Tcp,
+    Tls,
+    Usb,
+    UsbClass,
+)
 from hubd.errors import DeviceError
 from hubd.model.device import Capability, DeviceKind, Endpoint
 
@@ -45,10 +60,12 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "Manifest": Manifest,
     "Usb": Usb,
     "UsbClass": UsbClass,
+    "HidUsage": HidUsage,
     "Mdns": Mdns,
     "Tcp": Tcp,
     "Tls": Tls,
     "Serial": Serial,
+    "Keyboard": Keyboard,
     "Probe": Probe,
     "Step": Step,
     "frozenset": frozenset,
@@ -169,7 +186,9 @@ class Registry:
 
 
 def _is_choice(match: Match, seen: Endpoint) -> bool:
-    return (isinstance(match, Serial) and match.fits(seen)) or (isinstance(match, Mdns) and match.may_fit(seen))
+    if isinstance(match, Mdns):
+        return match.may_fit(seen)
+    return isinstance(match, Serial | Keyboard) and match.fits(seen)
 
 
 def load(modules: Iterable[str] | None = None, *, at_once: bool = True) -> Registry:

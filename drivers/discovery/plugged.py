@@ -1,7 +1,8 @@
 """What udev knows of a plugged device, as an endpoint. Pure: properties in, endpoints out.
 
-A device is shown once: a USB adapter or a terminal with a serial line by its line, a printer by its node, anything
-else by itself with the reason why nobody can use it.
+A device is shown once: a USB adapter or a terminal with a serial line by its line, a printer by its node, a scanner by
+the one of its interfaces that says so, else a keyboard as such, anything else by itself with the reason why nobody can
+use it.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from hubd.model.device import ENDPOINT_NAME_MAX, IDENTITY_MAX, Endpoint, EndpointKind, IdentitySource, plain
+from hubd.model.device import ENDPOINT_NAME_MAX, IDENTITY_MAX, Endpoint, EndpointKind, Flaw, IdentitySource, plain
 
 HUB_CLASS = 0x09
 HID_CLASS = 0x03
 _INTERFACE = re.compile(r"([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
 _SAFE_NODE = re.compile(r"/dev/[A-Za-z0-9/_.:+@,\-]{1,180}")
 """What may stand in an address: links of /dev/serial carry text that the device itself has chosen."""
-_OPENED_BY = {"usbmisc": "lp", "hidraw": "hidraw"}
+_OPENED_BY = {"usbmisc": "lp", "hidraw": "hidraw", "input": "evdev"}
 """Subsystem of a node → kind of line that a transport opens there. Keyboards' event nodes are never opened unasked."""
+POS_PAGES = frozenset({0x8C, 0x8D})
+"""Barcode scanner and scale ("HID Point of Sale Usage Tables" 1.02)."""
 
 
 class Node(Struct, frozen=True):
@@ -32,6 +35,16 @@ class Node(Struct, frozen=True):
     """Of the node."""
     sys_path: str
     properties: Mapping[str, str]
+    readable: bool = True
+    """Whether the hub may open it."""
+    hid_pages: tuple[int, ...] = ()
+    """Of a raw HID node: the usage pages of what its interface is."""
+
+    @property
+    def is_keyboard(self) -> bool:
+        """Whether udev takes it for the events of a keyboard: letters and digits, not a few keys beside a mouse."""
+        events = self.subsystem == "input" and re.search(r"/event\d+$", self.sys_path) is not None
+        return events and self.properties.get("ID_INPUT_KEYBOARD") == "1"
 
 
 class Plugged(Struct, frozen=True):
@@ -77,18 +90,42 @@ def _of_device(device: Plugged) -> list[tuple[Endpoint, str]]:
     lines = [node for node in device.nodes if node.subsystem == "tty"]
     if lines:
         return [_of_line(device, node, classes) for node in lines]
-    node = next((node for node in device.nodes if node.subsystem in _OPENED_BY), None)
-    url = f"{_OPENED_BY[node.subsystem]}://{node.path}" if node and _SAFE_NODE.fullmatch(node.path) else ""
-    return [_endpoint(device, EndpointKind.USB, device.sys_path, url, device.sys_name, "", classes)]
+    endpoint, position = _endpoint(device, EndpointKind.USB, device.sys_path, "", device.sys_name, "", classes)
+    node = _node_of(device)
+    if node is None:
+        return [(endpoint, position)]
+    path = _path_of(device, node, "/dev/input/" if node.is_keyboard else "")
+    url = f"{_OPENED_BY[node.subsystem]}://{path}" if path else ""
+    flaw = Flaw.KEYBOARD if node.is_keyboard and not node.readable else Flaw.NONE
+    return [(replace(endpoint, url=url, hid_pages=node.hid_pages, flaw=flaw), position)]
+
+
+def _node_of(device: Plugged) -> Node | None:
+    """The one of its nodes that says most of what it is; of equal ones that of the first interface."""
+
+    def rank(node: Node) -> int:
+        if node.subsystem == "usbmisc":
+            return 0
+        if POS_PAGES.intersection(node.hid_pages):
+            return 1
+        return 2 if node.is_keyboard else 3
+
+    nodes = [node for node in device.nodes if node.subsystem in ("usbmisc", "hidraw") or node.is_keyboard]
+    return min(nodes, key=lambda node: (rank(node), node.sys_path), default=None)
+
+
+def _path_of(device: Plugged, node: Node, links_in: str) -> str:
+    """Where it is opened: by a link that outlives its number, where there is one. Empty for what is no safe path."""
+    links = node.properties.get("DEVLINKS", "").split() if links_in else []
+    # The link by id holds only where the device has a number of its own; the one by path holds everywhere.
+    folders = ["by-id/", "by-path/"] if _number_of(device.properties) else ["by-path/"]
+    kept = [link for folder in folders for link in links if link.startswith(links_in + folder)]
+    return next((path for path in [*kept, node.path] if _SAFE_NODE.fullmatch(path)), "")
 
 
 def _of_line(device: Plugged, node: Node, classes: tuple[int, ...]) -> tuple[Endpoint, str]:
     number = node.properties.get("ID_USB_INTERFACE_NUM", "") or _interface_number(node.sys_path)
-    links = node.properties.get("DEVLINKS", "").split()
-    # The link by id holds only where the device has a number of its own; the one by path holds everywhere.
-    wanted = ["/dev/serial/by-id/"] if _number_of(device.properties) else []
-    kept = [link for start in [*wanted, "/dev/serial/by-path/"] for link in links if link.startswith(start)]
-    path = next((link for link in [*kept, node.path] if _SAFE_NODE.fullmatch(link)), "")
+    path = _path_of(device, node, "/dev/serial/")
     url = f"serial://{path}" if path else ""
     position = f"{device.sys_name}:{number}" if number else device.sys_name
     return _endpoint(device, EndpointKind.SERIAL, node.sys_path, url, position, number, classes)

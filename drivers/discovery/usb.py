@@ -16,6 +16,7 @@ import pyudev
 import usb.core
 import usb.util
 
+from drivers.discovery.hid_descriptor import DESCRIPTOR_MAX, applications
 from drivers.discovery.plugged import Node, Plugged, SerialPort, endpoints_of
 from hubd.model.device import Endpoint, EndpointKind
 from hubd.ports import EndpointSink
@@ -29,7 +30,7 @@ SETTLE_MAX_S = 2.0
 """Something that never settles is shown all the same."""
 RESCAN_S = 60.0
 """Everything is listed this often even if udev is silent: a message may be lost when its buffer is full."""
-SUBSYSTEMS = ("usb", "tty", "usbmisc", "hidraw")
+SUBSYSTEMS = ("usb", "tty", "usbmisc", "hidraw", "input")
 DEVICES_MAX = 128
 _VIRTUAL = "/devices/virtual/"
 """Consoles, pseudo-terminals and the device side of USB gadgets of this very machine."""
@@ -128,9 +129,7 @@ def list_plugged() -> Listed:
         if _VIRTUAL in node.sys_path or not node.device_node:
             continue
         if owner := _owner(node):
-            below.setdefault(owner, []).append(
-                Node(node.subsystem, node.device_node, node.sys_path, dict(node.properties))
-            )
+            below.setdefault(owner, []).append(_node(node, node.device_node))
         elif node.subsystem == "tty" and node.sys_name not in consoles and _has_chip(node):
             ports.append(SerialPort(node.device_node, node.sys_path, dict(node.properties)))
     devices: list[Plugged] = []
@@ -145,6 +144,25 @@ def _plugged(device: pyudev.Device, nodes: Sequence[Node]) -> Plugged:
     if not properties.get("ID_USB_INTERFACES"):
         properties["ID_USB_INTERFACES"] = _described(device)
     return Plugged(device.sys_path, device.sys_name, properties, nodes)
+
+
+def _node(device: pyudev.Device, path: str) -> Node:
+    pages = tuple(dict.fromkeys(page for page, _ in applications(_report_descriptor(device))))
+    readable = os.access(path, os.R_OK)
+    return Node(device.subsystem, path, device.sys_path, dict(device.properties), readable=readable, hid_pages=pages)
+
+
+def _report_descriptor(device: pyudev.Device) -> bytes:
+    """Of the HID interface that a raw node belongs to; empty for any other node, and for one that is gone again."""
+    parent = device.find_parent("hid") if device.subsystem == "hidraw" else None
+    if parent is None:
+        return b""
+    try:
+        with Path(parent.sys_path, "report_descriptor").open("rb") as file:
+            return file.read(DESCRIPTOR_MAX)
+    except OSError as error:
+        log.info("discovery.no_descriptors", extra={"reason": type(error).__name__})
+        return b""
 
 
 def _owner(node: pyudev.Device) -> str:

@@ -93,6 +93,8 @@ class Flaw(StrEnum):
     """It names no address that the hub can reach (IPv6 only, no port)."""
     ADDRESS_REFUSED = "address_refused"
     """It names an address that lies outside the shop's network."""
+    KEYBOARD = "keyboard"
+    """It is a keyboard that the system does not let the hub read, as it should be for one that people type on."""
 
 
 ENDPOINT_NAME_MAX = 60
@@ -122,6 +124,8 @@ class Endpoint(Struct, frozen=True):
     usb_pid: int | None = None
     usb_classes: tuple[int, ...] = ()
     """Classes of its interfaces: 7 is a printer, 3 a keyboard, a scanner or the like."""
+    hid_pages: tuple[int, ...] = ()
+    """Usage pages of its HID interfaces, as their report descriptors tell: 0x8C reads barcodes, 0x8D weighs."""
     position: str = ""
     """Where it is plugged in: the port path on the bus, `1-1.3`, with the interface where it has several."""
     driver: str = ""

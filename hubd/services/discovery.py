@@ -68,6 +68,7 @@ _WHY = {
     "driver_unusable": "Its driver cannot be used.",
     Flaw.NO_ADDRESS: "It names no address that the hub can reach.",
     Flaw.ADDRESS_REFUSED: "It names an address outside the shop's network.",
+    Flaw.KEYBOARD: "It is a keyboard that the hub may not read. A scanner that types is allowed by a udev rule.",
     "no_location": "The shop is not set up yet.",
     "elsewhere": "Its device has another address; this one is tried when it does not answer there.",
     "holds_money": "Its device holds payments and is known by its name only: a person confirms the new address.",
@@ -116,6 +117,9 @@ class Found(Struct, frozen=True):
             return f"Several drivers claim it: {names}. Say which one it is."
         if self.standing is Standing.CHOOSE and self.endpoint.kind is EndpointKind.MDNS:
             return f"It does not say how it wants to be spoken to: name its driver ({', '.join(self.drivers)})."
+        if self.standing is Standing.CHOOSE and self.endpoint.scheme == "evdev":
+            names = ", ".join(self.drivers)
+            return f"A keyboard. Only if it is a scanner that types: name its driver ({names}), and scan the test code."
         if self.standing is Standing.CHOOSE:
             return f"A line at which anything may hang: name its driver ({', '.join(self.drivers)})."
         return _WHY.get(self.reason, self.reason)
@@ -257,7 +261,8 @@ class DiscoveryDesk:
             reason = "claimed_twice" if rivals else ""
             return Found(found_id, seen, Standing.CHOOSE, reason=reason, drivers=names, choices=choices)
         if claimed is None:
-            return unusable(_NO_DRIVER.get(seen.service, "no_driver"))
+            keyboard = seen.flaw is Flaw.KEYBOARD
+            return unusable(seen.flaw.value if keyboard else _NO_DRIVER.get(seen.service, "no_driver"))
         device = _device_of(seen, claimed, devices)
         if device is None and seen.kind is EndpointKind.CONFIGURED:
             device = await self._claim_configured(seen, claimed)

@@ -120,6 +120,7 @@ def why_not(screen: Screen, found: Found) -> str:
         "driver_unusable": words("Its driver cannot be used. Call your technician."),
         "no_address": words("It names no address that the hub can reach."),
         "address_refused": words("It names an address outside the shop's network."),
+        "keyboard": words("It is a keyboard. If it is a scanner that types, a technician lets the hub read it."),
         "no_location": words("The shop is not set up yet."),
         "replaced": words("Another device has taken its place."),
         "holds_money": words("Its device holds payments. A technician confirms the new address."),

@@ -8,13 +8,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
 from hubd.cli.client import Client
+from tests.rigs.hid_descriptors import BOOT_KEYBOARD, KEYS_AND_MOUSE, POS_SCANNER
 from tests.rigs.process import Child, free_port, wait_for
-from tests.rigs.usb_bus import UsbBus, device, node, paths
+from tests.rigs.usb_bus import ROOT, UsbBus, device, hid, hid_paths, node, paths
 
 SEEN_WITHIN_S = 10.0
 """What a test waits for at most; how quick it is, is in bench/ and below, by the stopwatch of two processes."""
@@ -131,6 +133,37 @@ def test_a_printer_is_shown_by_its_node_and_by_its_class(bus: UsbBus) -> None:
         assert printer["usb_classes"] == [7]
 
 
+SCANNER = device("1-2", "0c2e", "0b61", number="S1", maker="Honeywell", model="1400g", interfaces=":030000:030101:")
+POS = hid("1-2", 1, POS_SCANNER, "hidraw1")
+DEVICE = f"/sys{ROOT}/1-2"
+TYPES = MappingProxyType({"ID_INPUT": "1", "ID_INPUT_KEY": "1", "ID_INPUT_KEYBOARD": "1"})
+BY_PATH, BY_ID = "/dev/input/by-path/pci-0:2:1.0-event-kbd", "/dev/input/by-id/usb-Honeywell_1400g_S1-event-kbd"
+KEYS = hid("1-2", 0, BOOT_KEYBOARD, "hidraw0", "event5", more=TYPES, links=f"{BY_PATH} {BY_ID}")
+
+
+def test_a_scanner_in_pos_mode_is_one_endpoint_whatever_else_it_has(bus: UsbBus) -> None:
+    bus.plug(SCANNER + KEYS + POS)
+    with watched(bus) as watcher:
+        (scanner,) = watcher.until(1)
+        assert (scanner["kind"], scanner["url"]) == ("usb", "hidraw:///dev/hidraw1")
+        assert (scanner["hid_pages"], scanner["identity"]) == ([0x8C], "serial:0c2e:0b61:S1")
+
+
+def test_a_keyboard_is_one_endpoint_by_the_events_of_its_letters(bus: UsbBus) -> None:
+    beside = {"ID_INPUT": "1", "ID_INPUT_KEY": "1", "ID_INPUT_MOUSE": "1"}
+    bus.plug(SCANNER + KEYS)
+    bus.plug(hid("1-2", 1, KEYS_AND_MOUSE, "hidraw2", "event3", more=beside))
+    with watched(bus) as watcher:
+        (keyboard,) = watcher.until(1)
+        assert (keyboard["kind"], keyboard["url"], keyboard["flaw"]) == ("usb", f"evdev://{BY_ID}", "")
+
+
+def test_a_keyboard_without_a_number_is_opened_by_its_plug(bus: UsbBus) -> None:
+    bus.plug(SCANNER.replace("E: ID_SERIAL_SHORT=S1\n", "") + KEYS)
+    with watched(bus) as watcher:
+        assert [one["url"] for one in watcher.until(1)] == [f"evdev://{BY_PATH}"]
+
+
 def test_hubs_are_not_shown_and_what_has_no_node_is(bus: UsbBus) -> None:
     bus.plug(device("1-7", "1d6b", "0002", model="Hub", interfaces=":090000:"))
     bus.plug(device("1-7.1", "abcd", "0001", model="Thing", interfaces=":ff0000:", device_address=9))
@@ -182,6 +215,37 @@ def test_a_hub_tells_its_followers_of_plug_and_pull_in_time(bus: UsbBus, tmp_pat
             wait_for(lambda: not endpoints(), SEEN_WITHIN_S, "the pulled reader to go")
             assert time.monotonic() - pulled_at < PULL_S  # noqa: TID251 - as above
         assert hub.stop() == 0
+
+
+@contextmanager
+def hub_on(bus: UsbBus, place: Path) -> Iterator[tuple[Child, Client]]:
+    config = place / "hubd.toml"
+    config.write_text(CONFIG.format(place=place, port=free_port()))
+    command = bus.command(sys.executable, "-m", "hubd", "run", "--config", str(config))
+    with Child(command, env=dict(bus.environ), stop_timeout_s=40) as hub:
+        hub.wait_for_text("trades.", 40)
+        yield hub, Client(place / "run/hubd.sock", place / "data")
+        assert hub.stop() == 0
+
+
+def test_scanners_are_offered_or_a_persons_choice_and_gone_when_pulled(bus: UsbBus, tmp_path: Path) -> None:
+    with hub_on(bus, tmp_path) as (_, client):
+
+        def seen() -> list[tuple[Any, ...]]:
+            found = client.get("/v1/endpoints")["items"]
+            return [(one["standing"], one["driver"], one["drivers"], one["address"]) for one in found]
+
+        def until(*wanted: tuple[Any, ...]) -> None:
+            wait_for(lambda: seen() == list(wanted), SEEN_WITHIN_S, f"{wanted}")
+
+        bus.plug(SCANNER + POS)
+        until(("offered", "hid_scanner", [], "hidraw:///dev/hidraw1"))
+        bus.pull(*hid_paths("1-2", 1, "hidraw1"), DEVICE)
+        until()
+        bus.plug(SCANNER + KEYS)
+        until(("choose", None, ["keyboard_scanner"], f"evdev://{BY_ID}"))
+        bus.pull(*hid_paths("1-2", 0, "hidraw0", "event5"), DEVICE)
+        until()
 
 
 def test_a_number_that_is_an_attack_is_made_plain(bus: UsbBus) -> None:

@@ -17,6 +17,8 @@ from tests.rigs.process import require_tool
 
 PROGRAM = Path(__file__).with_name("usb_bus_program.py")
 ROOT = "/devices/pci0000:00/0000:00:14.0/usb1"
+HID = "0003:0000:0000"
+"""How the kernel begins the name of a HID device on USB: bus and ids; a running number follows."""
 
 
 class UsbBus:
@@ -123,13 +125,18 @@ def node(
 
     `of_interface` are attributes of the interface, `more` are properties that other rules have given the node.
     """
+    place = f"{ROOT}/{port}/{port}:1.{interface}"
+    return _interface(place, of_interface) + _node(place, interface, subsystem, name, dev, links, more)
+
+
+def _interface(place: str, attributes: Mapping[str, str]) -> str:
+    told = "".join(f"A: {key}={value}\\n\n" for key, value in attributes.items())
+    return f"P: {place}\nE: DEVTYPE=usb_interface\nE: SUBSYSTEM=usb\n{told}\n"
+
+
+def _node(below: str, interface: int, subsystem: str, name: str, dev: str, links: str, more: Mapping[str, str]) -> str:
     lines = [
-        f"P: {ROOT}/{port}/{port}:1.{interface}",
-        "E: DEVTYPE=usb_interface",
-        "E: SUBSYSTEM=usb",
-        *(f"A: {key}={value}\\n" for key, value in of_interface.items()),
-        "",
-        f"P: {ROOT}/{port}/{port}:1.{interface}/{subsystem}/{name}",
+        f"P: {below}/{subsystem}/{name}",
         f"N: {dev}",
         f"E: DEVNAME=/dev/{dev}",
         f"E: SUBSYSTEM={subsystem}",
@@ -139,6 +146,34 @@ def node(
         *(f"E: {key}={value}" for key, value in more.items()),
     ]
     return "\n".join(lines) + "\n\n"
+
+
+def hid(
+    port: str,
+    interface: int,
+    descriptor: bytes,
+    raw: str,
+    event: str = "",
+    *,
+    links: str = "",
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """A HID interface with its report descriptor and raw node (`hidraw0`), and the node of its `event5`s if it has any.
+
+    `links` and `more` are those of the events.
+    """
+    place = f"{ROOT}/{port}/{port}:1.{interface}"
+    below = f"{place}/{HID}.{interface:04d}"
+    told = _interface(place, {}) + f"P: {below}\nE: SUBSYSTEM=hid\nH: report_descriptor={descriptor.hex().upper()}\n\n"
+    told += _node(below, interface, "hidraw", raw, raw, "", {})
+    return told + (_node(below, interface, "input", event, f"input/{event}", links, more) if event else "")
+
+
+def hid_paths(port: str, interface: int, raw: str, event: str = "") -> list[str]:
+    """What `hid` made, innermost first, to be pulled."""
+    place = f"/sys{ROOT}/{port}/{port}:1.{interface}"
+    below = f"{place}/{HID}.{interface:04d}"
+    return [*([f"{below}/input/{event}"] if event else []), f"{below}/hidraw/{raw}", below, place]
 
 
 def paths(port: str, interface: int, subsystem: str, name: str) -> tuple[str, str, str]:

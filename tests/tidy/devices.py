@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drivers.base import Manifest, Mdns, Serial, Tcp, Tls, Usb, UsbClass
+from drivers.base import HidUsage, Keyboard, Manifest, Mdns, Serial, Tcp, Tls, Usb, UsbClass
 from drivers.registry import load
 from tests.tidy.tree import ROOT
 
@@ -23,6 +23,10 @@ def connections(manifest: Manifest) -> str:
                 said.append(f"mDNS `{service.removesuffix('.local.')}`")
             case Serial():
                 said.append("serial line")
+            case Keyboard():
+                said.append("USB keyboard")
+            case HidUsage(page):
+                said.append(f"USB HID usage page {page:02X}")
             case UsbClass(number):
                 said.append(f"USB class {number}")
             case Usb(vid, pid):
