@@ -241,8 +241,6 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
     staff = StaffDesk(db, runtime, access, world.pins, RecoveryDesk(db, runtime, problems))
     payments = PaymentDesk(db, runtime, dialogues, terminals, tills, view, world.room_for_sales)
 
-    discovery: DiscoveryDesk
-
     def device_changed(device_id: str, status: TerminalStatus) -> None:
         _note_change(problems, terminals, peripherals, device_id, status)
         if status.state in READY and outages.snapshot().mode is Mode.ONLINE:

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from hubd.model.permissions import BACK_OFFICE_PERMISSIONS, ROLE_PERMISSIONS, Permission, Role
-from hubd.services.devices import NewDevice
+from hubd.services.device_rules import NewDevice
 from local_api.app import api_rows, create_api
 from local_api.context import HubFacts
 from local_api.page.app import make_pages, page_rows
