@@ -240,6 +240,7 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
     dialogues, view = Dialogues(db, runtime, terminals, jobs, world.signer.hub_id), partial(_outage_view, outages)
     staff = StaffDesk(db, runtime, access, world.pins, RecoveryDesk(db, runtime, problems))
     payments = PaymentDesk(db, runtime, dialogues, terminals, tills, view, world.room_for_sales)
+    discovery: DiscoveryDesk
 
     def device_changed(device_id: str, status: TerminalStatus) -> None:
         _note_change(problems, terminals, peripherals, device_id, status)
