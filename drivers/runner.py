@@ -23,6 +23,7 @@ from drivers.base import (
     DriverOptions,
     Identity,
     Lines,
+    ModemDriver,
     PrinterDriver,
     ScaleDriver,
     ScannerDriver,
@@ -89,6 +90,7 @@ _CALLED = (
     (PrinterDriver, "printer"),
     (ScaleDriver, "scale"),
     (ScannerDriver, "scanner"),
+    (ModemDriver, "modem"),
 )
 
 
