@@ -100,10 +100,11 @@ def _chain(connection: sqlite3.Connection, device_id: str, next_ones: str) -> li
 
 
 def never_activated(connection: sqlite3.Connection) -> list[Device]:
-    """Terminals that were claimed and that nobody has let take payments yet; one taken out of use is not among them."""
+    """Terminals that were found and that nobody has led into use yet; one taken out of use is not among them."""
     rows = connection.execute(
         f"{_SELECT} WHERE removed = 0 AND active = 0 AND kind = ? AND NOT EXISTS"  # noqa: S608 (see _SELECT)
-        " (SELECT 1 FROM journal WHERE subject = devices.id AND kind = 'device.activated') ORDER BY devices.seq",
+        " (SELECT 1 FROM journal WHERE subject = devices.id AND kind IN ('device.named', 'device.activated'))"
+        " ORDER BY devices.seq",
         (DeviceKind.TERMINAL,),
     )
     return [_device(row) for row in rows]

@@ -29,7 +29,8 @@ def following(hub: ServedHub, *args: str) -> Child:
     folder = str(hub.socket.parent)
     places = {"HUBD_PATHS_DATA": folder, "HUBD_PATHS_RUNTIME": folder, "HUBD_CONFIG": f"{folder}/none.toml"}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HUBD_")}
-    command = [sys.executable, "-c", "from hubd.cli import main; main()", *args]
+    # Ctrl-C means what it means at a keyboard, also where these tests run in the background.
+    command = ["env", "--default-signal=INT", sys.executable, "-c", "from hubd.cli import main; main()", *args]
     return Child(command, cwd=ROOT, env={**kept, **places, "PYTHONPATH": str(ROOT)})
 
 

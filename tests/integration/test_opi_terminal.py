@@ -19,7 +19,6 @@ from hubd.ports import (
     Found,
     Inconclusive,
     NotStarted,
-    Progress,
     Stored,
     Unknown,
 )
@@ -88,7 +87,7 @@ async def test_lost_answers_and_a_killed_terminal_on_a_real_line(simulator: OpiP
 async def test_abort_on_a_real_line(simulator: OpiProgram) -> None:
     async with shop(simulator) as made, asyncio.TaskGroup() as group:
         paying = group.create_task(made.pay(1090), name="pay")
-        await wait_until(lambda: Progress("insert_card") in made.progress, STATE_TIMEOUT_S, "the card")
+        await wait_until(lambda: any(one.code == "insert_card" for one in made.progress), STATE_TIMEOUT_S, "the card")
         assert await made.terminal.abort()
         assert isinstance(await paying, Cancelled)
     assert simulator.ledger() == [(1090, "cancelled")]

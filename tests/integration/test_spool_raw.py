@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import struct
 import subprocess
@@ -48,8 +49,12 @@ def send(port: int, *parts: bytes, reset: bool = False) -> str:
             line.shutdown(socket.SHUT_WR)
             while line.recv(100):
                 pass
-    except ConnectionError:
-        return "reset"
+    except OSError as error:
+        if (
+            isinstance(error, ConnectionError) or error.errno == errno.ENOTCONN
+        ):  # reset before the sending side was closed
+            return "reset"
+        raise
     return "taken"
 
 

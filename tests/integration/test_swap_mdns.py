@@ -54,7 +54,7 @@ async def test_a_printer_that_announces_itself_takes_the_place_of_a_dead_one(tmp
         async with shop(tmp_path, sources=[source], transport=open_transport) as opened:
             start("Swap-first")
             first = await seen(opened, "Swap-first")
-            old = await opened.services.discovery.claim(first.id, "Front", "", MANAGER)
+            old = await opened.services.discovery.claim(first.id, "Front", "", MANAGER, "escpos")
             await opened.services.devices.activate(old.id, MANAGER)
             await printer_ready(opened, old.id)
             printers["Swap-first"].close()
@@ -63,9 +63,9 @@ async def test_a_printer_that_announces_itself_takes_the_place_of_a_dead_one(tmp
             await opened.services.printing.submit(job, till())
             start("Swap-second")
             second = await seen(opened, "Swap-second")
-            assert second.standing is Standing.OFFERED
+            assert second.standing is Standing.CHOOSE, "it does not say that it speaks ESC/POS"
             vacant = await opened.services.roles.vacant(MANAGER)
             assert [view.device.id for view in places_for(second, vacant)] == [old.id]
-            new = await opened.services.discovery.claim(second.id, "", "", MANAGER, replaces=old.id)
+            new = await opened.services.discovery.claim(second.id, "", "", MANAGER, "escpos", replaces=old.id)
             assert (await until(opened, job.id, PrintState.PRINTED)).printer == new.id
             assert (new.name, paper(printers["Swap-second"]).count("waits for the next")) == ("Front", 1)
