@@ -64,6 +64,9 @@ def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     store.add_argument("--dir", type=Path, default=Path(".demo"), help="Where the demo store keeps its state.")
     store.add_argument("--https-port", type=int, default=8443, help="Port of page and API; 0: any free one.")
     store.add_argument("--http-port", type=int, default=8080, help="Port without TLS; 0: any free one.")
+    store.add_argument(
+        "--device", action="append", default=[], metavar="'DRIVER ADDRESS'", help="One more device, at a fixed address."
+    )
     return parser.parse_args(words)
 
 
@@ -102,7 +105,9 @@ def demo(arguments: argparse.Namespace) -> None:
     from hubd.demo import store as demo_store
 
     prepare_process()
-    settings = demo_store.DemoSettings(arguments.dir.absolute(), arguments.https_port, arguments.http_port)
+    settings = demo_store.DemoSettings(
+        arguments.dir.absolute(), arguments.https_port, arguments.http_port, demo_store.devices_of(arguments.device)
+    )
     with only_one(settings.directory):
         asyncio.run(until_stopped(lambda stop: demo_store.serve(settings, stop, _say)))
 

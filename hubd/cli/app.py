@@ -17,6 +17,7 @@ from hubd.cli import (
     devices,
     doctor,
     documents,
+    driver_kit,
     enrol,
     journal,
     lists,
@@ -83,6 +84,8 @@ for name, group in (
     ("demo", demo.app),
 ):
     app.add_typer(group, name=name)
+devices.app.command()(driver_kit.new)
+devices.app.command()(driver_kit.drivers)
 
 
 @app.command(hidden=True)

@@ -71,7 +71,7 @@ async def set_up(daemon: Daemon, terminals: list[SimulatedTerminal], state: Path
     location = (await services.staff.locations())[0].id
     caller = administrator(location)
     await services.discovery.consider()
-    fixed = {terminal.address for terminal in terminals if terminal.address}
+    fixed = {terminal.address for terminal in daemon.config.terminals}
     for view in await services.devices.all():
         if view.device.address in fixed and not view.device.active:
             await services.devices.activate(view.device.id, caller)

@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,6 +27,7 @@ from hubd.demo.cloud import DemoAddress, demo_cloud, enrol
 from hubd.demo.control import Control, Story
 from hubd.demo.network import LOOPBACK, demo_network
 from hubd.demo.simulators import SimulatedTerminal
+from hubd.errors import InvalidValueError
 from hubd.identity import load_or_create_key
 from hubd.logs import set_up_logging
 from hubd.runtime import Runtime, system_runtime
@@ -48,6 +49,23 @@ class DemoSettings:
     directory: Path
     https_port: int = 8443
     http_port: int = 8080
+    devices: tuple[TerminalConfig, ...] = ()
+    """Further ones at fixed addresses, such as the simulator of a new driver."""
+
+
+def devices_of(texts: Sequence[str]) -> tuple[TerminalConfig, ...]:
+    """Devices as a person names them, each `DRIVER ADDRESS`. Raises InvalidValueError `demo.device_unclear`."""
+    found = []
+    for text in texts:
+        driver, _, address = text.strip().partition(" ")
+        if "://" not in address:
+            raise InvalidValueError(
+                "demo.device_unclear",
+                "A device is named by its driver and its address.",
+                remedy="For example: --device 'toledo8217 tcp://127.0.0.1:4001'.",
+            )
+        found.append(TerminalConfig(address.strip(), driver, driver))
+    return tuple(found)
 
 
 def demo_config(settings: DemoSettings, terminals: list[SimulatedTerminal]) -> Config:
@@ -57,7 +75,10 @@ def demo_config(settings: DemoSettings, terminals: list[SimulatedTerminal]) -> C
         api=ApiConfig(settings.https_port, settings.http_port, (LOOPBACK,)),
         cloud=CloudConfig(enabled=True),
         discovery=DiscoveryConfig(mdns=True, interfaces=(LOOPBACK,)),
-        terminals=tuple(TerminalConfig(one.address, "zvt", one.name) for one in terminals if one.address),
+        terminals=(
+            *(TerminalConfig(one.address, "zvt", one.name) for one in terminals if one.address),
+            *settings.devices,
+        ),
     )
 
 
@@ -71,7 +92,10 @@ def config_toml(config: Config) -> str:
         f"[discovery]\ninterfaces = {toml_value(config.discovery.interfaces)}",
     ]
     for terminal in config.terminals:
-        parts.append(f"[[terminals]]\naddress = {toml_value(terminal.address)}\nname = {toml_value(terminal.name)}")
+        parts.append(
+            f"[[terminals]]\naddress = {toml_value(terminal.address)}\nname = {toml_value(terminal.name)}\n"
+            f"driver = {toml_value(terminal.driver)}"
+        )
     return "\n".join(parts) + "\n"
 
 

@@ -12,6 +12,10 @@ import pytest
 
 from drivers.base import DriverOptions
 from drivers.faces import RunnerPrinter, face_of
+from drivers.kit.bench import READY_TIMEOUT_S
+from drivers.kit.bench import Line as Wire
+from drivers.kit.memory_line import MemoryStream, memory_pipe
+from drivers.kit.virtual_time import VirtualClock
 from drivers.runner import Runner
 from drivers.sim.escpos import EscposSimulator, PrinterOptions
 from drivers.sim.ipp import IppOptions, IppSimulator
@@ -19,10 +23,7 @@ from hubd.model.device import Capability, DeviceState
 from hubd.model.printing import Align, Barcode, Cut, Line, Logo, PrintDocument, Qr, Row, Rule, Text, lay_out
 from hubd.ports import NotPrinted, Printed, PrintOutcome, PrintUnknown, TerminalStatus
 from hubd.runtime import Runtime, SystemIds
-from tests.contract.terminal_bench import READY_TIMEOUT_S, REGISTRY
-from tests.contract.terminal_bench import Line as Wire
-from tests.simulation.loop import VirtualClock
-from tests.simulation.network import MemoryStream, memory_pipe
+from tests.contract.terminal_bench import REGISTRY
 
 COLUMNS = 20
 TCP, SERIAL = "tcp://printer:9100", "serial:///dev/printer"

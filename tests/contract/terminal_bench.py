@@ -14,6 +14,9 @@ import pytest
 
 from drivers.base import CURRENCY, PASSWORD, DriverOptions
 from drivers.faces import RunnerTerminal, face_of
+from drivers.kit.bench import READY_TIMEOUT_S, Line
+from drivers.kit.memory_line import MemoryPorts, MemoryStream, memory_pipe
+from drivers.kit.virtual_time import VirtualClock
 from drivers.registry import load
 from drivers.runner import Runner
 from drivers.sim.caisse_ap import CaisseApSimulator
@@ -45,17 +48,11 @@ from hubd.ports import (
     Unknown,
 )
 from hubd.runtime import Runtime, SystemIds
-from tests.simulation.loop import VirtualClock
-from tests.simulation.network import Delivery, MemoryPorts, MemoryStream, memory_pipe
 
 MOVED = {TransactionState.APPROVED, TransactionState.STORED, TransactionState.FORWARDED}
 ENQUIRIES_MAX = 40
 ENQUIRY_INTERVAL_S = 30.0
-READY_TIMEOUT_S = 900.0
 SETTLE_S = 20.0
-
-Spoil = Callable[[int, bytes], list[Delivery]]
-"""What becomes of the n-th block of one direction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,30 +165,6 @@ def terminals_that(*wanted: Capability, numbered: bool = False) -> pytest.MarkDe
     ]
     ids = [f"{driver_id}-{url.partition(':')[0]}" for driver_id, url in cases]
     return pytest.mark.parametrize(("driver_id", "url"), cases, ids=ids)
-
-
-@dataclass(slots=True)
-class Line:
-    """One connection of the bench: both ends, and what was written on each."""
-
-    hub: MemoryStream
-    device: MemoryStream
-    hub_blocks: list[bytes] = field(default_factory=list)
-    device_blocks: list[bytes] = field(default_factory=list)
-
-    def watch(self, spoil_hub: Spoil | None = None, spoil_device: Spoil | None = None) -> None:
-        """Count blocks from now on, and let them be spoiled."""
-        self.hub_blocks, self.device_blocks = [], []
-        self.hub.tamper = self._tamper(self.hub_blocks, spoil_hub)
-        self.device.tamper = self._tamper(self.device_blocks, spoil_device)
-
-    @staticmethod
-    def _tamper(blocks: list[bytes], spoil: Spoil | None) -> Callable[[bytes], list[Delivery]]:
-        def tamper(data: bytes) -> list[Delivery]:
-            blocks.append(data)
-            return spoil(len(blocks) - 1, data) if spoil else [Delivery(data)]
-
-        return tamper
 
 
 class Bench:

@@ -7,12 +7,12 @@ import random  # noqa: TID251 - the test makes the Runtime that everybody else i
 
 import pytest
 
+from drivers.kit.memory_line import MemoryStream, memory_pipe
+from drivers.kit.virtual_time import VirtualClock, run
 from drivers.runner import Runner
 from hubd.model.device import DeviceState
 from hubd.runtime import Runtime, SystemIds
 from tests.contract.terminal_bench import REGISTRY
-from tests.simulation.loop import VirtualClock, run
-from tests.simulation.network import MemoryStream, memory_pipe
 
 BYTES_PER_S = 11_520
 """115,200 baud."""

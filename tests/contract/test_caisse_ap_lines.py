@@ -13,6 +13,9 @@ import pytest
 from drivers.base import Driver, Lines
 from drivers.caisse_ap import CaisseApTerminal
 from drivers.caisse_ap_codec import Identification, encode_request
+from drivers.kit.bench import Line
+from drivers.kit.memory_line import Delivery, MemoryStream, memory_pipe
+from drivers.kit.virtual_time import VirtualClock, run
 from drivers.runner import accept_none
 from drivers.sim.caisse_ap import CaisseApSimulator, LineHabit
 from hubd.errors import DeviceError
@@ -32,9 +35,7 @@ from hubd.ports import (
     Unknown,
 )
 from hubd.runtime import Runtime, SystemIds
-from tests.contract.terminal_bench import Bench, Line, bench
-from tests.simulation.loop import VirtualClock, run
-from tests.simulation.network import Delivery, MemoryStream, memory_pipe
+from tests.contract.terminal_bench import Bench, bench
 
 URL = "tcp://terminal:8888"
 AMOUNT = Money(2040, "EUR")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from drivers.kit.virtual_time import run
 from hubd.model.device import Capability
 from tests.contract.terminal_bench import bench, terminals_that
 from tests.contract.test_driver_contract import pay_again
-from tests.simulation.loop import run
 
 
 @terminals_that(Capability.PARAMETER_SESSION, Capability.TMS_CONTACT)

@@ -7,11 +7,11 @@ import re
 
 import pytest
 
+from drivers.kit.virtual_time import run
 from hubd.model.device import Capability
 from hubd.model.money import Money
 from hubd.ports import Approved
 from tests.contract.terminal_bench import KINDS, bench, terminals_that
-from tests.simulation.loop import run
 
 AMOUNT = Money(2040, "EUR")
 terminals = terminals_that()

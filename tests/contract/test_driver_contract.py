@@ -11,6 +11,9 @@ from dataclasses import replace
 
 import pytest
 
+from drivers.kit.bench import Line, Spoil
+from drivers.kit.memory_line import Delivery
+from drivers.kit.virtual_time import run
 from hubd.errors import DeviceError
 from hubd.model.device import Capability, DeviceKind, DeviceState
 from hubd.model.money import Money
@@ -36,14 +39,10 @@ from tests.contract.terminal_bench import (
     MOVED,
     REGISTRY,
     Bench,
-    Line,
     Payment,
-    Spoil,
     bench,
     terminals_that,
 )
-from tests.simulation.loop import run
-from tests.simulation.network import Delivery
 
 EUR = "EUR"
 AMOUNT = Money(2040, EUR)

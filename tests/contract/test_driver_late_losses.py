@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from drivers.kit.virtual_time import run
 from hubd.model.device import Capability
 from hubd.ports import Unknown
 from tests.contract.terminal_bench import bench, terminals_that
 from tests.contract.test_driver_contract import AMOUNT
-from tests.simulation.loop import run
 
 
 @terminals_that(Capability.QUERY_LAST, numbered=True)

@@ -16,6 +16,8 @@ from drivers.caisse_ap_codec import encode_elements
 from drivers.concert_codec import REPORT_CHARACTERS, PaymentAnswer, encode_answer
 from drivers.hid_scanner_codec import encode_code
 from drivers.keyboard_scanner_codec import KeyEvent, encode_event
+from drivers.kit.memory_line import memory_pipe
+from drivers.kit.virtual_time import VirtualClock, run
 from drivers.opi_codec import Element, frame, render
 from drivers.poslink_codec import Dialect, Frame, encode_frame, encode_get
 from drivers.registry import load
@@ -26,8 +28,6 @@ from hubd.model.money import Money
 from hubd.ports import Approved, Way
 from hubd.runtime import Runtime, SystemClock, SystemIds
 from tests.contract.terminal_bench import KINDS, bench, terminals_that
-from tests.simulation.loop import VirtualClock, run
-from tests.simulation.network import memory_pipe
 
 CARD = "5204739684211358"
 SPACED = " ".join(CARD[at : at + 4] for at in range(0, 16, 4))

@@ -5,42 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import random  # noqa: TID251 - a transcript is played to a driver with a Runtime made here
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from drivers.base import Lines, TerminalDriver
+from drivers.base import TerminalDriver
+from drivers.kit.memory_line import memory_pipe
+from drivers.kit.transcript import NO_LINES, play
+from drivers.kit.virtual_time import VirtualClock, run
 from hubd.model.money import Money
-from hubd.ports import AuthorizeRequest, ByteStream, Outcome
+from hubd.ports import AuthorizeRequest, Outcome
 from hubd.runtime import Runtime
 from tests.contract.terminal_bench import KINDS, REGISTRY
-from tests.simulation.loop import VirtualClock, run
-from tests.simulation.network import MemoryStream, memory_pipe
 from tests.simulation.seeded import SeededIds
 
-
-async def _no_line() -> ByteStream:
-    raise OSError("a transcript has one line")
-
-
-NO_LINES = Lines(_no_line, lambda _port, _serve: nullcontext())  # the hub may listen: nobody calls
 TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*/*.json"))
-
-
-async def play(transcript: dict[str, Any], device: MemoryStream) -> None:
-    """The device's side of a transcript: read exactly what the hub must say, then answer."""
-    for who, text in transcript["dialogue"]:
-        if who == "cut":
-            device.cut()
-        elif who == "device":
-            await device.write(bytes.fromhex(text))
-        else:
-            expected, heard = bytes.fromhex(text), b""
-            while len(heard) < len(expected):
-                heard += await device.read(len(expected) - len(heard))
-            assert heard == expected, f"the hub said {heard.hex(' ')} and not {text}"
 
 
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: f"{path.parent.name}-{path.stem}")
@@ -58,7 +37,7 @@ def test_transcript(path: Path) -> None:
         hub, device = memory_pipe()
         driver.attach(hub, f"{transcript['scheme']}://terminal:1", NO_LINES)
         async with asyncio.TaskGroup() as group:
-            played = group.create_task(play(transcript, device), name="device")
+            played = group.create_task(play(transcript["dialogue"], device), name="device")
             group.create_task(driver.pump(), name="pump")
             await driver.identify()
             await driver.baseline()

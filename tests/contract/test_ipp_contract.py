@@ -9,14 +9,15 @@ import pytest
 
 from drivers.ipp import CUT_OFF_MAX, HAND_OVER_TIMEOUT_S, NOT_FOUND_AGAIN_S
 from drivers.ipp_codec import JobState, Operation
+from drivers.kit.bench import Spoil
+from drivers.kit.memory_line import Delivery
+from drivers.kit.virtual_time import run
 from hubd.model.device import Capability, DeviceState
 from hubd.ports import NotPrinted, Paper, Printed, PrinterCondition, PrintOutcome, PrintUnknown
 from tests.contract.printer_bench import Bench, bench
-from tests.contract.terminal_bench import REGISTRY, Spoil
+from tests.contract.terminal_bench import REGISTRY
 from tests.contract.test_driver_contract import nth, spoiled
 from tests.contract.test_printer_contract import ROWS_OF_SEVERAL_CHUNKS, blocks_of_a_document, print_again
-from tests.simulation.loop import run
-from tests.simulation.network import Delivery
 
 KIND = "ipp"
 LATE_S = (2.5, 9.0, 250.0)

@@ -11,13 +11,14 @@ from contextlib import asynccontextmanager
 import pytest
 
 from drivers.faces import RunnerModem
+from drivers.gsm_modem import GsmModem
+from drivers.kit.bench import PeripheralBench, Spoil, peripheral_bench
+from drivers.kit.memory_line import Delivery
+from drivers.kit.virtual_time import run
 from drivers.sim.modem import ModemSimulator
 from hubd.model.device import DeviceKind, DeviceState
 from hubd.model.sms import IncomingSms, ModemCondition, SmsOutcome, SmsRefused, SmsReport, SmsSent, SmsUnknown
-from tests.contract.peripheral_bench import PeripheralBench, peripheral_bench
-from tests.contract.terminal_bench import REGISTRY, Spoil
-from tests.simulation.loop import run
-from tests.simulation.network import Delivery
+from tests.contract.terminal_bench import REGISTRY
 
 URL = "serial:///dev/modem?baud=115200&stop_bits=1"
 NUMBER, TEXT = "+33612345678", "Votre commande est prête."
@@ -66,7 +67,7 @@ class Bench:
 
 @asynccontextmanager
 async def bench() -> AsyncIterator[Bench]:
-    async with peripheral_bench("gsm_modem", URL, ModemSimulator) as made:
+    async with peripheral_bench(GsmModem, URL, ModemSimulator) as made:
         yield Bench(made)
 
 

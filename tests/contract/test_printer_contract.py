@@ -11,6 +11,9 @@ from collections.abc import Callable
 
 import pytest
 
+from drivers.kit.bench import Spoil
+from drivers.kit.memory_line import Delivery
+from drivers.kit.virtual_time import run
 from hubd.model.device import Capability, DeviceKind, DeviceState
 from hubd.ports import NotPrinted, Paper, Printed, PrinterCondition, PrintOutcome, PrintUnknown
 from tests.contract.printer_bench import (
@@ -26,10 +29,8 @@ from tests.contract.printer_bench import (
     bench,
     printers,
 )
-from tests.contract.terminal_bench import REGISTRY, Spoil
+from tests.contract.terminal_bench import REGISTRY
 from tests.contract.test_driver_contract import nth, spoiled
-from tests.simulation.loop import run
-from tests.simulation.network import Delivery
 
 ROWS_OF_SEVERAL_CHUNKS, LINE_S = 240, 0.1
 LATE_S = (2.5, 8.0, 250.0)

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import pytest
 
+from drivers.kit.bench import Spoil
+from drivers.kit.memory_line import Delivery
+from drivers.kit.virtual_time import run
 from drivers.sim.escpos.paper import PaperLine
 from hubd.model.printing import Cut, PrintDocument, Text, pack_raw
 from hubd.ports import Printed, PrintOutcome, PrintUnknown
 from tests.contract.printer_bench import ANSWERING, NUMBERED, Bench, bench, printers
-from tests.contract.terminal_bench import Spoil
 from tests.contract.test_driver_contract import nth, spoiled
 from tests.contract.test_printer_contract import directions, print_again
-from tests.simulation.loop import run
-from tests.simulation.network import Delivery
 
 MARK = "#9999#"
 PICTURE = b"\x1d(L" + (60_000).to_bytes(2, "little") + b"0p0\x01\x011\xe0\x01\xe8\x03" + bytes(60_000 - 10)

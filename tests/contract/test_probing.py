@@ -16,6 +16,8 @@ import pytest
 from msgspec.structs import replace
 
 from drivers.base import Manifest
+from drivers.kit.memory_line import MemoryStream, memory_pipe
+from drivers.kit.virtual_time import VirtualClock, run
 from drivers.probing import candidates, find_out
 from drivers.sim.caisse_ap import CaisseApSimulator
 from drivers.sim.concert import ConcertSimulator
@@ -33,8 +35,6 @@ from hubd.errors import DeviceError
 from hubd.ports import ByteStream, Probed, ProbeOutcome
 from hubd.runtime import Runtime, SystemIds
 from tests.contract.terminal_bench import REGISTRY
-from tests.simulation.loop import VirtualClock, run
-from tests.simulation.network import MemoryStream, memory_pipe
 
 URL = "serial:///dev/ttyUSB0"
 MANIFESTS = [entry.manifest for entry in REGISTRY.entries if entry.manifest is not None]

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import pytest
 
 from drivers.faces import RunnerScale
+from drivers.kit.bench import PeripheralBench, Spoil, peripheral_bench
+from drivers.kit.memory_line import Delivery
+from drivers.kit.virtual_time import run
 from drivers.scale_line import WEIGH_TIMEOUT_S
 from drivers.sim.scale import SCALES, ScaleSimulator
 from hubd.model.device import DeviceKind, DeviceState
 from hubd.ports import NoWeight, Weight
-from tests.contract.peripheral_bench import PeripheralBench, peripheral_bench
-from tests.contract.terminal_bench import REGISTRY, Spoil
-from tests.simulation.loop import run
-from tests.simulation.network import Delivery
+from tests.contract.terminal_bench import REGISTRY
 
 BEFORE, AFTER = 345, 1270
 """Grams: what lies there first, and what lies there from the moment of the first answer on."""
@@ -97,7 +97,7 @@ class Bench:
 
 @asynccontextmanager
 async def bench(driver_id: str, url: str) -> AsyncIterator[Bench]:
-    async with peripheral_bench(driver_id, url, SCALES[driver_id]) as made:
+    async with peripheral_bench(REGISTRY.factory(driver_id), url, SCALES[driver_id]) as made:
         made.simulator.grams = BEFORE
         yield Bench(made)
 

@@ -15,6 +15,9 @@ from functools import partial
 import pytest
 
 from drivers.faces import RunnerScanner
+from drivers.kit.bench import PeripheralBench, Spoil, peripheral_bench
+from drivers.kit.memory_line import Delivery
+from drivers.kit.virtual_time import run
 from drivers.scan_gate import CARD_SHOWN_S
 from drivers.serial_scanner_codec import SerialScans
 from drivers.sim.scanner import (
@@ -27,10 +30,7 @@ from hubd.model.card_data import gtin_valid, luhn_valid
 from hubd.model.device import DeviceKind, DeviceState
 from hubd.ports import Scan
 from hubd.runtime import Runtime
-from tests.contract.peripheral_bench import PeripheralBench, peripheral_bench
-from tests.contract.terminal_bench import REGISTRY, Spoil
-from tests.simulation.loop import run
-from tests.simulation.network import Delivery
+from tests.contract.terminal_bench import REGISTRY
 
 EAN, OTHER, COUPON = "4006381333931", "5901234123457", "AB-12/7.5"
 SCAN_APART_S = 1.2
@@ -119,7 +119,7 @@ class Bench:
 @asynccontextmanager
 async def bench(kind: ScannerKind) -> AsyncIterator[Bench]:
     """A scanner from which one code was heard already: its habits are known."""
-    async with peripheral_bench(kind.driver_id, kind.url, kind.make, kind.options) as made:
+    async with peripheral_bench(REGISTRY.factory(kind.driver_id), kind.url, kind.make, kind.options) as made:
         ready = Bench(kind, made)
         await ready.scan(OTHER)
         assert ready.heard == ready.made_scans

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from drivers.kit.virtual_time import run
 from hubd.errors import DeviceError
 from hubd.model.money import Money
 from hubd.ports import Approved
 from tests.contract.terminal_bench import bench, terminals_that
-from tests.simulation.loop import run
 
 terminals = terminals_that()
 

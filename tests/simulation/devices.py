@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from drivers.kit.memory_line import Delivery, MemoryStream, memory_pipe
+from drivers.kit.virtual_time import VirtualClock
 from drivers.sim.ledger import Ledger, Transaction, TransactionState
 from drivers.sim.zvt import SimulatorOptions, ZvtSimulator
 from hubd.runtime import Runtime
 from tests.simulation.faults import TerminalFaults
-from tests.simulation.loop import VirtualClock
-from tests.simulation.network import Delivery, MemoryStream, memory_pipe
 from tests.simulation.seeded import Random, SeededIds
 from tests.simulation.trace import Trace
 

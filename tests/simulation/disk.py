@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.simulation.loop import VirtualClock
+from drivers.kit.virtual_time import VirtualClock
 from tests.simulation.seeded import Random
 
 T = TypeVar("T")

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from drivers.kit.memory_line import Delivery, MemoryStream
 from drivers.registry import load
 from drivers.runner import accept_none
 from hubd.app import Hub, World, trading_hub
@@ -33,7 +34,6 @@ from sync.link_worker import CloudSync
 from tests.simulation.devices import TerminalBox
 from tests.simulation.disk import CutPoint, Disk
 from tests.simulation.link import HubLink
-from tests.simulation.network import Delivery, MemoryStream
 from tests.simulation.seeded import MachineClock, SeededIds, stream
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.simulation import loop
+from drivers.kit import virtual_time
 from tests.simulation.faults import Options, draw
 from tests.simulation.plants import PLANTS
 from tests.simulation.seeded import stream
@@ -66,8 +66,8 @@ def simulate(
     try:
         with PLANTS[plant]() if plant else nullcontext():
             try:
-                loop.run(main(), seed)
-            except loop.DeadlockError as error:
+                virtual_time.run(main(), seed)
+            except virtual_time.DeadlockError as error:
                 trace = stores[0].trace
                 trace.violation = trace.violation or Violation("nothing hangs", str(error), trace.steps)
     finally:

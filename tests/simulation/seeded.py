@@ -6,8 +6,8 @@ import hashlib
 import random  # noqa: TID251 - the one place of the simulation that makes dice
 from random import Random  # noqa: TID251 - the type that the other modules name
 
+from drivers.kit.virtual_time import VirtualClock
 from hubd.model.ids import uuid7
-from tests.simulation.loop import VirtualClock
 
 __all__ = ["MachineClock", "Random", "SeededIds", "stream"]
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from drivers.kit.virtual_time import VirtualClock
 from hubd.services.lines import LineReason
 from tests.simulation.checkers import Checks, payments_in
 from tests.simulation.devices import TerminalBox
 from tests.simulation.disk import CutPoint
 from tests.simulation.faults import CallFaults, Options
 from tests.simulation.link import Link
-from tests.simulation.loop import VirtualClock
 from tests.simulation.machine import HubMachine, terminal_of
 from tests.simulation.seeded import SeededIds, stream
 from tests.simulation.trace import Trace

@@ -24,7 +24,7 @@ SLEEPERS = {
     Path("tests/rigs/link_proxy.py"): "a slow link: the delay is what it makes, nobody waits by it for a condition",
     Path("tests/rigs/process.py"): "the one polling wait of the rigs: a condition with a limit, outside any loop",
     Path("tests/rigs/vm_agent.py"): "in the guest: nobody holds the other end of its port, nothing can be waited for",
-    Path("tests/simulation/loop.py"): "virtual time: sleeping takes none",
+    Path("drivers/kit/virtual_time.py"): "virtual time: sleeping takes none",
     Path("tests/crash/test_kills_under_load.py"): "the moment of a kill is what the seed decides; nothing waits by it",
 }
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from drivers.kit.virtual_time import VirtualClock, run
 from hubd.sdnotify import ServiceManager, feed_watchdog
-from tests.simulation.loop import VirtualClock, run
 
 
 @pytest.fixture

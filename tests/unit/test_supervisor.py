@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from drivers.kit.virtual_time import VirtualClock, run
 from hubd.errors import DeviceError, Retry, StoreError
 from hubd.runtime import Runtime, SystemIds
 from hubd.supervisor import ONCE, RestartPolicy, Supervisor, WorkerState, is_fatal, supervision
-from tests.simulation.loop import VirtualClock, run
 
 FATAL_CODES = ("store.failed", "store.corrupt", "store.closed")
 CLOCK = VirtualClock()

@@ -9,9 +9,9 @@ import pytest
 
 from drivers.caisse_ap_codec import ELEMENTS_MAX, Message, encode_elements
 from drivers.caisse_ap_link import MESSAGES_WAITING_MAX, QUIET_S, STALLED_S, CaisseApLink
+from drivers.kit.memory_line import MemoryStream, memory_pipe
+from drivers.kit.virtual_time import VirtualClock, run
 from drivers.link import LineLostError
-from tests.simulation.loop import VirtualClock, run
-from tests.simulation.network import MemoryStream, memory_pipe
 
 ANSWER = b"CZ0040301CA00201AE00210"
 

@@ -24,6 +24,8 @@ from drivers.concert_codec import (
     reference_of,
 )
 from drivers.concert_link import EVENTS_WAITING_MAX, ConcertLink
+from drivers.kit.memory_line import MemoryStream, memory_pipe
+from drivers.kit.virtual_time import VirtualClock, run
 from drivers.link import LineLostError
 from drivers.runner import accept_none
 from drivers.sim.concert import ConcertSimulator
@@ -45,8 +47,6 @@ from hubd.ports import (
 )
 from hubd.runtime import Runtime, SystemIds
 from tests.contract.terminal_bench import bench
-from tests.simulation.loop import VirtualClock, run
-from tests.simulation.network import MemoryStream, memory_pipe
 
 AMOUNT = Money(1250, "EUR")
 SERIAL = "serial:///dev/terminal"

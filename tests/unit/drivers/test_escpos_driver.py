@@ -11,14 +11,14 @@ import pytest
 
 from drivers.base import Identity, Lines
 from drivers.escpos import CHUNK_TIMEOUT_S, EscposPrinter
+from drivers.kit.memory_line import MemoryStream, memory_pipe
+from drivers.kit.virtual_time import VirtualClock, run
 from drivers.runner import accept_none
 from hubd.errors import DeviceError
 from hubd.model.device import Capability
 from hubd.model.printing import Cut, Drawer, PrintDocument, Text
 from hubd.ports import ByteStream, NotPrinted, Paper, Printed, PrinterCondition, PrintOutcome, PrintUnknown
 from hubd.runtime import Runtime, SystemIds
-from tests.simulation.loop import VirtualClock, run
-from tests.simulation.network import MemoryStream, memory_pipe
 
 T = TypeVar("T")
 RECEIPT = PrintDocument("Receipt", (Text("Total 12.50"), Drawer(2), Cut()))

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drivers.kit.memory_line import MemoryStream, memory_pipe
+from drivers.kit.virtual_time import VirtualClock, run
 from drivers.sim.escpos import EscposSimulator, PrinterOptions
 from drivers.sim.escpos.__main__ import build, parse
 from drivers.sim.escpos.paper import Paper
 from drivers.sim.escpos.receiver import Receiver
 from hubd.runtime import Runtime, SystemIds
-from tests.simulation.loop import VirtualClock, run
-from tests.simulation.network import MemoryStream, memory_pipe
 
 PICTURE = bytes.fromhex("1D 76 30 00 03 00 02 00")
 

@@ -20,8 +20,8 @@ from drivers.http_line import (
     HttpSeen,
     LineLostError,
 )
-from tests.simulation.loop import VirtualClock, run
-from tests.simulation.network import MemoryStream, memory_pipe
+from drivers.kit.memory_line import MemoryStream, memory_pipe
+from drivers.kit.virtual_time import VirtualClock, run
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 REQUEST = b"POST /nexo HTTP/1.1\r\nHost: terminal:8443\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"

@@ -33,14 +33,14 @@ from drivers.keyboard_scanner_codec import (
     read_line,
     text_of,
 )
+from drivers.kit.bench import PeripheralBench, peripheral_bench
+from drivers.kit.virtual_time import run
 from drivers.scan_text import TEXT_MAX, Refused
 from drivers.sim.scanner import KeyboardScannerSimulator
 from hubd.errors import DeviceError
 from hubd.model.device import DeviceState
 from hubd.ports import Scan
 from hubd.runtime import Runtime, system_runtime
-from tests.contract.peripheral_bench import PeripheralBench, peripheral_bench
-from tests.simulation.loop import run
 
 EAN = "4006381333931"
 URL = "evdev:///dev/input/event5"
@@ -296,7 +296,7 @@ def test_the_test_code_is_scanned_once_and_remembered_over_a_lost_line() -> None
 
     async def running() -> None:
         async with asyncio.TaskGroup() as group:
-            made = PeripheralBench("keyboard_scanner", URL, _french, {}, group)
+            made = PeripheralBench(KeyboardScanner, URL, _french, {}, group)
             task = group.create_task(made.runner.run(), name="runner")
             try:
                 await main(made)
@@ -308,7 +308,7 @@ def test_the_test_code_is_scanned_once_and_remembered_over_a_lost_line() -> None
 
 def test_a_person_at_the_keyboard_is_never_heard() -> None:
     async def main() -> None:
-        async with peripheral_bench("keyboard_scanner", URL, KeyboardScannerSimulator, {"layout": "us"}) as made:
+        async with peripheral_bench(KeyboardScanner, URL, KeyboardScannerSimulator, {"layout": "us"}) as made:
             heard = heard_on(made)
             for step_s in (0.06, 0.12, 0.6):
                 await made.simulator.type("rm -rf 4006381333931", step_s)

@@ -14,6 +14,8 @@ import pytest
 
 from drivers.base import PASSWORD, Lines
 from drivers.http_line import IDLE_END_S
+from drivers.kit.memory_line import MemoryStream, memory_pipe
+from drivers.kit.virtual_time import VirtualClock, run
 from drivers.nexo import NOT_FOUND_AGAIN_S, REVERSAL_ATTEMPTS_MAX, NexoOptions, NexoTerminal
 from drivers.nexo_codec import REQUEST, RESPONSE, Header, decode_message, encode_message
 from drivers.nexo_crypto import NexoKey
@@ -42,8 +44,6 @@ from hubd.ports import (
 )
 from hubd.runtime import Runtime
 from tests.contract.terminal_bench import Bench, bench
-from tests.simulation.loop import VirtualClock, run
-from tests.simulation.network import MemoryStream, memory_pipe
 from tests.simulation.seeded import SeededIds
 from tests.unit.drivers.test_nexo_crypto import KEY, NONCE, RECORDED
 

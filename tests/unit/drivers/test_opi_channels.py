@@ -12,6 +12,8 @@ from dataclasses import replace
 import pytest
 
 from drivers.base import Lines
+from drivers.kit.memory_line import MemoryStream, memory_pipe
+from drivers.kit.virtual_time import VirtualClock, run
 from drivers.link import LineLostError
 from drivers.opi import DEVICE_PORT, DEVICE_PORT_DEFAULT, OpiTerminal
 from drivers.opi_codec import frame
@@ -53,8 +55,6 @@ from hubd.ports import (
 )
 from hubd.runtime import Runtime, SystemIds
 from tests.contract.terminal_bench import Bench, bench
-from tests.simulation.loop import VirtualClock, run
-from tests.simulation.network import MemoryStream, memory_pipe
 
 URL = "tcp://terminal:4100"
 AMOUNT = Money(2040, "EUR")

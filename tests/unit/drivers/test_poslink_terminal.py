@@ -12,6 +12,8 @@ import pytest
 
 from drivers.base import CURRENCY, Driver
 from drivers.faces import RunnerTerminal, face_of
+from drivers.kit.memory_line import Delivery, MemoryStream, memory_pipe
+from drivers.kit.virtual_time import VirtualClock, run
 from drivers.poslink import BASELINE_FRESH_S, DIALECT, OPEN_PAYMENT_S, PoslinkTerminal
 from drivers.poslink_codec import Frame, encode_frame
 from drivers.poslink_messages import payment_reference
@@ -38,8 +40,6 @@ from hubd.ports import (
     Unknown,
 )
 from hubd.runtime import Runtime, SystemIds
-from tests.simulation.loop import VirtualClock, run
-from tests.simulation.network import Delivery, MemoryStream, memory_pipe
 
 USD = "USD"
 PLAIN = SimulatorOptions()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from drivers.kit.memory_line import Delivery
+from drivers.kit.virtual_time import run
 from drivers.zvt_codec import Apdu, amount_to_bcd, build_fields, encode_apdu, encode_serial
 from drivers.zvt_messages import ABORT, COMPLETION, INTERMEDIATE_STATUS, STATUS_INFORMATION, encode_totals
 from hubd.errors import DeviceError
 from hubd.model.money import Money
 from hubd.ports import Declined, FlushResult, Stored, TerminalTotals, Unknown
 from tests.contract.terminal_bench import Bench, bench
-from tests.simulation.loop import run
-from tests.simulation.network import Delivery
 
 DECLINED = Money(2005, "EUR")
 lines = pytest.mark.parametrize("url", ["tcp://terminal:20007", "serial:///dev/terminal"])

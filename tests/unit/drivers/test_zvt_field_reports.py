@@ -7,12 +7,12 @@ from datetime import datetime
 
 import pytest
 
+from drivers.kit.virtual_time import run
 from drivers.sim.zvt import ZvtSimulator
 from drivers.zvt import ZvtTerminal
 from hubd.model.money import Money
 from hubd.ports import Approved, EnquiryRequest, Inconclusive, NotStarted, NotTaken, Progress, StillRunning, Unknown
 from tests.contract.terminal_bench import Bench, bench
-from tests.simulation.loop import run
 
 AMOUNT = Money(2040, "EUR")
 lines = pytest.mark.parametrize("url", ["tcp://terminal:20007", "serial:///dev/terminal"])

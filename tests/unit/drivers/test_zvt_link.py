@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
+from drivers.kit.memory_line import memory_pipe
+from drivers.kit.virtual_time import VirtualClock, run
 from drivers.link import LineLostError
 from drivers.zvt_codec import Apdu, encode_apdu, encode_serial
 from drivers.zvt_link import APDUS_WAITING_MAX, BLOCK_REPEATS_MAX, BlockRefusedError, ZvtLink
-from tests.simulation.loop import VirtualClock, run
-from tests.simulation.network import memory_pipe
 
 COMMAND = Apdu(0x0670)
 BLOCK = encode_serial(COMMAND)

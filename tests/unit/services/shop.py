@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from random import Random as SeededRandom  # noqa: TID251 - the seed itself, made in one place
 
+from drivers.kit.memory_line import memory_pipe
 from drivers.registry import Registry, load
 from drivers.runner import accept_none
 from drivers.sim.program import Engine
@@ -36,7 +37,6 @@ from hubd.services.taking import Taken, TakePayment, settle_order
 from hubd.store import journal, payments, people
 from hubd.store.db import AioSqliteThread, OpenDbThread
 from hubd.store.tx import Tx
-from tests.simulation.network import memory_pipe
 
 LOCATION = "01890000-0000-7000-8000-000000000001"
 TILL_1 = "01890000-0000-7000-8000-0000000000a1"

@@ -8,12 +8,12 @@ from random import Random as SeededRandom  # noqa: TID251 - the seed itself, mad
 
 import pytest
 
+from drivers.kit.virtual_time import VirtualClock, run
 from drivers.sim.zvt import SimulatorOptions, ZvtSimulator
 from hubd.model.payment import ManualStatus, PaymentState
 from hubd.runtime import Runtime, SystemIds
 from hubd.services.dialogue import INCONCLUSIVE_MAX
 from tests.simulation.disk import Disk
-from tests.simulation.loop import VirtualClock, run
 from tests.simulation.seeded import stream
 from tests.unit.services.shop import BOOT, MANAGER, Shop, Terminals, shop
 

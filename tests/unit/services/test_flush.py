@@ -8,13 +8,13 @@ from random import Random as SeededRandom  # noqa: TID251 - the seed itself, mad
 
 import pytest
 
+from drivers.kit.virtual_time import VirtualClock, run
 from drivers.sim.zvt import ZvtSimulator
 from hubd.model.mode import Facts, Mode
 from hubd.model.payment import Custody
 from hubd.runtime import Runtime, SystemIds
 from hubd.services.flush import FLUSH_PAUSE_MIN_S, FLUSH_RETRY_S
 from tests.simulation.disk import Disk
-from tests.simulation.loop import VirtualClock, run
 from tests.simulation.seeded import stream
 from tests.unit.services.shop import BOOT, Shop, Terminals, shop
 from tests.unit.services.test_outage import HOPS, allow_offline

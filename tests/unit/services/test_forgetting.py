@@ -12,6 +12,7 @@ from random import Random as SeededRandom  # noqa: TID251 - the seed itself, mad
 
 import pytest
 
+from drivers.kit.virtual_time import VirtualClock, run
 from hubd.errors import HubError, NotFoundError
 from hubd.model.entry import Document
 from hubd.model.payment import Tender
@@ -27,7 +28,6 @@ from hubd.store.db import BUSY_TIMEOUT_MS, AioSqliteThread, DbThread
 from hubd.store.tx import Connection, Tx
 from tests.rigs.process import wait_until
 from tests.simulation.disk import Disk
-from tests.simulation.loop import VirtualClock, run
 from tests.simulation.seeded import stream
 from tests.unit.services.shop import BOOT, MANAGER, Shop, Terminals, shop, till
 

@@ -1,28 +1,60 @@
-"""A driver of a scale or a scanner on its runner, against its simulator, on lines that a test spoils; virtual time."""
+"""A driver on its runner, against its simulator, on lines that a test spoils; all in virtual time.
+
+Part of the kit for drivers: those of the hub and those of other packages are tested with it.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import random  # noqa: TID251 - the bench makes the Runtime that everybody else is given
+import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
+from drivers.base import DriverFactory
 from drivers.faces import AnyFace, face_of
+from drivers.kit.memory_line import Delivery, MemoryStream, memory_pipe
+from drivers.kit.virtual_time import VirtualClock
 from drivers.runner import Runner
 from drivers.sim.peripheral import PeripheralSimulator
 from hubd.model.device import DeviceState
 from hubd.ports import TerminalStatus
 from hubd.runtime import Runtime, SystemIds
-from tests.contract.terminal_bench import READY_TIMEOUT_S, REGISTRY, Line
-from tests.simulation.loop import VirtualClock
-from tests.simulation.network import MemoryStream, memory_pipe
 
 S = TypeVar("S", bound=PeripheralSimulator)
+READY_TIMEOUT_S = 900.0
+"""The longest that a runner may take to come back to a device that is well again."""
 HEARD = frozenset({"card_data_refused", "scans_unusable"})
+Spoil = Callable[[int, bytes], list[Delivery]]
+"""What becomes of the n-th block of one direction."""
 SETTLED_S = 1.0
 """After opening, for what a driver lets pass before it trusts a line."""
+
+
+@dataclass(slots=True)
+class Line:
+    """One connection of the bench: both ends, and what was written on each."""
+
+    hub: MemoryStream
+    device: MemoryStream
+    hub_blocks: list[bytes] = field(default_factory=list)
+    device_blocks: list[bytes] = field(default_factory=list)
+
+    def watch(self, spoil_hub: Spoil | None = None, spoil_device: Spoil | None = None) -> None:
+        """Count blocks from now on, and let them be spoiled."""
+        self.hub_blocks, self.device_blocks = [], []
+        self.hub.tamper = self._tamper(self.hub_blocks, spoil_hub)
+        self.device.tamper = self._tamper(self.device_blocks, spoil_device)
+
+    @staticmethod
+    def _tamper(blocks: list[bytes], spoil: Spoil | None) -> Callable[[bytes], list[Delivery]]:
+        def tamper(data: bytes) -> list[Delivery]:
+            blocks.append(data)
+            return spoil(len(blocks) - 1, data) if spoil else [Delivery(data)]
+
+        return tamper
 
 
 class PeripheralBench(Generic[S]):
@@ -30,7 +62,7 @@ class PeripheralBench(Generic[S]):
 
     def __init__(
         self,
-        driver_id: str,
+        factory: DriverFactory,
         url: str,
         make: Callable[[Runtime], S],
         options: Mapping[str, str],
@@ -45,8 +77,8 @@ class PeripheralBench(Generic[S]):
         self.on_line: Callable[[Line], None] | None = None
         self._group = group
         self.runner = Runner(
-            driver_id,
-            REGISTRY.factory(driver_id),
+            "device",
+            factory,
             url,
             self._open,
             self.runtime,
@@ -97,14 +129,14 @@ class PeripheralBench(Generic[S]):
 
 @asynccontextmanager
 async def peripheral_bench(
-    driver_id: str,
+    factory: DriverFactory,
     url: str,
     make: Callable[[Runtime], S],
     options: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[PeripheralBench[S]]:
     """A ready device; at the end the runner is stopped and no task may be left."""
     async with asyncio.TaskGroup() as group:
-        made = PeripheralBench(driver_id, url, make, options, group)
+        made = PeripheralBench(factory, url, make, options, group)
         task = group.create_task(made.runner.run(), name="runner")
         try:
             await made.ready()
