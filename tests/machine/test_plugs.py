@@ -102,7 +102,7 @@ def test_two_equal_adapters_without_a_number_are_told_apart_by_their_plugs(
     for port, name in enumerate(("left", "right")):
         hub.make(name, "1a86:55d4", ["serial"], "QinHeng", "USB Single Serial")
         hub.plug(name, port)
-    hub.wait_for_count(2)
+        hub.wait_for_count(port + 1)  # one after the other, so that the ttys are numbered in this order
     found = hub.endpoints()
     assert {one["identity_source"] for one in found} == {"port_path"}
     assert len({one["identity"] for one in found}) == len({one["address"] for one in found}) == 2
