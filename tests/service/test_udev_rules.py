@@ -31,7 +31,7 @@ PRINTER = {"bInterfaceClass": "07", "bInterfaceProtocol": "02"}
 LINES = {
     "zvt": {"serial"}, "concert": {"serial"}, "cas": {"serial"}, "cas_stream": {"serial"}, "toledo8217": {"serial"},
     "serial_scanner": {"serial"}, "escpos": {"serial", "lp"}, "hid_scanner": {"hidraw"}, "keyboard_scanner": {"evdev"},
-    "caisse_ap": set(), "nexo": set(), "opi": set(), "poslink": set(),
+    "gsm_modem": {"serial"}, "caisse_ap": set(), "ipp": set(), "nexo": set(), "opi": set(), "poslink": set(),
 }  # fmt: skip
 """The kinds of nodes that each built-in driver opens; those without any speak over the network alone."""
 
