@@ -104,14 +104,19 @@ def _node_of(device: Plugged) -> Node | None:
     """The one of its nodes that says most of what it is; of equal ones that of the first interface."""
 
     def rank(node: Node) -> int:
-        if node.subsystem == "usbmisc":
+        if _is_printer(node):
             return 0
         if POS_PAGES.intersection(node.hid_pages):
             return 1
         return 2 if node.is_keyboard else 3
 
-    nodes = [node for node in device.nodes if node.subsystem in ("usbmisc", "hidraw") or node.is_keyboard]
+    nodes = [node for node in device.nodes if _is_printer(node) or node.subsystem == "hidraw" or node.is_keyboard]
     return min(nodes, key=lambda node: (rank(node), node.sys_path), default=None)
+
+
+def _is_printer(node: Node) -> bool:
+    """`hiddev`, which the kernel makes beside the raw node of some scanners, is of the same subsystem."""
+    return node.subsystem == "usbmisc" and node.path.rpartition("/")[2].startswith("lp")
 
 
 def _path_of(device: Plugged, node: Node, links_in: str) -> str:

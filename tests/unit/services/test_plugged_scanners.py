@@ -19,6 +19,7 @@ from tests.unit.services.test_discovery import found
 EVENTS = Node("input", "/dev/input/event5", "/sys/1-2/input/input5/event5", {"ID_INPUT_KEYBOARD": "1"})
 RAW = Node("hidraw", "/dev/hidraw0", "/sys/1-2/0003/hidraw/hidraw0", {})
 POS = replace(RAW, path="/dev/hidraw1", sys_path="/sys/1-2/0004/hidraw/hidraw1", hid_pages=(0x8C,))
+HIDDEV = Node("usbmisc", "/dev/usb/hiddev0", "/sys/1-2/0004/usbmisc/hiddev0", {})
 
 
 def plugged(*nodes: Node) -> Endpoint:
@@ -39,7 +40,7 @@ async def problem(opened: Shop, device: str) -> str:
 
 
 async def test_a_pos_scanner_is_offered_and_used_at_its_plug(tmp_path: Path) -> None:
-    counter, plugs, endpoint = Terminals(shop_runtime()), SimulatedPlugs(), plugged(RAW, EVENTS, POS)
+    counter, plugs, endpoint = Terminals(shop_runtime()), SimulatedPlugs(), plugged(HIDDEV, RAW, EVENTS, POS)
     assert (endpoint.kind, endpoint.url) == (EndpointKind.USB, "hidraw:///dev/hidraw1")
     counter.others[endpoint.url] = HidScannerSimulator(counter.runtime)
     plugs.announce(endpoint)
