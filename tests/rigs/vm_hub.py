@@ -134,11 +134,11 @@ class MachineHub:
         return wait_for(lambda: self.endpoint(text), NEWS_TIMEOUT_S, f"an endpoint {text}")
 
     def wait_for_count(self, count: int) -> list[dict[str, Any]]:
-        """Return once so many endpoints are seen."""
+        """Return once so many endpoints are seen, each with its node: a slow machine shows a device before its line."""
 
         def counted() -> tuple[list[dict[str, Any]]] | None:
             seen = self.endpoints()
-            return (seen,) if len(seen) == count else None
+            return (seen,) if len(seen) == count and all(one["address"] for one in seen) else None
 
         return wait_for(counted, NEWS_TIMEOUT_S, f"{count} endpoints")[0]
 
