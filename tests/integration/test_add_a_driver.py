@@ -11,6 +11,7 @@ import sys
 import sysconfig
 import venv
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -84,15 +85,15 @@ class Reader:
                 os.killpg(shell.pid, signal.SIGTERM)
             except ProcessLookupError:
                 continue
-            wait_for(lambda shell=shell: not _alive(shell.pid), STOP_TIMEOUT_S, "the end of what was started")  # type: ignore[misc]  # the default binds it
+            wait_for(partial(_ended, shell.pid), STOP_TIMEOUT_S, "the end of what was started")
 
 
-def _alive(group: int) -> bool:
+def _ended(group: int) -> bool:
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
-        return False
-    return True
+        return True
+    return False
 
 
 @pytest.fixture
