@@ -136,8 +136,10 @@ class Announcer:
             try:
                 await self._while_unchanged(zeroconf, announced)
             finally:
-                await zeroconf.async_unregister_all_services()
-                await zeroconf.async_close()
+                try:
+                    await zeroconf.async_unregister_all_services()
+                finally:  # a stop may come while goodbyes go out, and the sockets must not outlive it
+                    await zeroconf.async_close()
 
     async def _while_unchanged(self, zeroconf: AsyncZeroconf, announced: Announcement) -> None:
         seen: dict[str, None] = {}

@@ -120,6 +120,14 @@ def test_a_record_of_something_else_is_not_a_hub() -> None:
 @pytest.mark.blocking_allowed("zeroconf opens its sockets and reads interfaces where it is called")
 async def test_a_printer_is_announced_as_long_as_it_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(announce, "REFRESH_S", 0.05)
+    opened = list[AsyncZeroconf]()
+
+    class Recorded(AsyncZeroconf):
+        def __init__(self, **chosen: Any) -> None:
+            super().__init__(**chosen)
+            opened.append(self)
+
+    monkeypatch.setattr(announce, "AsyncZeroconf", Recorded)
     name = "Receipts of a till whose name is far longer than a label of the domain name system may be"
     printer = AnnouncedPrinter(IPP, name, 8631, (("rp", "ipp/print/till"),))
     now, seen = [replace(HERE, printers=(printer,))], set[str]()
@@ -140,6 +148,8 @@ async def test_a_printer_is_announced_as_long_as_it_is_in_use(monkeypatch: pytes
         assert (info.port, info.properties) == (8631, {b"rp": b"ipp/print/till", b"hub": HERE.hub_id.encode()})
         now[0] = HERE  # it was taken out of use
         await wait_until(lambda: found not in seen, 15, "its goodbye")
+        running.cancel()  # while goodbyes go out: there are three
         await browser.async_cancel()
-        running.cancel()
     await listener.async_close()
+    assert opened
+    assert [one.zeroconf.done for one in opened] == [True] * len(opened), "its sockets are closed"

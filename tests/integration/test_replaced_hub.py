@@ -47,19 +47,22 @@ CONFIG = """
 [api]
 https_port = 0
 http_port = 0
-addresses = ["127.0.0.1"]
+addresses = ["{address}"]
 [probes]
 gateway = "tcp://127.0.0.1:1"
 dns_server = "127.0.0.1:1"
 internet = ["tcp://127.0.0.1:1"]
 [discovery]
 mdns = true
-interfaces = ["127.0.0.1"]
+interfaces = ["{address}"]
 """
+ADDRESSES = {"old": "127.0.0.1", "new": "127.0.0.2"}
+"""Two hubs have two addresses. At one, the kernel gives an answer that is meant for the one to a socket of either."""
 
 
 def configured(place: Path) -> Config:
-    return parse_config(CONFIG, "test", {}, PathsConfig(place / "data", place / "run"))
+    told = CONFIG.format(address=ADDRESSES[place.name])
+    return parse_config(told, "test", {}, PathsConfig(place / "data", place / "run"))
 
 
 @dataclass
