@@ -26,12 +26,9 @@ from drivers.http_line import HttpDevice, LineLostError
 from drivers.ipp_codec import (
     CONTENT_TYPE,
     Attributes,
-    IppMessageError,
     JobState,
     Message,
     Operation,
-    Sent,
-    Tag,
     bounded,
     decode,
     number,
@@ -41,6 +38,7 @@ from drivers.ipp_codec import (
 from drivers.ipp_printer import ASKED, REMEDIES, PrinterFacts, facts_of, rendered
 from hubd.errors import DeviceError, HubError
 from hubd.model.device import Capability, DeviceKind
+from hubd.model.ipp import Attribute, IppFormatError, Tag, attribute
 from hubd.model.printing import PrintDocument
 from hubd.ports import ByteStream, NotPrinted, Printed, PrinterCondition, PrintOutcome, PrintUnknown
 from hubd.runtime import Runtime
@@ -78,7 +76,7 @@ NAME_OCTETS_MAX = 255
 _BUSY = (0x0503, 0x0506, 0x0507)
 """RFC 8011 B.1.5: service unavailable, not accepting jobs, busy: the same request may be taken later."""
 _NOT_FOUND = 0x0406
-_JOB_ASKED = Sent(Tag.KEYWORD, "requested-attributes", ("job-id", "job-name", "job-state", "job-state-reasons"))
+_JOB_ASKED = attribute("requested-attributes", Tag.KEYWORD, "job-id", "job-name", "job-state", "job-state-reasons")
 _FAILED = {JobState.CANCELED: "job_canceled", JobState.ABORTED: "job_aborted"}
 
 
@@ -157,7 +155,7 @@ class IppPrinter(PrinterDriver):
         """Ask what it is and takes. Raises DeviceError `device.protocol` for what is no printer that can be used."""
         try:
             facts = await self._look()
-        except IppMessageError as error:
+        except IppFormatError as error:
             raise _foreign(str(error)) from None
         except LineLostError as error:
             raise _foreign(error.reason) if error.reason in ("not_http", "unasked") else error from None
@@ -173,11 +171,11 @@ class IppPrinter(PrinterDriver):
         """Ask how it is."""
         try:
             return _identity(await self._look())
-        except (IppMessageError, _RefusedError) as error:
+        except (IppFormatError, _RefusedError) as error:
             raise _foreign(str(error)) from None
 
     async def _look(self) -> PrinterFacts:
-        """Raises OSError, IppMessageError, `_RefusedError`."""
+        """Raises OSError, IppFormatError, `_RefusedError`."""
         return self._note(await self._ask(Operation.GET_PRINTER_ATTRIBUTES, [_wanted(ASKED)]))
 
     def _note(self, answer: Message) -> PrinterFacts:
@@ -186,17 +184,17 @@ class IppPrinter(PrinterDriver):
 
     # -- messages ------------------------------------------------------------------------------------------------------
 
-    def _request(self, operation: Operation, attributes: Iterable[Sent], document: bytes = b"") -> bytes:
+    def _request(self, operation: Operation, attributes: Iterable[Attribute], document: bytes = b"") -> bytes:
         self._request_id = self._request_id % 0x7FFFFFFF + 1
         uri = f"{self._scheme}://{self._http.host}{self._path}"
-        user = Sent(Tag.NAME, "requesting-user-name", (USER,))
+        user = attribute("requesting-user-name", Tag.NAME, USER)
         # RFC 8011 4.1.5: what names the target comes before all others.
         target = [one for one in attributes if one.name == "job-id"]
         others = [one for one in attributes if one.name != "job-id"]
         return request(operation, self._request_id, uri, [*target, user, *others], document)
 
-    async def _ask(self, operation: Operation, attributes: Iterable[Sent]) -> Message:
-        """A question on the line. Raises OSError, IppMessageError, `_RefusedError`; the first two leave it unusable."""
+    async def _ask(self, operation: Operation, attributes: Iterable[Attribute]) -> Message:
+        """A question on the line. Raises OSError, IppFormatError, `_RefusedError`; the first two leave it unusable."""
         return await self._post(self._request(operation, list(attributes)), ANSWER_TIMEOUT_S)
 
     async def _post(self, data: bytes, timeout_s: float, sent: Callable[[], None] = lambda: None) -> Message:
@@ -207,7 +205,7 @@ class IppPrinter(PrinterDriver):
         self._clean = True
         return _good(message)
 
-    async def _ask_apart(self, operation: Operation, attributes: Iterable[Sent]) -> Message:
+    async def _ask_apart(self, operation: Operation, attributes: Iterable[Attribute]) -> Message:
         """A question on a line of its own, when the other one is lost. Raises like `_ask`, and HubError."""
         data = self._request(operation, list(attributes))
         answer = await self._http.post_apart(self._path, data, ANSWER_TIMEOUT_S, content_type=CONTENT_TYPE)
@@ -215,10 +213,10 @@ class IppPrinter(PrinterDriver):
 
     def _answer(self, status: int, body: bytes) -> Message:
         if status != 200:
-            raise IppMessageError(f"http_{status}")
+            raise IppFormatError(f"http_{status}")
         message = decode(body)
         if message.request_id != self._request_id:
-            raise IppMessageError("an answer to another question")
+            raise IppFormatError("an answer to another question")
         return message
 
     # -- Printer -------------------------------------------------------------------------------------------------------
@@ -229,7 +227,7 @@ class IppPrinter(PrinterDriver):
             return _not_printed("unreachable")
         try:
             facts = await self._look()
-        except (OSError, IppMessageError, _RefusedError):
+        except (OSError, IppFormatError, _RefusedError):
             return _not_printed("no_answer")
         if facts.trouble:
             return _not_printed(facts.trouble)
@@ -238,7 +236,7 @@ class IppPrinter(PrinterDriver):
             found = await self._hand_over(job, document, facts)
         except _RefusedError as error:
             return self._refused(error.status)
-        except (OSError, IppMessageError):
+        except (OSError, IppFormatError):
             return await self._find_out(job)
         return await self._follow(job, found)
 
@@ -248,7 +246,7 @@ class IppPrinter(PrinterDriver):
 
     async def _hand_over(self, job: _Job, document: PrintDocument, facts: PrinterFacts) -> Attributes:
         name = bounded(f"{job.token} {document.title}", NAME_OCTETS_MAX)
-        attributes = [Sent(Tag.NAME, "job-name", (name,)), Sent(Tag.MEDIA_TYPE, "document-format", (facts.format,))]
+        attributes = [attribute("job-name", Tag.NAME, name), attribute("document-format", Tag.MIME, facts.format)]
         data = self._request(Operation.PRINT_JOB, attributes, await rendered(document, facts))
 
         def left() -> None:
@@ -274,7 +272,7 @@ class IppPrinter(PrinterDriver):
         while not_found < 2:
             try:
                 found = await self._job_of_name(job)
-            except (OSError, HubError, IppMessageError, _RefusedError):
+            except (OSError, HubError, IppFormatError, _RefusedError):
                 if self._clock.monotonic() > until:
                     return PrintUnknown("no_answer")
             else:
@@ -291,9 +289,9 @@ class IppPrinter(PrinterDriver):
     async def _job_of_name(self, job: _Job) -> Attributes | None:
         for which in ("not-completed", "completed"):
             asked = [
-                Sent(Tag.INTEGER, "limit", (JOBS_MAX,)),
+                attribute("limit", Tag.INTEGER, JOBS_MAX),
                 _JOB_ASKED,
-                Sent(Tag.KEYWORD, "which-jobs", (which,)),
+                attribute("which-jobs", Tag.KEYWORD, which),
             ]
             answer = await self._ask_apart(Operation.GET_JOBS, asked)
             for found in answer.all(Tag.JOB):
@@ -321,7 +319,7 @@ class IppPrinter(PrinterDriver):
                 found, facts = await self._how_is(job.id)
             except _RefusedError as error:
                 return PrintUnknown("forgotten" if error.status == _NOT_FOUND else f"refused_0x{error.status:04x}")
-            except (OSError, HubError, IppMessageError):
+            except (OSError, HubError, IppFormatError):
                 if self._clock.monotonic() - heard > RECOVER_S:
                     return PrintUnknown("no_answer")
                 continue
@@ -338,12 +336,12 @@ class IppPrinter(PrinterDriver):
         """The job and the printer, over the line or beside it."""
         ask = self._ask if self.usable else self._ask_apart
         facts = self._note(await ask(Operation.GET_PRINTER_ATTRIBUTES, [_wanted(ASKED)]))
-        job = await ask(Operation.GET_JOB_ATTRIBUTES, [Sent(Tag.INTEGER, "job-id", (job_id,)), _JOB_ASKED])
+        job = await ask(Operation.GET_JOB_ATTRIBUTES, [attribute("job-id", Tag.INTEGER, job_id), _JOB_ASKED])
         return job.group(Tag.JOB), facts
 
 
-def _wanted(names: tuple[str, ...]) -> Sent:
-    return Sent(Tag.KEYWORD, "requested-attributes", names)
+def _wanted(names: tuple[str, ...]) -> Attribute:
+    return attribute("requested-attributes", Tag.KEYWORD, *names)
 
 
 def _good(message: Message) -> Message:

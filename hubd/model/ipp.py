@@ -109,6 +109,7 @@ class IppFormatError(ValueError):
 HEAD_BYTES = 8
 _DELIMITER_MAX = 0x0F
 _TEXTS = frozenset(range(0x40, 0x60))
+_IN_LANGUAGE = (Tag.TEXT_IN_LANGUAGE, Tag.NAME_IN_LANGUAGE)
 _OUT_OF_BAND = frozenset(range(0x10, 0x20))
 
 
@@ -116,9 +117,10 @@ _OUT_OF_BAND = frozenset(range(0x10, 0x20))
 
 
 class _Reader:
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, text_errors: str) -> None:
         self.data = data
         self.at = HEAD_BYTES
+        self.text_errors = text_errors
         self.attributes = 0
         self.values = 0
 
@@ -138,16 +140,22 @@ class _Reader:
     def peek(self) -> int:
         return self.data[self.at] if self.at < len(self.data) else -1
 
+    def text(self) -> str:
+        return _text(self.field(), self.text_errors)
+
     def peek_name_length(self) -> int:
         return int.from_bytes(self.data[self.at + 1 : self.at + 3], "big")
 
 
-def decode(data: bytes) -> Message:
-    """The message; what follows its attributes is its `data`. Raises IppFormatError."""
+def decode(data: bytes, *, text_errors: str = "strict") -> Message:
+    """The message; what follows its attributes is its `data`. Raises IppFormatError.
+
+    `text_errors` as of `bytes.decode`: strict, a text that is not UTF-8 is an error.
+    """
     if len(data) < HEAD_BYTES:
         raise IppFormatError("it has no head")
     major, minor, code, request_id = struct.unpack(">bbhi", data[:HEAD_BYTES])
-    reader, groups = _Reader(data), list[Group]()
+    reader, groups = _Reader(data, text_errors), list[Group]()
     tag = reader.byte()
     while tag != Tag.END:
         if tag > _DELIMITER_MAX:
@@ -165,7 +173,7 @@ def _attribute(reader: _Reader) -> Attribute:
     if reader.attributes > ATTRIBUTES_MAX:
         raise IppFormatError("it has too many attributes")
     tag = reader.byte()
-    name = _text(reader.field())
+    name = reader.text()
     if not name:
         raise IppFormatError("an attribute has no name")
     values = [_value(reader, tag, 0)]
@@ -180,14 +188,16 @@ def _value(reader: _Reader, tag: int, depth: int) -> Value:
     reader.values += 1
     if reader.values > VALUES_MAX or depth > DEPTH_MAX:
         raise IppFormatError("it has too many values")
+    if tag in _TEXTS:
+        return reader.text()
     raw = reader.field()
     if tag == Tag.COLLECTION:
         return Collection(tuple(_members(reader, depth + 1)))
     if tag in _OUT_OF_BAND:
         return None
-    if tag in _TEXTS:
-        return _text(raw)
     try:
+        if tag in _IN_LANGUAGE:
+            return _in_language(raw, reader.text_errors)
         return _READERS[tag](raw) if tag in _READERS else raw
     except struct.error:
         raise IppFormatError("a value has the wrong length") from None
@@ -202,7 +212,7 @@ def _members(reader: _Reader, depth: int) -> Iterator[Attribute]:
         if kind in (Tag.MEMBER_NAME, Tag.COLLECTION_END):
             if name:
                 yield Attribute(name, tag, tuple(values))
-            name, values = _text(reader.field()), []
+            name, values = reader.text(), []
             if kind == Tag.COLLECTION_END:
                 return
         else:
@@ -212,19 +222,19 @@ def _members(reader: _Reader, depth: int) -> Iterator[Attribute]:
             values.append(_value(reader, kind, depth))
 
 
-def _text(raw: bytes) -> str:
+def _text(raw: bytes, errors: str) -> str:
     try:
-        return raw.decode("utf-8")
+        return raw.decode("utf-8", errors)
     except UnicodeDecodeError:
         raise IppFormatError("a text is not UTF-8") from None
 
 
-def _in_language(raw: bytes) -> str:
+def _in_language(raw: bytes, errors: str) -> str:
     (length,) = struct.unpack(">H", raw[:2])
     (rest,) = struct.unpack(">H", raw[2 + length : 4 + length])
     if len(raw) != 4 + length + rest:
         raise IppFormatError("a text has the wrong length")
-    return _text(raw[4 + length :])
+    return _text(raw[4 + length :], errors)
 
 
 def _boolean(raw: bytes) -> bool:
@@ -241,8 +251,6 @@ _READERS: dict[int, Callable[[bytes], Value]] = {
     Tag.BOOLEAN: _boolean,
     Tag.RANGE: lambda raw: Range(*struct.unpack(">ii", raw)),
     Tag.RESOLUTION: lambda raw: Resolution(*struct.unpack(">iib", raw)),
-    Tag.TEXT_IN_LANGUAGE: _in_language,
-    Tag.NAME_IN_LANGUAGE: _in_language,
 }
 
 

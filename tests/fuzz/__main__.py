@@ -26,7 +26,7 @@ LED_BY = {
     "keyboard": ["drivers.keyboard_scanner_codec"],
     "escpos_answers": ["drivers.escpos_codec"],
     "escpos_jobs": ["hubd.model.escpos_stream", "drivers.sim.escpos.receiver"],
-    "ipp_answers": ["drivers.ipp_codec"],
+    "ipp_answers": ["drivers.ipp_codec", "hubd.model.ipp"],
     "ipp_requests": ["hubd.model.ipp"],
     "rasters": ["local_api.spool.pwg_raster"],
 }

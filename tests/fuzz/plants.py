@@ -21,7 +21,7 @@ def _elements_not_checked() -> None:
 
 
 def _text_not_checked() -> None:
-    ipp._text = lambda raw: raw.decode()
+    ipp._text = lambda raw, errors: raw.decode()
 
 
 PLANTS: Mapping[str, tuple[str, Callable[[], None], str]] = {

@@ -263,7 +263,7 @@ def _commands(pieces: list[escpos_stream.Piece]) -> list[bytes]:
 def ipp_answers(data: bytes) -> None:
     try:
         message = ipp_codec.decode(data)
-    except ipp_codec.IppMessageError:
+    except ipp.IppFormatError:
         return
     for _, attributes in message.groups:
         for name in attributes:

@@ -9,14 +9,10 @@ from dataclasses import dataclass, field
 
 from drivers.ipp_codec import (
     CONTENT_TYPE,
-    IppMessageError,
     JobState,
     Message,
     Operation,
     PrinterState,
-    Sent,
-    Tag,
-    Value,
     decode,
     encode,
     number,
@@ -25,6 +21,7 @@ from drivers.ipp_codec import (
 from drivers.sim.faults import FaultyStream, LineFaults
 from drivers.sim.http_server import BadRequestError, HttpRequest, ServerLine
 from drivers.sim.peripheral import PeripheralSimulator
+from hubd.model.ipp import Attribute, IppFormatError, Tag, Value, attribute
 from hubd.runtime import Runtime
 
 DOCUMENT_BYTES_MAX = 8 * 1024 * 1024
@@ -32,10 +29,10 @@ JOBS_MAX = 500
 """Remembered; older ones are forgotten."""
 FORM_FEED = "\f"
 OK, BAD_REQUEST, NOT_FOUND, FORMAT_UNKNOWN, OPERATION_UNKNOWN = 0x0000, 0x0400, 0x0406, 0x040A, 0x0501
-Group = tuple[Tag, list[Sent]]
+Group = tuple[Tag, list[Attribute]]
 _HEAD = [
-    Sent(Tag.CHARSET, "attributes-charset", ("utf-8",)),
-    Sent(Tag.LANGUAGE, "attributes-natural-language", ("en",)),
+    attribute("attributes-charset", Tag.CHARSET, "utf-8"),
+    attribute("attributes-natural-language", Tag.LANGUAGE, "en"),
 ]
 ENDED = (JobState.CANCELED, JobState.ABORTED, JobState.COMPLETED)
 
@@ -151,7 +148,7 @@ class IppSimulator(PeripheralSimulator):
             return 405, b""
         try:
             asked = decode(request.body)
-        except IppMessageError:
+        except IppFormatError:
             return 400, b""
         self.requests.append(asked.code)
         self.uris.update(words(asked.group(Tag.OPERATION), "printer-uri"))
@@ -199,18 +196,18 @@ class IppSimulator(PeripheralSimulator):
         """Whether it cannot print; what it has taken waits."""
         return self.paper_lines <= 0 or self.cover_open or self.paused or self.jammed
 
-    def _printer(self) -> list[Sent]:
+    def _printer(self) -> list[Attribute]:
         printing = any(job.state is JobState.PROCESSING for job in self.jobs)
         state = PrinterState.PROCESSING if printing else PrinterState.IDLE
         return [
-            Sent(Tag.URI, "printer-uuid", (f"urn:uuid:{self.options.uuid}",)),
-            Sent(Tag.TEXT, "printer-make-and-model", ("hubd simulated printer",)),
-            Sent(Tag.ENUM, "printer-state", (PrinterState.STOPPED if self.stopped else state,)),
-            Sent(Tag.KEYWORD, "printer-state-reasons", tuple(self._reasons()) or ("none",)),
-            Sent(Tag.BOOLEAN, "printer-is-accepting-jobs", (True,)),
-            Sent(Tag.MEDIA_TYPE, "document-format-supported", self.options.formats),
-            Sent(Tag.ENUM, "operations-supported", tuple(Operation)),
-            Sent(Tag.KEYWORD, "media-default", (self.options.media,)),
+            attribute("printer-uuid", Tag.URI, f"urn:uuid:{self.options.uuid}"),
+            attribute("printer-make-and-model", Tag.TEXT, "hubd simulated printer"),
+            attribute("printer-state", Tag.ENUM, PrinterState.STOPPED if self.stopped else state),
+            attribute("printer-state-reasons", Tag.KEYWORD, *(tuple(self._reasons()) or ("none",))),
+            attribute("printer-is-accepting-jobs", Tag.BOOLEAN, True),
+            attribute("document-format-supported", Tag.MIME, *self.options.formats),
+            attribute("operations-supported", Tag.ENUM, *Operation),
+            attribute("media-default", Tag.KEYWORD, self.options.media),
         ]
 
     def _reasons(self) -> Iterable[str]:
@@ -323,8 +320,8 @@ class IppSimulator(PeripheralSimulator):
 def _job(job: Job) -> Group:
     reasons: tuple[Value, ...] = ("printer-stopped",) if job.state is JobState.STOPPED else ("none",)
     return Tag.JOB, [
-        Sent(Tag.INTEGER, "job-id", (job.id,)),
-        Sent(Tag.NAME, "job-name", (job.name,)),
-        Sent(Tag.ENUM, "job-state", (job.state,)),
-        Sent(Tag.KEYWORD, "job-state-reasons", reasons),
+        attribute("job-id", Tag.INTEGER, job.id),
+        attribute("job-name", Tag.NAME, job.name),
+        attribute("job-state", Tag.ENUM, job.state),
+        attribute("job-state-reasons", Tag.KEYWORD, *reasons),
     ]

@@ -7,11 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.ipp_codec import (
-    VALUES_MAX,
-    IppMessageError,
     Operation,
-    Sent,
-    Tag,
     bounded,
     decode,
     encode,
@@ -19,6 +15,7 @@ from drivers.ipp_codec import (
     request,
     words,
 )
+from hubd.model.ipp import VALUES_MAX, IppFormatError, Tag, attribute
 
 URI = "ipp://printer.example.com/ipp/print/pinetree"
 HEAD = (
@@ -53,13 +50,13 @@ A_2 = bytes.fromhex(
 
 def test_the_request_of_the_standard_is_written() -> None:
     operation = (
-        Sent(Tag.CHARSET, "attributes-charset", ("utf-8",)),
-        Sent(Tag.LANGUAGE, "attributes-natural-language", ("en-us",)),
-        Sent(Tag.URI, "printer-uri", (URI,)),
-        Sent(Tag.NAME, "job-name", ("foobar",)),
-        Sent(Tag.BOOLEAN, "ipp-attribute-fidelity", (True,)),
+        attribute("attributes-charset", Tag.CHARSET, "utf-8"),
+        attribute("attributes-natural-language", Tag.LANGUAGE, "en-us"),
+        attribute("printer-uri", Tag.URI, URI),
+        attribute("job-name", Tag.NAME, "foobar"),
+        attribute("ipp-attribute-fidelity", Tag.BOOLEAN, True),
     )
-    job = (Sent(Tag.INTEGER, "copies", (20,)), Sent(Tag.KEYWORD, "sides", ("two-sided-long-edge",)))
+    job = (attribute("copies", Tag.INTEGER, 20), attribute("sides", Tag.KEYWORD, "two-sided-long-edge"))
     made = encode(Operation.PRINT_JOB, 1, [(Tag.OPERATION, operation), (Tag.JOB, job)], b"%!PDF...")
     assert made == A_1
 
@@ -96,7 +93,7 @@ def test_several_values_jobs_and_collections() -> None:
 
 
 def test_a_request_begins_with_what_each_has_to_begin_with() -> None:
-    read = decode(request(Operation.GET_JOBS, 7, URI, [Sent(Tag.INTEGER, "limit", (-1, 5))]))
+    read = decode(request(Operation.GET_JOBS, 7, URI, [attribute("limit", Tag.INTEGER, -1, 5)]))
     assert list(read.group(Tag.OPERATION)) == [
         "attributes-charset",
         "attributes-natural-language",
@@ -108,13 +105,13 @@ def test_a_request_begins_with_what_each_has_to_begin_with() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\x01", A_2[:-1], A_2[:40], b"HTTP/1.1 200 OK", b"\x03" + A_2[1:]])
 def test_what_is_none_is_refused(data: bytes) -> None:
-    with pytest.raises(IppMessageError):
+    with pytest.raises(IppFormatError):
         decode(data)
 
 
 def test_a_printer_that_talks_without_end_is_refused() -> None:
-    too_many = (Sent(Tag.INTEGER, "x", tuple(range(VALUES_MAX + 1))),)
-    with pytest.raises(IppMessageError):
+    too_many = (attribute("x", Tag.INTEGER, *range(VALUES_MAX + 1)),)
+    with pytest.raises(IppFormatError):
         decode(encode(0, 1, [(Tag.JOB, too_many)]))
 
 
@@ -123,7 +120,7 @@ def test_no_bytes_stop_the_reader(data: bytes) -> None:
     for given_data in (data, A_2[:8] + data, A_2[:-1] + data):
         try:
             decode(given_data)
-        except IppMessageError:
+        except IppFormatError:
             continue
 
 
@@ -133,3 +130,8 @@ def test_a_bounded_text_fits_and_is_a_beginning(text: str, most: int) -> None:
     assert len(kept.encode()) <= most
     assert text.startswith(kept)
     assert bounded("é" * 200, 255) == "é" * 127
+
+
+def test_a_name_that_is_not_utf_8_does_not_keep_a_printer_from_being_read() -> None:
+    latin = bytes.fromhex("0101 0000 00000001 04 41 000c 7072696e7465722d696e666f 0003 e974e9 03")
+    assert words(decode(latin).group(Tag.PRINTER), "printer-info") == ("\ufffdt\ufffd",)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from drivers.ipp_codec import Operation, PrinterState, Value
+from drivers.ipp_codec import Operation, PrinterState
 from drivers.ipp_printer import REMEDIES, facts_of, rendered
+from hubd.model.ipp import Resolution, Value
 from hubd.model.printing import Align, Cut, Logo, PrintDocument, Qr, Row, Text
 from hubd.paper.pdf import A4
 from hubd.ports import Paper, PrinterCondition
@@ -64,8 +65,8 @@ def test_format(formats: tuple[str, ...], chosen: str) -> None:
     assert facts_of(said(document_format_supported=formats)).format == chosen
 
 
-def dots(*per_inch: int, unit: int = 3) -> tuple[bytes, ...]:
-    return tuple(one.to_bytes(4, "big") * 2 + bytes((unit,)) for one in per_inch)
+def dots(*per_inch: int, unit: int = 3) -> tuple[Resolution, ...]:
+    return tuple(Resolution(one, one, unit) for one in per_inch)
 
 
 @pytest.mark.parametrize(
