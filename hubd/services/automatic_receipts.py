@@ -3,10 +3,13 @@
 The job stands in the transaction of the verdict, under an id that follows from the payment, so neither a crash nor a
 repeat prints it twice, and no payment waits for paper. The merchant's copy of an offline payment is always printed
 (domain B13), the customer's where the location wants it (domain D13). Without a printer there is no job and nothing to
-complain about: the receipt is in the journal, and page, PDF and a later job show it all the same.
+complain about: the receipt is in the journal, and page, PDF and a later job show it all the same. A receipt that
+cannot be put together is said in the log; the verdict stands without its paper.
 """
 
 from __future__ import annotations
+
+import logging
 
 from hubd.errors import NotFoundError
 from hubd.model.device import DeviceKind
@@ -19,6 +22,8 @@ from hubd.services.receipts import paper
 from hubd.services.settings import prints_customer_receipts
 from hubd.store import devices, journal
 from hubd.store.tx import Tx
+
+log = logging.getLogger(__name__)
 
 
 class AutomaticReceipts:
@@ -43,10 +48,14 @@ class AutomaticReceipts:
         till = devices.get(tx.connection, payment.till) if payment.till else None
         language = till.language if till else ""
         for purpose in purposes:
-            job = derived_id(payment.id, f"receipt:{purpose}")
-            request = PrintRequest(job, paper(tx.connection, payment, purpose, language), "", payment.id, purpose)
+            try:
+                document = paper(tx.connection, payment, purpose, language)
+            except Exception:  # a receipt that cannot be put together must not hold the verdict of its payment back
+                log.exception("receipt.not_rendered", extra={"payment_id": payment.id, "kind": purpose})
+                continue
+            request = PrintRequest(derived_id(payment.id, f"receipt:{purpose}"), document, "", payment.id, purpose)
             self._printing.add(tx, request, printer, Origin(payment.till or "", payment.staff, "hub"))
-        self._begin.add(printer.id)
+            self._begin.add(printer.id)
 
     def begin(self) -> None:
         """Print what was written. Called once it is on disk."""

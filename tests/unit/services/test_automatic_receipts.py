@@ -10,15 +10,17 @@ import pytest
 from drivers.sim.escpos import EscposSimulator
 from hubd.errors import HubError
 from hubd.model.device import DeviceKind
+from hubd.model.entry import Draft
 from hubd.model.ids import derived_id, parse_id
 from hubd.model.money import Money
-from hubd.model.payment import Tender
+from hubd.model.payment import PaymentState, Tender
 from hubd.model.print_job import PrintJob, PrintState
 from hubd.services.lines import LineReason
 from hubd.services.payments import Refund
 from hubd.services.printing import PrintRequest
-from hubd.services.settings import CUSTOMER_RECEIPT
+from hubd.services.settings import CUSTOMER_RECEIPT, RECEIPT_LAYOUT
 from hubd.services.till_lines import Held
+from hubd.store import journal
 from tests.unit.services.shop import LOCATION, MANAGER, TILL_1, Shop, Terminals, shop, till
 from tests.unit.services.test_hearing import NEAR, counter_of, in_outage
 from tests.unit.services.test_outage import allow_offline
@@ -93,6 +95,28 @@ async def test_with_the_switch_on_every_kind_of_taking_prints_its_receipt_once(t
         assert await jobs_of(opened, declined.id) == []
         assert paper(simulator).count("Seal") == 3
         assert "COPY" not in paper(simulator)
+
+
+async def test_a_receipt_that_cannot_be_put_together_holds_no_verdict_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    counter, simulator = with_terminal()
+    async with shop(tmp_path, counter, counter.runtime) as opened:
+        await opened.add_peripheral(PRINTER, "escpos", DeviceKind.PRINTER)
+        await opened.add_terminal(NEAR)
+        await switch(opened, on=True)
+        body = {"key": RECEIPT_LAYOUT, "value": {"header": 7}, "scope": "hub", "source": "cloud", "version": 1}
+        body |= {"effective_from_us": 0}
+        change = Draft("setting.changed", RECEIPT_LAYOUT, "hub", body)
+        await opened.services.db.write("of another version", lambda tx: journal.append(tx, change))
+        card = await opened.until((await opened.take(2000)).payment.id, "approved")
+        cash = (await opened.take(1250, tender=Tender.CASH)).payment
+        assert cash.state is PaymentState.APPROVED
+        for payment in (card, cash):
+            assert await jobs_of(opened, payment.id) == []
+        said = [one for one in caplog.records if one.message == "receipt.not_rendered"]
+        assert [vars(one)["payment_id"] for one in said] == [card.id, cash.id]
+        assert paper(simulator) == ""
 
 
 async def test_the_same_verdict_once_more_makes_no_second_job(tmp_path: Path) -> None:
