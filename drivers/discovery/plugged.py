@@ -1,8 +1,8 @@
 """What udev knows of a plugged device, as an endpoint. Pure: properties in, endpoints out.
 
-A device is shown once: a USB adapter or a terminal with a serial line by its line, a printer by its node, a scanner by
-the one of its interfaces that says so, else a keyboard as such, anything else by itself with the reason why nobody can
-use it.
+A USB adapter or a terminal with a serial line is shown by its line, a printer by its node (also beside a line), a
+scanner by the one of its interfaces that says so, else a keyboard as such, anything else by itself with the reason why
+nobody can use it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ from hubd.model.device import ENDPOINT_NAME_MAX, IDENTITY_MAX, Endpoint, Endpoin
 
 HUB_CLASS = 0x09
 HID_CLASS = 0x03
+PRINTER_CLASS = 0x07
 _INTERFACE = re.compile(r"([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
 _SAFE_NODE = re.compile(r"/dev/[A-Za-z0-9/_.:+@,\-]{1,180}")
 """What may stand in an address: links of /dev/serial carry text that the device itself has chosen."""
 _OPENED_BY = {"usbmisc": "lp", "hidraw": "hidraw", "input": "evdev"}
 """Subsystem of a node → kind of line that a transport opens there. Keyboards' event nodes are never opened unasked."""
+CLEAR_CARD_READERS = frozenset({(0x0801, 0x0001), (0x0801, 0x0002)})
+"""Maker and model of readers that tell what is on a card as it is: MagTek's as keyboard and as HID device. Its
+encrypting readers have other numbers."""
 POS_PAGES = frozenset({0x8C, 0x8D})
 """Barcode scanner and scale ("HID Point of Sale Usage Tables" 1.02)."""
 
@@ -85,19 +89,29 @@ def endpoints_of(devices: Iterable[Plugged], ports: Iterable[SerialPort]) -> dic
 def _of_device(device: Plugged) -> list[tuple[Endpoint, str]]:
     """Each endpoint with the identity of its port, which always works and says less."""
     classes = interface_classes(device.properties)
-    if HUB_CLASS in classes or classes == ():
+    if HUB_CLASS in classes:
         return []
     lines = [node for node in device.nodes if node.subsystem == "tty"]
-    if lines:
-        return [_of_line(device, node, classes) for node in lines]
-    endpoint, position = _endpoint(device, EndpointKind.USB, device.sys_path, "", device.sys_name, "", classes)
     node = _node_of(device)
-    if node is None:
-        return [(endpoint, position)]
-    path = _path_of(device, node, "/dev/input/" if node.is_keyboard else "")
-    url = f"{_OPENED_BY[node.subsystem]}://{path}" if path else ""
-    flaw = Flaw.KEYBOARD if node.is_keyboard and not node.readable else Flaw.NONE
-    return [(replace(endpoint, url=url, hid_pages=node.hid_pages, flaw=flaw), position)]
+    if lines and (node is None or not (_is_printer(node) or POS_PAGES.intersection(node.hid_pages))):
+        return [_of_line(device, line, classes) for line in lines]
+    # What the node stands for is claimed there, and not at the line beside it once more.
+    others = tuple(one for one in classes if node is None or one != (PRINTER_CLASS if _is_printer(node) else HID_CLASS))
+    found = [_of_line(device, line, others) for line in lines]
+    endpoint, position = _endpoint(device, EndpointKind.USB, device.sys_path, "", device.sys_name, "", classes)
+    if node is not None:
+        path = _path_of(device, node, "/dev/input/" if node.is_keyboard else "")
+        url = f"{_OPENED_BY[node.subsystem]}://{path}" if path else ""
+        endpoint = replace(endpoint, url=url, hid_pages=node.hid_pages)
+    return [*found, (replace(endpoint, flaw=_flaw_of(endpoint, node)), position)]
+
+
+def _flaw_of(endpoint: Endpoint, node: Node | None) -> Flaw:
+    if (endpoint.usb_vid, endpoint.usb_pid) in CLEAR_CARD_READERS:
+        return Flaw.CLEAR_CARD_READER
+    if not endpoint.usb_classes and node is None:
+        return Flaw.SAYS_NOTHING
+    return Flaw.KEYBOARD if node and node.is_keyboard and not node.readable else Flaw.NONE
 
 
 def _node_of(device: Plugged) -> Node | None:

@@ -95,6 +95,10 @@ class Flaw(StrEnum):
     """It names an address that lies outside the shop's network."""
     KEYBOARD = "keyboard"
     """It is a keyboard that the system does not let the hub read, as it should be for one that people type on."""
+    CLEAR_CARD_READER = "clear_card_reader"
+    """It reads cards and gives their numbers in clear: never used, whatever else it looks like."""
+    SAYS_NOTHING = "says_nothing"
+    """Neither the system nor the device itself tells what it is."""
 
 
 ENDPOINT_NAME_MAX = 60

@@ -69,12 +69,16 @@ _WHY = {
     Flaw.NO_ADDRESS: "It names no address that the hub can reach.",
     Flaw.ADDRESS_REFUSED: "It names an address outside the shop's network.",
     Flaw.KEYBOARD: "It is a keyboard that the hub may not read. A scanner that types is allowed by a udev rule.",
+    Flaw.CLEAR_CARD_READER: "It reads cards and tells their card numbers in clear: such a reader is refused.",
+    Flaw.SAYS_NOTHING: "It does not say what it is: try another cable and another socket.",
     "no_location": "The shop is not set up yet.",
     "elsewhere": "Its device has another address; this one is tried when it does not answer there.",
     "holds_money": "Its device holds payments and is known by its name only: a person confirms the new address.",
     "not_in_use": "The device was taken out of use.",
     "replaced": "Another device has taken its place.",
 }
+_FOR_NOBODY = frozenset({Flaw.CLEAR_CARD_READER, Flaw.SAYS_NOTHING})
+"""What is wrong with a device so that it is not even asked which driver wants it."""
 _NO_DRIVER = {"_printer._tcp.local.": "lpd_only", "_pdl-datastream._tcp.local.": "office_printer"}
 _PRINTING = ("_pdl-datastream._tcp.local.", "_ipp._tcp.local.", "_printer._tcp.local.")
 """Services that one printer announces beside each other, the best first: a raw port that is offered is that of a
@@ -244,6 +248,8 @@ class DiscoveryDesk:
         def unusable(reason: str, drivers: tuple[str, ...] = ()) -> Found:
             return Found(found_id, seen, Standing.UNUSABLE, reason=reason, drivers=drivers)
 
+        if seen.flaw in _FOR_NOBODY:
+            return unusable(seen.flaw.value)
         try:
             rivals = self._drivers.rivals(seen)
             claimed = None if rivals else self._drivers.claim(seen)

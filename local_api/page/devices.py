@@ -121,6 +121,8 @@ def why_not(screen: Screen, found: Found) -> str:
         "no_address": words("It names no address that the hub can reach."),
         "address_refused": words("It names an address outside the shop's network."),
         "keyboard": words("It is a keyboard. If it is a scanner that types, a technician lets the hub read it."),
+        "clear_card_reader": words("It reads cards and tells their numbers in clear. Such a reader is refused."),
+        "says_nothing": words("It does not say what it is. Try another cable and another socket."),
         "no_location": words("The shop is not set up yet."),
         "replaced": words("Another device has taken its place."),
         "holds_money": words("Its device holds payments. A technician confirms the new address."),

@@ -22,8 +22,10 @@ POS = replace(RAW, path="/dev/hidraw1", sys_path="/sys/1-2/0004/hidraw/hidraw1",
 HIDDEV = Node("usbmisc", "/dev/usb/hiddev0", "/sys/1-2/0004/usbmisc/hiddev0", {})
 
 
-def plugged(*nodes: Node) -> Endpoint:
-    told = {"ID_VENDOR_ID": "0c2e", "ID_MODEL_ID": "0b61", "ID_SERIAL_SHORT": "S1", "ID_USB_INTERFACES": ":030101:"}
+def plugged(*nodes: Node, ids: str = "0c2e:0b61") -> Endpoint:
+    maker, model = ids.split(":")
+    told = {"ID_VENDOR_ID": maker, "ID_MODEL_ID": model, "ID_SERIAL_SHORT": "S1"}
+    told["ID_USB_INTERFACES"] = ":030101:"
     (endpoint,) = endpoints_of([Plugged("/sys/1-2", "1-2", told, nodes)], ()).values()
     return endpoint
 
@@ -87,3 +89,45 @@ def test_a_few_keys_and_a_mouse_are_no_keyboard() -> None:
     keys = replace(EVENTS, properties={"ID_INPUT_KEY": "1"})
     mouse = Node("input", "/dev/input/mouse0", "/sys/1-2/input/input5/mouse0", {"ID_INPUT_KEYBOARD": "1"})
     assert plugged(keys, mouse).url == ""
+
+
+@pytest.mark.parametrize(("product", "nodes"), [("0001", (RAW, EVENTS)), ("0002", (RAW,))])
+async def test_a_reader_of_cards_in_clear_is_refused_by_name_and_is_nobody_s_choice(
+    tmp_path: Path, product: str, nodes: tuple[Node, ...]
+) -> None:
+    plugs = SimulatedPlugs()
+    plugs.announce(plugged(*nodes, ids=f"0801:{product}"))
+    async with shop(tmp_path, Terminals(shop_runtime()), sources=[plugs]) as opened:
+        (one,) = await found(opened)
+        assert (one.standing, one.reason, one.drivers) == (Standing.UNUSABLE, "clear_card_reader", ())
+        assert "card numbers" in one.why
+        with pytest.raises(DeviceError, match="not_offered"):
+            await opened.services.discovery.claim(one.id, "", "", MANAGER, driver="keyboard_scanner")
+
+
+async def test_a_device_that_does_not_say_what_it_is_is_shown(tmp_path: Path) -> None:
+    plugs = SimulatedPlugs()
+    told = {"ID_VENDOR_ID": "1234", "ID_MODEL_ID": "5678"}
+    (silent,) = endpoints_of([Plugged("/sys/1-3", "1-3", told)], ()).values()
+    plugs.announce(silent)
+    async with shop(tmp_path, Terminals(shop_runtime()), sources=[plugs]) as opened:
+        (one,) = await found(opened)
+        assert (one.standing, one.reason, one.endpoint.name) == (Standing.UNUSABLE, "says_nothing", "1234:5678")
+
+
+def test_a_hub_of_usb_is_no_device() -> None:
+    told = {"ID_VENDOR_ID": "1d6b", "ID_MODEL_ID": "0002", "ID_USB_INTERFACES": ":090000:"}
+    assert endpoints_of([Plugged("/sys/usb1", "usb1", told)], ()) == {}
+
+
+def test_a_printer_with_a_serial_line_beside_it_is_both() -> None:
+    told = {"ID_VENDOR_ID": "04b8", "ID_MODEL_ID": "0e28", "ID_SERIAL_SHORT": "P1"}
+    told["ID_USB_INTERFACES"] = ":070102:020201:0a0000:"
+    nodes = (
+        Node("tty", "/dev/ttyACM0", "/sys/1-4/1-4:1.1/tty/ttyACM0", {"ID_USB_INTERFACE_NUM": "01"}),
+        Node("usbmisc", "/dev/usb/lp0", "/sys/1-4/1-4:1.0/usbmisc/lp0", {}),
+    )
+    one, other = endpoints_of([Plugged("/sys/1-4", "1-4", told, nodes)], ()).values()
+    assert (one.kind, one.url, one.identity) == (EndpointKind.SERIAL, "serial:///dev/ttyACM0", "serial:04b8:0e28:P1:01")
+    assert (other.kind, other.url, other.identity) == (EndpointKind.USB, "lp:///dev/usb/lp0", "serial:04b8:0e28:P1")
+    assert (one.usb_classes, other.usb_classes) == ((0x02, 0x0A), (0x07, 0x02, 0x0A)), "it is claimed as a printer once"
