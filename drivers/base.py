@@ -191,6 +191,10 @@ class Probe(Struct, frozen=True):
         return not any(step.send for step in self.steps)
 
 
+RECOVERS_WITHIN_S = 30.0
+"""What a manifest states when it states nothing; see `Manifest.recovers_within_s`."""
+
+
 class Manifest(Struct, frozen=True):
     """What a driver says of itself. Written as a literal, so that it can be read without importing the driver."""
 
@@ -208,6 +212,9 @@ class Manifest(Struct, frozen=True):
     """How a serial line that discovery finds is set, `baud=9600&stop_bits=1`; empty: the transport's defaults."""
     probes: tuple[Probe, ...] = ()
     """How it is recognised on a serial line; empty: only a person knows."""
+    recovers_within_s: float = RECOVERS_WITHIN_S
+    """Once a fault of its line is over: the longest until the device works again, and until what became of a dialogue
+    that was cut off is known, where its protocol has a word for that. The contracts of drivers hold it to this."""
 
 
 class Identity(Struct, frozen=True):

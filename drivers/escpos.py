@@ -100,6 +100,7 @@ MANIFEST = Manifest(
             ),
         ),
     ),
+    recovers_within_s=240.0,
 )
 
 COLUMNS, DRAWER_PIN, DRAWER_OPEN, STATUS = "columns", "drawer_pin", "drawer_open", "status"

@@ -52,6 +52,7 @@ MANIFEST = Manifest(
     stage="experimental",
     docs="IPP over HTTP, `tcp://host:631/ipp/print`, as PDF, PWG raster or text; each job is followed to its end.",
     driver="IppPrinter",
+    recovers_within_s=60.0,
 )
 
 PATH = "/ipp/print"

@@ -115,6 +115,7 @@ MANIFEST = Manifest(
     docs="Terminal API (nexo Retailer 3.0) with local communications: `tls://host:8443?roots=FILE&poiid=MODEL-SERIAL`; "
     "the options `poiid` and `key_identifier`, the password is the shared key's passphrase. Forwards by itself.",
     driver="NexoTerminal",
+    recovers_within_s=60.0,
 )
 
 SALE_ID = "hubd"

@@ -91,6 +91,7 @@ MANIFEST = Manifest(
     stage="experimental",
     docs="OPI XML over TCP port 4100; the terminal connects back to the hub's port 4102 (option `device_port`).",
     driver="OpiTerminal",
+    recovers_within_s=240.0,
 )
 
 DEVICE_PORT, WORKSTATION_ID, POP_ID, LANGUAGE = "device_port", "workstation_id", "pop_id", "language"

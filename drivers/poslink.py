@@ -98,6 +98,7 @@ MANIFEST = Manifest(
     stage="experimental",
     docs="PAX semi-integrated (POSLink 1.28 and newer) over TCP port 10009; dialects with a length and over HTTP.",
     driver="PoslinkTerminal",
+    recovers_within_s=240.0,
 )
 
 DIALECT = "dialect"

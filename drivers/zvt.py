@@ -133,6 +133,7 @@ MANIFEST = Manifest(
             lines=("baud=9600&stop_bits=2", "baud=115200&stop_bits=2"),
         ),
     ),
+    recovers_within_s=240.0,
 )
 
 ACK_TIMEOUT_S = 5.0

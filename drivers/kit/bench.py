@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
-from drivers.base import DriverFactory
+from drivers.base import RECOVERS_WITHIN_S, DriverFactory
 from drivers.faces import AnyFace, face_of
 from drivers.kit.memory_line import Delivery, MemoryStream, memory_pipe
 from drivers.kit.virtual_time import VirtualClock
@@ -67,8 +67,10 @@ class PeripheralBench(Generic[S]):
         make: Callable[[Runtime], S],
         options: Mapping[str, str],
         group: asyncio.TaskGroup,
+        recovers_within_s: float,
     ) -> None:
         self.url = url
+        self.recovers_within_s = recovers_within_s
         self.clock = VirtualClock()
         self.runtime = Runtime(self.clock, SystemIds(), random.Random(7), b"b" * 16)
         self.simulator = make(self.runtime)
@@ -121,10 +123,10 @@ class PeripheralBench(Generic[S]):
         return status.state is DeviceState.READY or status.problem in HEARD
 
     async def ready(self) -> None:
-        """Wait until the device works and its line has been quiet for a moment."""
-        await self.until(lambda: self.works, "a ready device")
+        """Wait until the device works and its line has been quiet for a moment, no longer than its driver states."""
+        await self.until(lambda: self.works, "a ready device", self.recovers_within_s)
         await self.clock.sleep(SETTLED_S)
-        await self.until(lambda: self.works, "a ready device")
+        await self.until(lambda: self.works, "a ready device", self.recovers_within_s)
 
 
 @asynccontextmanager
@@ -133,10 +135,15 @@ async def peripheral_bench(
     url: str,
     make: Callable[[Runtime], S],
     options: Mapping[str, str] = MappingProxyType({}),
+    *,
+    recovers_within_s: float = RECOVERS_WITHIN_S,
 ) -> AsyncIterator[PeripheralBench[S]]:
-    """A ready device; at the end the runner is stopped and no task may be left."""
+    """A ready device that has to work again so long after a fault as its manifest states.
+
+    At the end the runner is stopped and no task may be left.
+    """
     async with asyncio.TaskGroup() as group:
-        made = PeripheralBench(factory, url, make, options, group)
+        made = PeripheralBench(factory, url, make, options, group, recovers_within_s)
         task = group.create_task(made.runner.run(), name="runner")
         try:
             await made.ready()

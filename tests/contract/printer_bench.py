@@ -196,7 +196,8 @@ class Bench:
 
     async def ready(self) -> None:
         """Wait until the printer is ready."""
-        await self.until(lambda: self.printer.status.state is DeviceState.READY, "a ready printer")
+        recovers_s = REGISTRY.manifest(self.kind.driver_id).recovers_within_s
+        await self.until(lambda: self.printer.status.state is DeviceState.READY, "a ready printer", recovers_s)
 
     def new_ticket(self, rows: int = 1) -> Job:
         """A document with a number of its own."""

@@ -171,6 +171,7 @@ class Bench:
     """Made by `bench()`; the terminal is ready when a test gets it."""
 
     def __init__(self, driver_id: str, url: str, group: asyncio.TaskGroup) -> None:
+        self.driver_id = driver_id
         self.kind = KINDS[driver_id]
         self.url = url
         self.clock = VirtualClock()
@@ -234,7 +235,12 @@ class Bench:
 
     async def ready(self) -> None:
         """Wait until the terminal is ready."""
-        await self.until(lambda: self.terminal.status.state is DeviceState.READY, "a ready terminal")
+        await self.until(lambda: self.terminal.status.state is DeviceState.READY, "a ready terminal", self.recovers_s)
+
+    @property
+    def recovers_s(self) -> float:
+        """What its driver states."""
+        return REGISTRY.manifest(self.driver_id).recovers_within_s
 
     def request(self, amount: Money) -> AuthorizeRequest:
         """A payment with a reference of its own."""
@@ -266,9 +272,12 @@ class Bench:
 
     async def resolve(self, payment: Payment, request: EnquiryRequest) -> None:
         """Ask what became of it, as often as a service would."""
+        began = self.clock.monotonic()
         for _ in range(ENQUIRIES_MAX):
             payment.enquiry = await self.terminal.enquire(request)
             if isinstance(payment.enquiry, (Found, NotTaken)):
+                took_s = self.clock.monotonic() - began
+                assert took_s <= self.recovers_s, f"{took_s} s, and its driver states {self.recovers_s} s"
                 return
             assert isinstance(payment.enquiry, (Inconclusive, StillRunning))
             if not self.can_ask:
