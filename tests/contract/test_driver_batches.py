@@ -18,7 +18,7 @@ from hubd.errors import DeviceError
 from hubd.model.device import Capability
 from hubd.model.money import Money
 from hubd.ports import FlushResult, Stored
-from tests.contract.terminal_bench import KINDS, Bench, bench, terminals_that
+from tests.contract.terminal_bench import CASES, KINDS, REGISTRY, Bench, bench, terminals_that
 from tests.contract.test_driver_contract import LATE_S, directions, nth, spoiled
 
 EUR = "EUR"
@@ -27,13 +27,27 @@ TRIES_MAX = 4
 PAUSE_S = 30.0
 """Between them: a terminal whose last answer was not confirmed is busy with it for a while."""
 Deliver = Callable[[bytes], list[Delivery]]
+
+
+def late(by_s: float) -> Deliver:
+    """Of a block that arrives so much later."""
+    return lambda data: [Delivery(data, by_s)]
+
+
 SPOILS: dict[str, Deliver] = {
     "lost": lambda _: [],
     "doubled": lambda data: [Delivery(data), Delivery(data)],
-    **{f"late_{late_s:.0f}": lambda data, late_s=late_s: [Delivery(data, late_s)] for late_s in LATE_S},
+    **{f"late_{late_s:.0f}": late(late_s) for late_s in LATE_S},
 }
 spoils = pytest.mark.parametrize("spoil", SPOILS)
 terminals_that_store = terminals_that(Capability.SEND_OFFLINE)
+CHECKED = [
+    (driver_id, url)
+    for driver_id, url in CASES
+    if Capability.SEND_OFFLINE in REGISTRY.manifest(driver_id).capabilities
+    and (url.startswith("serial:") or driver_id == "poslink")
+]
+terminals_that_check_frames = pytest.mark.parametrize(("driver_id", "url"), CHECKED)
 terminals_that_close = terminals_that(Capability.END_OF_DAY)
 
 
@@ -126,13 +140,11 @@ def test_a_flush_whose_line_is_cut_at_any_byte_is_not_complete(driver_id: str, u
         flush_with(driver_id, url, direction, None, host_up=False, cut=at)
 
 
-@terminals_that_store
+@terminals_that_check_frames
 @directions
 @pytest.mark.timeout(120)
 def test_a_flush_with_any_byte_changed_is_not_complete(driver_id: str, url: str, direction: str) -> None:
     """On a line whose frames have a check of their own: TCP has one below, so nothing changes there unnoticed."""
-    if url.startswith("tcp") and driver_id != "poslink":
-        return
     for index, block in enumerate(blocks_of(driver_id, url, direction, send)):
         for at in KINDS[driver_id].places(len(block)):
 
