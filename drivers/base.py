@@ -226,6 +226,8 @@ class Identity(Struct, frozen=True):
     """A code when it answers but cannot work yet (`diagnosis_required`); empty when all is well."""
     remedy: str = ""
     """What a person does about the problem; empty where the runner has words of its own for it."""
+    software: str = ""
+    """Name and version of its software, where it has told them just now; without card data."""
 
 
 class Lines(Struct, frozen=True):

@@ -228,9 +228,9 @@ class RunningDevice:
         """See `hubd.services.devices.RunningDriver`."""
         return await self.runner.trace.lines_within(after, wait_s)
 
-    async def look(self) -> None:
+    async def look(self) -> str:
         """See `hubd.services.devices.RunningDriver`."""
-        await self.runner.look()
+        return await self.runner.look()
 
     def expect(self, number: str) -> None:
         """See `Runner.expect`."""

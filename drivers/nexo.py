@@ -109,6 +109,7 @@ MANIFEST = Manifest(
             Capability.END_OF_DAY,
             Capability.DIAGNOSE,
             Capability.ABORT,
+            Capability.TELLS_SOFTWARE,
         }
     ),
     stage="experimental",
@@ -303,7 +304,8 @@ class NexoTerminal(TerminalDriver):
             return Identity(self._options.poiid)  # taking a payment for somebody, perhaps for us before a restart
         if reply.reply.result != SUCCESS:
             raise _refused("diagnosis", reply.reply)
-        return Identity(self._options.poiid, "terminal_maintenance" if reply.global_status == "Maintenance" else "")
+        problem = "terminal_maintenance" if reply.global_status == "Maintenance" else ""
+        return Identity(self._options.poiid, problem, software=reply.firmware)
 
     async def baseline(self) -> str:
         """At which terminal and when: what an enquiry needs to know when the terminal finds nothing."""

@@ -33,6 +33,7 @@ from drivers.poslink_messages import (
     decode_record,
     decode_saf_upload,
     decode_serial_number,
+    decode_software,
     decode_transaction,
     detail,
     digest_of,
@@ -93,6 +94,7 @@ MANIFEST = Manifest(
             Capability.SEND_OFFLINE,
             Capability.DIAGNOSE,
             Capability.ABORT,
+            Capability.TELLS_SOFTWARE,
         }
     ),
     stage="experimental",
@@ -193,13 +195,13 @@ class PoslinkTerminal(TerminalDriver):
         answer = self._ended(await self._exchanges.exchange(Request(INITIALIZE)), "initialisation")
         if answer.code != OK:
             raise _refused("initialisation", answer)
-        return Identity(decode_serial_number(answer))
+        return Identity(decode_serial_number(answer), software=decode_software(answer))
 
     async def check(self) -> Identity:
         """A00 again: a sign of life. A terminal that is busy gives one too."""
         answer = self._ended(await self._exchanges.exchange(Request(INITIALIZE)), "initialisation")
         if answer.code == OK:
-            return Identity(decode_serial_number(answer))
+            return Identity(decode_serial_number(answer), software=decode_software(answer))
         return Identity() if answer.busy else Identity(problem=answer.reason)
 
     async def baseline(self) -> str:

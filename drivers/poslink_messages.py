@@ -293,6 +293,12 @@ def decode_serial_number(answer: Answer) -> str:
     return _clean(answer.groups[0][0]) if answer.groups else ""
 
 
+def decode_software(answer: Answer) -> str:
+    """A01: behind the serial number stand the model's name and the version of its system; empty without a version."""
+    model, version = (_clean(group[0]) if group else "" for group in _padded(answer.groups, 3)[1:3])
+    return f"{model} {version}".strip() if version else ""
+
+
 def batch_mark(answer: Answer) -> str:
     """R09: what names the last batch that was closed; the number of it, or else everything that is said of it."""
     number = answer.groups[3] if len(answer.groups) > 3 and any(answer.groups[3]) else None

@@ -308,7 +308,9 @@ class Runner:
 
     def _answered(self, identity: Identity | None = None) -> None:
         number = (identity.device_number if identity else "") or self._status.terminal_id
-        self._status = replace(self._status, last_answer_monotonic=self._clock.monotonic(), terminal_id=number)
+        software = (identity.software if identity else "") or self._status.software
+        now = self._clock.monotonic()
+        self._status = replace(self._status, last_answer_monotonic=now, terminal_id=number, software=software)
         if identity is not None:
             problem, remedy = identity.problem, identity.remedy
         elif self._known_problem():
@@ -377,14 +379,18 @@ class Runner:
             self._turn.release()
             self._after_dialogue()
 
-    async def look(self) -> None:
-        """Ask for a sign of life now, without moving money. Raises DeviceError when none comes, or before it asks."""
+    async def look(self) -> str:
+        """Ask for a sign of life now, without moving money; return what it told of its software by that, or "".
+
+        Raises DeviceError when none comes, or before it asks.
+        """
         async with self.dialogue(quiet=True):
             try:
                 identity = await self.driver.check()
             except OSError:
                 raise no_answer() from None
         self._answered(identity)
+        return identity.software
 
     def _after_dialogue(self) -> None:
         if self.driver.usable and self._ready.is_set():

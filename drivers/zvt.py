@@ -59,6 +59,7 @@ from drivers.zvt_messages import (
     Unsupported,
     decode_answer,
     decode_registration,
+    decode_software,
     decode_terminal_status,
     encode_command,
 )
@@ -113,6 +114,7 @@ MANIFEST = Manifest(
             Capability.ABORT,
             Capability.PARAMETER_SESSION,
             Capability.TMS_CONTACT,
+            Capability.TELLS_SOFTWARE,
         }
     ),
     stage="experimental",
@@ -320,21 +322,26 @@ class ZvtTerminal(TerminalDriver):
         link.discard_received()
 
     async def check(self) -> Identity:
-        """Status enquiry: a sign of life and the terminal's own state."""
-        status = await self._terminal_status()
-        if status in (0, *_CARD_IN_PLAY):
-            return Identity()
-        return Identity(problem=RESULT_TEXT.get(status, f"terminal_status_{status:02x}"))
+        """Status enquiry: a sign of life, the terminal's own state, and its software where it tells that.
 
-    async def _terminal_status(self) -> int:
+        Not asked in `identify`: some terminals are silent about it after a card was taken away (Ingenico i5310), and a
+        silence there would keep them from ever becoming ready.
+        """
+        status, software = await self._terminal_status()
+        if status in (0, *_CARD_IN_PLAY):
+            return Identity(software=software)
+        return Identity(problem=RESULT_TEXT.get(status, f"terminal_status_{status:02x}"), software=software)
+
+    async def _terminal_status(self) -> tuple[int, str]:
+        """Its status and its software, as it tells them now."""
         result = await self._run(Plain(STATUS_ENQUIRY, self._options.password), _ignore, once=False)
         if isinstance(result, Refusal):
-            return result.code
+            return result.code, ""
         transcript = self._ended(result, "status enquiry")
         if isinstance(transcript.end, Completion):
-            return decode_terminal_status(transcript.end)
+            return decode_terminal_status(transcript.end), decode_software(transcript.end)
         code = transcript.end.code if transcript.end else None
-        return 0xFF if code is None else code
+        return (0xFF if code is None else code), ""
 
     async def baseline(self) -> str:
         """What `baseline_of` says of the last transaction; `0000` when there is none, "" when it does not tell."""
@@ -420,7 +427,7 @@ class ZvtTerminal(TerminalDriver):
         if not self.usable:
             return Inconclusive("terminal_unreachable")
         try:
-            status = await self._terminal_status()
+            status, _ = await self._terminal_status()
         except DeviceError:
             return Inconclusive("no_answer")
         if status in _CARD_IN_PLAY:

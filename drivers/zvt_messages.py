@@ -35,6 +35,8 @@ _DIAGNOSIS_TYPE, EXTENDED_DIAGNOSIS = 0x1B, 0x02
 ABORT_COMMAND, STATUS_ENQUIRY = 0x06B0, 0x0501
 DISPLAY_TEXT, SET_CLOCK = 0x06E0, 0x0691
 DISPLAY_LINES_MAX, DISPLAY_SECONDS_MAX = 8, 0xFF
+DEVICE, DEVICE_NAME, DEVICE_SOFTWARE = 0xE4, 0x1F40, 0x1F41
+SOFTWARE_CHARACTERS_MAX = 80
 STATUS_INFORMATION, INTERMEDIATE_STATUS = 0x040F, 0x04FF
 COMPLETION, ABORT, PRINT_LINE, PRINT_BLOCK = 0x060F, 0x061E, 0x06D1, 0x06D3
 POSITIVE_ACK: Final = Apdu(0x8000)
@@ -416,8 +418,27 @@ def decode_registration(completion: Completion) -> RegistrationResult:
 
 
 def decode_terminal_status(completion: Completion) -> int:
-    """The status byte in the completion of 05 01, behind an optional software version (F0, LLVAR); 0 when absent."""
-    data = completion.data
-    if len(data) > 3 and data[0] == 0xF0 and data[1] >> 4 == 0xF and data[2] >> 4 == 0xF:
-        data = data[3 + (data[1] & 0xF) * 10 + (data[2] & 0xF) :]
-    return data[0] if data else 0
+    """The status byte in the completion of 05 01, behind an optional software version; 0 when absent."""
+    _, rest = _version_and_rest(completion.data)
+    return rest[0] if rest else 0
+
+
+def decode_software(completion: Completion) -> str:
+    """The device's name and the version of its software in the completion of 05 01; empty without a version.
+
+    They stand in the container of the device (E4: 1F40 its name, 1F41 its version), or the version before the status.
+    """
+    version, rest = _version_and_rest(completion.data)
+    elements = _container(rest[1:])
+    name, version = find_tlv(elements, DEVICE_NAME) or b"", find_tlv(elements, DEVICE_SOFTWARE) or version
+    if not version:
+        return ""
+    return " ".join(f"{scrub_text(name)} {scrub_text(version)}".split())[:SOFTWARE_CHARACTERS_MAX]
+
+
+def _version_and_rest(data: bytes) -> tuple[bytes, bytes]:
+    """The version that may stand before the status byte (LLLVAR: Fx Fy Fz and so many bytes), and what follows it."""
+    if len(data) > 3 and all(byte >> 4 == 0xF for byte in data[:3]):
+        end = 3 + (data[0] & 0xF) * 100 + (data[1] & 0xF) * 10 + (data[2] & 0xF)
+        return data[3:end], data[end:]
+    return b"", data

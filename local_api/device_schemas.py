@@ -26,6 +26,11 @@ class DeviceDetailOut(DeviceOut, frozen=True, kw_only=True):
     """Kept when it is over."""
     terminal_number: str | None
     """What a terminal tells of itself."""
+    software: str | None
+    """Name and version of a terminal's software, `unknown` where it has not told them; absent for other devices.
+
+    Terminals without the capability `tells_software` never do: their protocol has no word for it.
+    """
     known_by: str
     """The rung of the identity ladder: `serial_number`, `port_path`, `name` or `address`."""
     capabilities: list[str]

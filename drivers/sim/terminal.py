@@ -93,6 +93,10 @@ class TerminalSimulator(abc.ABC):
         self.host_up = True
         self.plugged = True
         self.technology = "chip"
+        self.software = "sim_1"
+        """Version of its software, where its protocol tells that."""
+        self.update = ""
+        """A newer version that its management system has for it."""
         self.called_home: list[str] = []
         """Which calls for parameters or to its management system have ended well."""
         self.authorizations_received = 0
@@ -143,6 +147,8 @@ class TerminalSimulator(abc.ABC):
                     "authorizations_received": self.authorizations_received,
                     "called_home": self.called_home,
                 }
+            case {"cmd": "update", "version": str(version)}:
+                self.update = version
             case {"cmd": "host", "up": bool(up)}:
                 self.host_up = up
             case {"cmd": "unplug"}:
@@ -156,7 +162,7 @@ class TerminalSimulator(abc.ABC):
             case {"cmd": "well"}:
                 self.faults.clear()
             case _:
-                raise ValueError("commands are ledger, host, unplug, replug, card, fault, well")
+                raise ValueError("commands are ledger, update, host, unplug, replug, card, fault, well")
         return {"ok": True}
 
     def call_home(self, what: str) -> tuple[list[str], bool]:
@@ -166,6 +172,8 @@ class TerminalSimulator(abc.ABC):
         if not self.host_up:
             return [], False
         self.called_home.append(what)
+        if what == "tms_contact":
+            self.software, self.update = self.update or self.software, ""
         return ["* * OK * *"], True
 
     # -- what it books -------------------------------------------------------------------------------------------------

@@ -77,8 +77,15 @@ def _facts(device: dict[str, Any]) -> Iterable[tuple[str, object]]:
     yield "identity", device["identity"]
     yield "known by", device["known_by"].replace("_", " ")
     yield "its number", device["terminal_number"]
+    yield "software", _software(device)
     yield "for", device["role"] or "every till of its location"
     yield "can", ", ".join(device["capabilities"])
+
+
+def _software(device: dict[str, Any]) -> str:
+    """As the terminal told it; in use, its driver knows whether the protocol has a word for it at all."""
+    mute = device["software"] == "unknown" and device["capabilities"] and "tells_software" not in device["capabilities"]
+    return "not told by this protocol" if mute else device["software"] or ""
 
 
 def watch(context: typer.Context) -> None:

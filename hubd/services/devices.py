@@ -74,8 +74,11 @@ class RunningDriver(Protocol):
         """What went over its line behind this number, oldest first and without card data; waits for something."""
         ...
 
-    async def look(self) -> None:
-        """Ask for a sign of life now, without moving money. Raises DeviceError when none comes or it is busy."""
+    async def look(self) -> str:
+        """Ask for a sign of life now, without moving money; return what it told of its software by that, or "".
+
+        Raises DeviceError when none comes or it is busy.
+        """
         ...
 
 

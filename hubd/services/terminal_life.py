@@ -225,9 +225,10 @@ class TerminalLife:
         `device.busy`, `device.gone`.
         """
         life = await self._serviced_life(device_id, caller)
-        before = self._software(device_id)
+        before = await self._software_now(device_id)
         result, ran = await self._run(device_id, Capability.TMS_CONTACT)
-        after = self._software(device_id)
+        # What it told before the call says nothing of now: of one that is just starting anew, none is known.
+        after = await self._software_now(device_id) if ran else before
         needs = Needs.NOTHING if result.done and life.needs is Needs.TMS_CONTACT else life.needs
         if not result.done and needs is Needs.NOTHING:
             needs = needs_of(result.text.splitlines())
@@ -255,6 +256,21 @@ class TerminalLife:
         """Name and version of a terminal's software as it tells them now, or last told; else `unknown` (D14)."""
         now = self._software(life.device)
         return (life.software or now) if now == UNKNOWN_SOFTWARE else now
+
+    async def software_told(self, device: Device) -> str:
+        """`software_of` a terminal; empty for other devices."""
+        return self.software_of(await self.of(device.id)) if device.kind is DeviceKind.TERMINAL else ""
+
+    async def _software_now(self, device_id: str) -> str:
+        """What it answers now when it is asked for a sign of life; `unknown` where it tells nothing by that."""
+        running = self._desk.running(device_id)
+        attached = self._terminals.get(device_id)
+        if running is None or attached is None or Capability.TELLS_SOFTWARE not in attached.terminal.capabilities:
+            return UNKNOWN_SOFTWARE
+        try:
+            return await running.look() or UNKNOWN_SOFTWARE
+        except DeviceError:
+            return UNKNOWN_SOFTWARE
 
     def _software(self, device_id: str) -> str:
         status = self._terminals.status(device_id)

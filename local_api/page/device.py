@@ -12,7 +12,7 @@ from hubd.model.permissions import Permission
 from hubd.ports import TraceLine
 from hubd.services.calendar import rfc3339
 from hubd.services.devices import DeviceView
-from local_api.page.devices import able, kinds, rungs
+from local_api.page.devices import able, kinds, rungs, software
 from local_api.page.screen import Answer, Screen, redirect
 
 GRAMS_DIGITS_MAX = 6
@@ -29,6 +29,7 @@ async def device(screen: Screen) -> Answer:
         "device.html",
         shop,
         view=view,
+        software=await _software(screen, view),
         last=status.last_problem if status else None,
         age_s=None if answered is None else services.runtime.clock.monotonic() - answered,
         kind=kinds(screen)[view.device.kind.value],
@@ -40,6 +41,12 @@ async def device(screen: Screen) -> Answer:
         how=how_it_is_tried(screen, view.device.kind),
         tried=tried(screen),
     )
+
+
+async def _software(screen: Screen, view: DeviceView) -> str:
+    if view.device.kind is not DeviceKind.TERMINAL:
+        return ""
+    return software(screen, view, await screen.services.life.of(view.device.id))
 
 
 def _may_operate(screen: Screen, view: DeviceView) -> bool:

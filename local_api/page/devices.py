@@ -12,7 +12,7 @@ from hubd.ports import ProbeOutcome
 from hubd.services.devices import DeviceView
 from hubd.services.discovery import Found, Standing, places_for, shown_name
 from hubd.services.end_of_day import Row
-from hubd.services.terminal_life import Life
+from hubd.services.terminal_life import UNKNOWN_SOFTWARE, Life
 from local_api.page.screen import Answer, Screen, redirect
 
 
@@ -33,7 +33,7 @@ async def devices(screen: Screen) -> Answer:
         sources=sources(screen),
         rungs=rungs(screen),
         lives=await screen.services.life.all(),
-        software=screen.services.life.software_of,
+        software=partial(software, screen),
         support=(await screen.services.settings.get("vendor.support_contact", "")).value,
         steps_of=partial(_steps, screen),
         can_operate=screen.may(Permission.DEVICES_OPERATE),
@@ -180,6 +180,15 @@ def rungs(screen: Screen) -> dict[str, str]:
         "name": words("the name that it tells"),
         "address": words("its address"),
     }
+
+
+def software(screen: Screen, view: DeviceView, life: Life) -> str:
+    """Name and version of a terminal's software as it told them; otherwise why there is none, in words."""
+    told = screen.services.life.software_of(life)
+    if told != UNKNOWN_SOFTWARE:
+        return told
+    mute = view.capabilities and Capability.TELLS_SOFTWARE not in view.capabilities
+    return screen.words("not told by this protocol") if mute else screen.words("unknown")
 
 
 def can(screen: Screen, found: Found) -> str:

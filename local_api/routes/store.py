@@ -63,7 +63,7 @@ def device_out(view: DeviceView) -> DeviceOut:
     )
 
 
-def device_detail(view: DeviceView, waiting_jobs: int, now_s: float) -> DeviceDetailOut:
+def device_detail(view: DeviceView, waiting_jobs: int, now_s: float, software: str) -> DeviceDetailOut:
     """A device with how long ago it answered, its last problem, and what it can do."""
     status, known = view.status, structs.asdict(device_out(view))
     answered = status.last_answer_monotonic if status else None
@@ -73,6 +73,7 @@ def device_detail(view: DeviceView, waiting_jobs: int, now_s: float) -> DeviceDe
         last_answer_s=round(max(0.0, now_s - answered), 1) if answered is not None else None,
         last_problem=LastProblemOut(last.code, last.remedy, rfc3339(last.at_us)) if last else None,
         terminal_number=status.terminal_id or None if status else None,
+        software=software or None,
         known_by=rung_of(view.device.identity or view.device.address).value,
         capabilities=sorted(view.capabilities),
         waiting_jobs=waiting_jobs,
@@ -97,7 +98,8 @@ async def get_device(call: Call) -> Reply:
     services = call.context.services
     view = await services.devices.get(call.id())
     waiting = await services.printing.waiting(view.device.id)
-    return Reply(device_detail(view, waiting, services.runtime.clock.monotonic()))
+    software = await services.life.software_told(view.device)
+    return Reply(device_detail(view, waiting, services.runtime.clock.monotonic(), software))
 
 
 async def activate(call: Call) -> Reply:

@@ -38,6 +38,8 @@ async def test_a_terminal_is_looked_at_tried_and_its_trace_saved(shop: Stage, br
         await page.click("button:has-text('L\\'essayer')")
         await page.wait_for_selector("#tried:has-text('Il répond. Aucun argent n\\'a bougé.')")
         assert simulator.ledger.as_json() == books
+        await page.click("#technician summary")
+        assert "Simulator sim_1" in await page.inner_text("#technician"), "its answer has told it"
         async with page.expect_download() as download:
             await page.click("text=Enregistrer la trace")
         assert (await download.value).suggested_filename == f"trace-{terminal[:13]}.txt"

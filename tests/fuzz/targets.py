@@ -175,6 +175,7 @@ def _zvt_event(event: zvt_codec.LinkEvent) -> None:
         completion = zvt_messages.Completion(event.data)
         zvt_messages.decode_registration(completion)
         zvt_messages.decode_terminal_status(completion)
+        zvt_messages.decode_software(completion)
         zvt_codec.find_tlv(zvt_codec.parse_tlv(event.data), 0x1F07)
 
 

@@ -60,6 +60,8 @@ async def test_a_terminal_is_shown_tried_and_traced_and_its_books_stay_as_they_w
         assert (code, answer["schema"], answer["device"]["id"], answer["device"]["state"]) == (0, 1, terminal, "ready")
         code, said = await hubctl(hub, "devices", "test", "Terminal")
         assert (code, said) == (0, "Terminal: it answers.\n")
+        code, shown = await hubctl(hub, "devices", "show", "Terminal")
+        assert "Simulator sim_1" in shown, "its answer has told it"
         assert await hubctl(hub, "devices", "identify", "Terminal") == (1, ""), "it cannot, and says so"
         assert simulator.ledger.as_json() == books
         code, traced = await hubctl(hub, "devices", "trace", "Terminal")

@@ -329,7 +329,8 @@ class NexoSimulator(TerminalSimulator):
             return {"Response": failure(BUSY)}
         if with_host and self.host_up and not self.faults.clearing_fails:
             self.forward_stored()
-        return diagnosis_response(host_up=self.host_up, held=len(self.ledger.stored()), poiid=self.options.poiid)
+        held = len(self.ledger.stored())
+        return diagnosis_response(host_up=self.host_up, held=held, poiid=self.options.poiid, software=self.software)
 
     def _reconcile(self) -> Json:
         if not self._logged_in:

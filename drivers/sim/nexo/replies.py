@@ -160,9 +160,9 @@ def status_response(asked: Json, header: Header, name: str, body: Json | None) -
     return said
 
 
-def diagnosis_response(*, host_up: bool, held: int, poiid: str) -> Json:
+def diagnosis_response(*, host_up: bool, held: int, poiid: str, software: str) -> Json:
     """DiagnosisResponse of an idle terminal."""
-    additional = urlencode({"firmwareVersion": "sim_1", "unconfirmedBatchCount": held, "terminalId": poiid})
+    additional = urlencode({"firmwareVersion": software, "unconfirmedBatchCount": held, "terminalId": poiid})
     return {
         "Response": success(additional),
         "POIStatus": {"GlobalStatus": "OK", "CommunicationOKFlag": True},

@@ -169,7 +169,7 @@ class PoslinkSimulator(TerminalSimulator):
     def _initialize(self) -> tuple[str, str, Groups]:
         if self.faults.refuse_registration:
             return ERROR, "FULL INTEGRATION ONLY", []
-        return OK, "OK", [(self.options.terminal_id,), ("S300",)]
+        return OK, "OK", [(self.options.terminal_id,), ("S300",), (self.software,)]
 
     def _host_report(self) -> tuple[str, str, Groups]:
         return (OK, "OK", [("BATCH OPEN",)]) if self.host_up else (COMM_ERROR, "COMM ERROR", [])

@@ -30,9 +30,12 @@ from drivers.sim.zvt.dialogue import (
     reference_lines,
     status_fields,
 )
-from drivers.zvt_codec import CURRENCY_NUMBERS, Apdu, amount_to_bcd, bcd, build_fields
+from drivers.zvt_codec import CURRENCY_NUMBERS, Apdu, amount_to_bcd, bcd, build_fields, build_tlv
 from drivers.zvt_link import ZvtLink
 from drivers.zvt_messages import (
+    DEVICE,
+    DEVICE_NAME,
+    DEVICE_SOFTWARE,
     DIAGNOSIS,
     END_OF_DAY,
     EXTENDED_DIAGNOSIS,
@@ -205,7 +208,13 @@ class ZvtSimulator(TerminalSimulator):
         await dialogue.complete()
 
     async def _status(self, dialogue: Dialogue) -> None:
-        await dialogue.complete(bytes((self.terminal_status,)))
+        """As cVEND terminals answer: the version, the status, and the device's container with name and version."""
+        version = self.software.encode("ascii")
+        device = build_tlv(DEVICE_NAME, b"Simulator") + build_tlv(DEVICE_SOFTWARE, version)
+        head = bytes(0xF0 | int(digit) for digit in f"{len(version):03d}") + version
+        await dialogue.complete(
+            head + bytes((self.terminal_status,)) + build_fields([(0x06, build_tlv(DEVICE, device))])
+        )
 
     async def _diagnose(self, dialogue: Dialogue) -> None:
         await dialogue.progress(_WAITING_FOR_HOST)

@@ -21,6 +21,7 @@ from drivers.poslink_messages import (
     decode_record,
     decode_saf_upload,
     decode_serial_number,
+    decode_software,
     decode_transaction,
     detail,
     encode_request,
@@ -87,6 +88,20 @@ def test_the_published_record() -> None:
     assert "0823" not in repr(record)
     assert decode_record(answer_of("0|R03|1.40|000000|OK")) is None
     assert decode_record(answer_of("0|R03|1.40|000000|OK|0|0")) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "software"),
+    [
+        ("0|A01|1.28|000000|OK|53344914|S300|V1.01.21", "S300 V1.01.21"),
+        ("0|A01|1.28|000000|OK|53344914||V1.01.21", "V1.01.21"),
+        ("0|A01|1.28|000000|OK|53344914|S300", ""),
+        ("0|A01|1.28|000000|OK", ""),
+        ("0|A01|1.28|000000|OK|53344914|S300|4111111111111111", "S300 ****"),
+    ],
+)
+def test_model_and_version_of_the_system_behind_the_serial_number(text: str, software: str) -> None:
+    assert decode_software(answer_of(text)) == software
 
 
 def test_a_status_in_front_may_be_missing() -> None:

@@ -42,6 +42,7 @@ from drivers.zvt_messages import (
     decode_answer,
     decode_command,
     decode_registration,
+    decode_software,
     decode_status_information,
     decode_terminal_status,
     encode_command,
@@ -160,6 +161,28 @@ def test_completions() -> None:
     assert decode_terminal_status(Completion(bytes.fromhex("F0 F0 F3 31 2E 32 51"))) == 0x51
 
 
+@pytest.mark.parametrize(
+    ("data", "status", "software"),
+    [
+        ("", 0, ""),
+        ("00", 0, ""),
+        ("F0", 0xF0, ""),
+        ("F0 F0 F3 31 2E 32 51", 0x51, "1.2"),
+        ("F1 F0 F1" + "41" * 101 + "51", 0x51, "A" * 80),
+        ("00 06 0C E4 0A 1F 40 02 48 31 1F 41 02 76 32", 0, "H1 v2"),
+        ("F0 F0 F3 31 2E 32 00 06 0C E4 0A 1F 40 02 48 31 1F 41 02 76 32", 0, "H1 v2"),
+        ("F0 F0 F3 31 2E 32 00 06 07 E4 05 1F 40 02 48 31", 0, "H1 1.2"),
+        ("00 06 07 E4 05 1F 40 02 48 31", 0, ""),
+        ("F0 F0 F2 1B 41 00", 0, "A"),
+        ("F0 F0 F3 31 2E", 0, "1."),
+        ("F0 F1 F6 34 31 31 31 31 31 31 31 31 31 31 31 31 31 31 31 00", 0, "**** 1111"),
+    ],
+)
+def test_name_and_version_of_the_software_in_a_status_enquiry(data: str, status: int, software: str) -> None:
+    completion = Completion(bytes.fromhex(data))
+    assert (decode_terminal_status(completion), decode_software(completion)) == (status, software)
+
+
 def test_totals_survive_their_own_reading() -> None:
     data = build_fields([(0x60, encode_totals("0001", "0300", 300, 123_456))])
     assert decode_status_information(data).totals == (300, 123_456)
@@ -210,6 +233,7 @@ def test_any_bytes_give_a_value_and_no_exception(data: bytes) -> None:
         if isinstance(answer, Completion):
             decode_registration(answer)
             decode_terminal_status(answer)
+            decode_software(answer)
     for command in (0x0600, AUTHORIZATION, 0x0630, 0x0501):
         decode_command(Apdu(command, data))
     parse_fields(data)

@@ -93,6 +93,7 @@ async def test_a_terminal_gives_a_sign_of_life_and_its_ledger_stays_as_it_was(tm
         assert shown["last_answer_s"] < WAIT_S
         assert (shown["known_by"], shown["terminal_number"]) == ("address", "52500038")
         assert "pay" in shown["capabilities"]
+        assert shown["software"] == "Simulator sim_1", "the test has asked"
         assert shown["last_problem"] is None
         await simulator.unplug()
         await held.shop.lost(terminal)

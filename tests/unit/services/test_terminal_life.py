@@ -75,12 +75,18 @@ async def offline(opened: Shop, url: str = NEAR) -> None:
 
 
 async def test_one_call_takes_every_step_in_order_and_says_who(tmp_path: Path) -> None:
+    """D01, and D14 for what it says of its software."""
     counter = counter_of(NEAR)
     async with shop(tmp_path, counter, counter.runtime) as opened:
         terminal = await opened.add_terminal(NEAR)
         assert await kinds_of(opened, terminal) == STEPS
         life = await opened.services.life.of(terminal)
         assert (life.step, life.admin) == (LifeStep.ACTIVE, MANAGER.staff)
+        assert opened.services.life.software_of(life) == "unknown", "until it has told"
+        running = opened.services.devices.running(terminal)
+        assert running is not None
+        await running.look()
+        assert opened.services.life.software_of(life) == "Simulator sim_1"
         synced = await body_of(opened, "device.synced")
         assert synced["number"] == counter.simulators[NEAR].options.terminal_id
         assert counter.simulators[NEAR].registered_currency == "EUR"
@@ -88,6 +94,7 @@ async def test_one_call_takes_every_step_in_order_and_says_who(tmp_path: Path) -
 
 
 async def test_no_step_can_be_skipped_and_the_driver_runs_from_the_name_on(tmp_path: Path) -> None:
+    """D01."""
     counter = counter_of(NEAR)
     async with shop(tmp_path, counter, counter.runtime) as opened:
         terminal, life = await proposed(opened), opened.services.life
@@ -116,6 +123,7 @@ async def test_no_step_can_be_skipped_and_the_driver_runs_from_the_name_on(tmp_p
 
 
 async def test_a_terminal_that_has_not_answered_takes_no_payment_and_goes_on_after_a_start(tmp_path: Path) -> None:
+    """D01: a power cut resumes at the same step."""
     counter = counter_of(NEAR)
     await counter.simulators[NEAR].unplug()
     async with shop(tmp_path, counter, counter.runtime) as opened:
@@ -137,6 +145,7 @@ async def test_a_terminal_that_has_not_answered_takes_no_payment_and_goes_on_aft
 
 
 async def test_a_name_in_use_is_refused_and_goes_on_with_its_history_once_it_is_free(tmp_path: Path) -> None:
+    """D05."""
     counter = counter_of(NEAR, FAR)
     async with shop(tmp_path, counter, counter.runtime) as opened:
         desk, life = opened.services.devices, opened.services.life
@@ -166,6 +175,7 @@ async def test_a_name_in_use_is_refused_and_goes_on_with_its_history_once_it_is_
 
 
 async def test_stored_payments_keep_a_terminal_unless_it_is_forced_and_it_keeps_its_card(tmp_path: Path) -> None:
+    """D05: blocked as in B14 unless forced."""
     counter = counter_of(NEAR)
     async with shop(tmp_path, counter, counter.runtime) as opened:
         terminal, desk = await opened.add_terminal(NEAR), opened.services.devices
@@ -185,6 +195,7 @@ async def test_stored_payments_keep_a_terminal_unless_it_is_forced_and_it_keeps_
 
 
 async def test_an_app_on_a_phone_lives_the_same_life(tmp_path: Path) -> None:
+    """D06."""
     async with shop(tmp_path) as opened:
         desk, life, ids = opened.services.devices, opened.services.life, opened.services.runtime.ids
         old, new = ids.new_id(), ids.new_id()
@@ -198,9 +209,14 @@ async def test_an_app_on_a_phone_lives_the_same_life(tmp_path: Path) -> None:
         await desk.assign(new, "Tap", "", None, MANAGER)
         lives = await life.all()
         assert (lives[old].step, lives[new].step, lives[new].after) == (LifeStep.DISCOVERED, LifeStep.ACTIVE, old)
+        assert (await refused(desk.activate(old, MANAGER), "name_in_use")).params["device"] == new
+        await not_taken(opened, "no_terminal", 2000, terminal=old)
+        told = [(one.terminal, one.reason) for one in await life.history(new, MANAGER)]
+        assert told == [(old, "no_terminal")], "what was asked of the old one is listed under the name, as its own"
 
 
 async def test_a_person_who_is_logged_in_is_neither_removed_nor_renamed(tmp_path: Path) -> None:
+    """D03."""
     counter = counter_of(NEAR, FAR)
     async with shop(tmp_path, counter, counter.runtime) as opened:
         staff, life, ids = opened.services.staff, opened.services.life, opened.services.runtime.ids
@@ -230,6 +246,7 @@ async def test_a_person_who_is_logged_in_is_neither_removed_nor_renamed(tmp_path
 
 
 async def test_a_terminal_moves_only_without_money_and_takes_no_payment_elsewhere(tmp_path: Path) -> None:
+    """D10."""
     counter = counter_of(NEAR)
     async with shop(tmp_path, counter, counter.runtime) as opened:
         terminal, life = await opened.add_terminal(NEAR), opened.services.life
@@ -246,6 +263,7 @@ async def test_a_terminal_moves_only_without_money_and_takes_no_payment_elsewher
 
 
 async def test_with_two_providers_the_session_is_incomplete_until_both_are_done(tmp_path: Path) -> None:
+    """D07."""
     counter = counter_of(NEAR)
     async with shop(tmp_path, counter, counter.runtime) as opened:
         terminal, life = await opened.add_terminal(NEAR), opened.services.life
@@ -272,6 +290,7 @@ async def test_with_two_providers_the_session_is_incomplete_until_both_are_done(
 
 
 async def test_a_failed_configuration_is_a_problem_until_the_contact_went_well(tmp_path: Path) -> None:
+    """D15."""
     counter = counter_of(NEAR)
     async with shop(tmp_path, counter, counter.runtime) as opened:
         terminal, life = await opened.add_terminal(NEAR), opened.services.life
@@ -286,15 +305,17 @@ async def test_a_failed_configuration_is_a_problem_until_the_contact_went_well(t
         assert opened.problem("terminal.tms_contact") is not None, "a start does not forget it"
         await opened.ready(terminal)
         counter.simulators[NEAR].faults.clear()
+        counter.simulators[NEAR].update = "sim_2"
         done = await life.tms_contact(terminal, "en", MANAGER)
-        assert (done.done, done.before, done.after) == (True, "unknown", "unknown")
+        assert (done.done, done.before, done.after) == (True, "Simulator sim_1", "Simulator sim_2")
         body = await body_of(opened, "device.tms_contacted")
-        assert (body["ran"], body["before"], body["after"]) == (True, "unknown", "unknown")
+        assert (body["ran"], body["before"], body["after"]) == (True, "Simulator sim_1", "Simulator sim_2")
         assert opened.problem("terminal.tms_contact") is None
         assert not (await opened.services.db.read("replay", replay.check)).differences
 
 
 async def test_what_a_terminal_shows_during_a_payment_is_listened_to(tmp_path: Path) -> None:
+    """D07."""
     counter = counter_of(NEAR)
     async with shop(tmp_path, counter, counter.runtime) as opened:
         terminal, life = await opened.add_terminal(NEAR), opened.services.life
@@ -312,6 +333,7 @@ async def test_what_a_terminal_shows_during_a_payment_is_listened_to(tmp_path: P
 
 
 async def test_no_call_home_during_a_payment_or_with_stored_ones(tmp_path: Path) -> None:
+    """D15."""
     counter = counter_of(NEAR)
     async with shop(tmp_path, counter, counter.runtime) as opened:
         terminal, life = await opened.add_terminal(NEAR), opened.services.life
