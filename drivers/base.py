@@ -335,6 +335,10 @@ class TerminalDriver(Driver):
         """See `hubd.ports.Serviceable.tms_contact`; overridden where the capability is named."""
         return Serviced(done=False, reason=NOT_SUPPORTED)
 
+    async def show(self, lines: tuple[str, ...], seconds: int) -> Serviced:
+        """See `hubd.ports.Showing.show`; overridden where the capability is named."""
+        return Serviced(done=False, reason=NOT_SUPPORTED)
+
 
 class PrinterDriver(Driver):
     """A printer."""

@@ -125,6 +125,11 @@ class RunnerTerminal(Face[TerminalDriver]):
         async with self._runner.dialogue():
             return await self._driver.tms_contact()
 
+    async def show(self, lines: tuple[str, ...], seconds: int) -> Serviced:
+        """See `hubd.ports.Showing`; raises DeviceError when it is busy or not there."""
+        async with self._runner.dialogue():
+            return await self._driver.show(lines, seconds)
+
 
 class RunnerPrinter(Face[PrinterDriver]):
     """`hubd.ports.Printer` for a device that comes and goes."""

@@ -115,6 +115,7 @@ MANIFEST = Manifest(
             Capability.PARAMETER_SESSION,
             Capability.TMS_CONTACT,
             Capability.TELLS_SOFTWARE,
+            Capability.SHOW_TEXT,
         }
     ),
     stage="experimental",

@@ -280,7 +280,7 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
             life=TerminalLife(db, terminals, devices, problems),
             weighing=WeighingDesk(peripherals, partial(_tell_weight, feed)),
             printing=printing,
-            trials=TrialDesk(runtime, devices, peripherals, printing),
+            trials=TrialDesk(runtime, devices, terminals, peripherals, printing),
             roles=roles,
             discovery=discovery,
             probing=ProbeDesk(discovery, partial(_find_out, world)),

@@ -337,6 +337,17 @@ class Serviceable(Terminal, Protocol):
         ...
 
 
+class Showing(Terminal, Protocol):
+    """A terminal whose capabilities say that it shows a text; nothing of it moves money."""
+
+    async def show(self, lines: tuple[str, ...], seconds: int) -> Serviced:
+        """Show one to eight lines for so many seconds, on a terminal that nobody uses; refused by a busy one.
+
+        Raises DeviceError only before a byte left.
+        """
+        ...
+
+
 class Paper(StrEnum):
     """How much paper a printer says it has."""
 

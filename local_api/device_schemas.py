@@ -64,9 +64,12 @@ class TraceOut(Answer, frozen=True):
 
 
 class ShownItselfOut(Answer, frozen=True):
-    """The print job by which a printer shows which one it is."""
+    """How a device shows which one it is."""
 
-    print_job: str
+    how: str
+    """`printed`, or `shown` on its own display."""
+    print_job: str | None
+    """Of a printer."""
 
 
 class TrialOut(Answer, frozen=True):

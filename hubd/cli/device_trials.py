@@ -115,14 +115,15 @@ def _change(client: Client, kind: str, told: dict[str, Any], names: dict[str, st
 
 
 def identify(context: typer.Context, name: NameArgument, as_json: JsonFlag = False) -> None:
-    """Let a device show which one it is: a printer prints its name. Others cannot, and it says so."""
+    """Let a device show which one it is: a printer prints its name, a ZVT terminal shows it. Others say they cannot."""
     client = client_of(context)
     device = device_named(client, name)
     answer = client.call("POST", f"/v1/devices/{device['id']}/identify")
     if as_json:
         print_json(device=device["id"], **answer)
         return
-    print_line(f"{device['name']} prints its name.")
+    shows = "shows its name on its display" if answer["how"] == "shown" else "prints its name"
+    print_line(f"{device['name']} {shows}.")
 
 
 def try_out(context: typer.Context, name: NameArgument, as_json: JsonFlag = False) -> None:

@@ -35,6 +35,8 @@ class Capability(StrEnum):
     """It can be told to call its management system, which may change its software."""
     TELLS_SOFTWARE = "tells_software"
     """Its protocol tells name or version of its software (domain D14)."""
+    SHOW_TEXT = "show_text"
+    """It shows a text on its own display while nothing else goes on."""
     PRINT = "print"
     PRINT_RAW = "print_raw"
     """It takes the bytes of an ESC/POS job that somebody else's program has made."""

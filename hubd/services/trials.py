@@ -1,35 +1,43 @@
 """What a technician does with a device to see whether it works: look at its trace, let it show itself, try it.
 
-Nothing here moves money: a terminal is asked for a sign of life, a printer prints a page that says TEST, a scale is
-asked for a weight, and a scanner is waited for.
+Nothing here moves money: a terminal is asked for a sign of life or shows its name, a printer prints a page that says
+TEST, a scale is asked for a weight, and a scanner is waited for.
 """
 
 from __future__ import annotations
 
 import asyncio
+import textwrap
 from typing import cast
 
 from msgspec import Struct
 
 from hubd.errors import DeviceError, NotFoundError, Retry
-from hubd.model.device import DeviceKind
+from hubd.model.device import Capability, DeviceKind
 from hubd.model.permissions import Permission
 from hubd.model.printing import Align, Cut, PrintDocument, Qr, Row, Rule, Space, Text
-from hubd.ports import Scale, Scan, TraceLine, Weight
+from hubd.ports import Scale, Scan, Serviced, Showing, TraceLine, Weight
 from hubd.runtime import Runtime
 from hubd.services.access import Caller
 from hubd.services.devices import DeviceDesk, RunningDriver
 from hubd.services.peripherals import Peripherals
 from hubd.services.printing import PrintDesk, PrintRequest
+from hubd.services.terminals import Terminals
 from hubd.store.devices import Device
 
 SCAN_WAIT_S = 30.0
 """How long a person has to scan something."""
 TRACE_WAIT_MAX_S = 25.0
 
+SHOWN_S, SHOW_WAIT_S = 8, 15.0
+"""How long a terminal shows its name, and how long a payment at it may have to wait for that at most."""
+SHOWN_CHARACTERS = 20
+"""Of a line on a terminal's display; what is longer is broken."""
+
 TEST_WORD = "TEST"
 NOT_A_RECEIPT = {"en": "This is no receipt.", "fr": "Ceci n'est pas un ticket.", "nl": "Dit is geen kassabon."}
 HERE_I_AM = {"en": "This printer is", "fr": "Cette imprimante est", "nl": "Deze printer is"}
+THIS_TERMINAL = {"en": "This terminal is", "fr": "Ce terminal est", "nl": "Deze terminal is"}
 ACCENTS = "àâäçéèêëîïôöùûüÿ ÀÇÉÈ œŒ ß € £"
 
 
@@ -49,11 +57,27 @@ class Trial(Struct, frozen=True):
     """Of that code; what it says goes to its till only."""
 
 
+class ShownItself(Struct, frozen=True):
+    """How a device shows which one it is."""
+
+    how: str
+    """`printed` or `shown`, on its own display."""
+    print_job: str = ""
+
+
 class TrialDesk:
     """Traces, identifies and tests devices for people who may operate them at their location."""
 
-    def __init__(self, runtime: Runtime, devices: DeviceDesk, peripherals: Peripherals, printing: PrintDesk) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        devices: DeviceDesk,
+        terminals: Terminals,
+        peripherals: Peripherals,
+        printing: PrintDesk,
+    ) -> None:
         self._clock, self._ids = runtime.clock, runtime.ids
+        self._terminals = terminals
         self._devices, self._peripherals, self._printing = devices, peripherals, printing
         self._awaited: dict[str, list[asyncio.Future[Scan]]] = {}
         peripherals.on_scan(self._scanned)
@@ -66,21 +90,42 @@ class TrialDesk:
         device = await self._device(device_id, caller)
         return await self._running(device).traced(after, min(wait_s, TRACE_WAIT_MAX_S))
 
-    async def identify(self, device_id: str, caller: Caller) -> str:
-        """Let the device show which one it is; returns the id of the print job by which it does.
+    async def identify(self, device_id: str, caller: Caller) -> ShownItself:
+        """Let the device show which one it is: a printer on paper, a terminal on its display where it can.
 
-        Only printers can: raises `device.cannot_show_itself` for others.
+        Raises `device.cannot_show_itself` for others, `device.busy` for a terminal that works on a payment (which is
+        never interrupted), `device.gone` and `device.no_answer`.
         """
         device = await self._device(device_id, caller)
+        if device.kind is DeviceKind.TERMINAL:
+            await self._show(device, caller.language[:2])
+            return ShownItself("shown")
         if device.kind is not DeviceKind.PRINTER:
-            raise DeviceError(
-                "device.cannot_show_itself",
-                "The hub cannot make this kind of device show itself.",
-                remedy="Compare its number, its address or its plug with what the list of devices says.",
-            )
+            raise _cannot_show_itself()
         said = HERE_I_AM.get(caller.language[:2], HERE_I_AM["en"])
         items = (Text(said), Text(device.name, Align.CENTER, bold=True, large=True), Space(2), Cut())
-        return await self._print(device, PrintDocument(device.name, items, caller.language[:2]), caller)
+        job = await self._print(device, PrintDocument(device.name, items, caller.language[:2]), caller)
+        return ShownItself("printed", job)
+
+    async def _show(self, device: Device, language: str) -> None:
+        self._running(device)
+        attached = self._terminals.get(device.id)
+        if attached is None:
+            raise _not_in_use()
+        if Capability.SHOW_TEXT not in attached.terminal.capabilities:
+            raise _cannot_show_itself()
+        if attached.payment_id or attached.lock.locked():
+            raise _busy()
+        said = THIS_TERMINAL.get(language, THIS_TERMINAL["en"])
+        lines = (said, *textwrap.wrap(device.name, SHOWN_CHARACTERS))
+        async with attached.lock:
+            try:
+                async with self._clock.timeout(SHOW_WAIT_S):
+                    shown = await cast("Showing", attached.terminal).show(lines, SHOWN_S)
+            except TimeoutError:
+                shown = Serviced(done=False, reason="no_answer")
+        if not shown.done:
+            raise _not_shown(shown.reason)
 
     async def test(self, device_id: str, caller: Caller) -> Trial:
         """Try what the device is for, without moving money. Waits up to 30 seconds for a scan.
@@ -168,6 +213,37 @@ def trial_page(device: Device, caller: Caller) -> PrintDocument:
         Cut(),
     )
     return PrintDocument(f"{TEST_WORD} {device.name}", items, language)
+
+
+def _cannot_show_itself() -> DeviceError:
+    return DeviceError(
+        "device.cannot_show_itself",
+        "The hub cannot make this kind of device show itself.",
+        remedy="Compare its number, its address or its plug with what the list of devices says.",
+    )
+
+
+def _busy() -> DeviceError:
+    return DeviceError(
+        "device.busy",
+        "The terminal is in the middle of another dialogue.",
+        remedy="Wait until nobody pays at it, then try again.",
+        retry=Retry.SAME_REQUEST,
+        retry_after_s=10,
+    )
+
+
+def _not_shown(reason: str) -> DeviceError:
+    if reason in ("terminal_busy", "card_inserted"):
+        return _busy()
+    if reason in ("no_answer", "hung_up", "closed"):
+        return DeviceError(
+            "device.no_answer",
+            "The device does not answer.",
+            remedy="Look at it; check its power and its cable or network.",
+            retry=Retry.SAME_REQUEST,
+        )
+    return _cannot_show_itself()
 
 
 def _not_in_use() -> DeviceError:

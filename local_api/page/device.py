@@ -75,12 +75,12 @@ def as_text(lines: Sequence[TraceLine]) -> bytes:
 
 
 async def identify(screen: Screen) -> Answer:
-    """Let a printer print its name."""
+    """Let a printer print its name, and a terminal show it."""
     try:
-        await screen.services.trials.identify(screen.id(), screen.who)
+        shown = await screen.services.trials.identify(screen.id(), screen.who)
     except DeviceError as error:
         return _back(screen, tried=_why_not(error))
-    return _back(screen, tried="shows_itself")
+    return _back(screen, tried=f"{shown.how}_itself")
 
 
 async def test(screen: Screen) -> Answer:
@@ -93,7 +93,7 @@ async def test(screen: Screen) -> Answer:
 
 
 def _why_not(error: DeviceError) -> str:
-    return "busy" if error.code == "device.busy" else "gone"
+    return {"device.busy": "busy", "device.cannot_show_itself": "cannot_show"}.get(error.code, "gone")
 
 
 def _back(screen: Screen, **told: str) -> Answer:
@@ -111,7 +111,9 @@ def tried(screen: Screen) -> str:
         "no_weight": words("The scale has no weight to give now. Wait until it is at rest."),
         "scanned": words("A code was read. The scanner works."),
         "no_scan": words("Nothing was scanned."),
-        "shows_itself": words("The printer prints its name."),
+        "printed_itself": words("The printer prints its name."),
+        "shown_itself": words("Its display shows its name."),
+        "cannot_show": words("It cannot show its name."),
         "busy": words("It is busy. Try again when it is free."),
         "gone": words("It does not answer."),
     }.get(screen.query.get("tried", ""), "")

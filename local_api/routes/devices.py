@@ -21,8 +21,9 @@ async def trace(call: Call) -> Reply:
 
 
 async def identify(call: Call) -> Reply:
-    """Let a device show which one it is: a printer prints its name."""
-    return Reply(ShownItselfOut(await call.context.services.trials.identify(call.id(), call.caller)))
+    """Let a device show which one it is: a printer prints its name, a terminal shows it where its protocol can."""
+    shown = await call.context.services.trials.identify(call.id(), call.caller)
+    return Reply(ShownItselfOut(shown.how, shown.print_job or None))
 
 
 async def test(call: Call) -> Reply:

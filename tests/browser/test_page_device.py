@@ -38,8 +38,10 @@ async def test_a_terminal_is_looked_at_tried_and_its_trace_saved(shop: Stage, br
         await page.click("button:has-text('L\\'essayer')")
         await page.wait_for_selector("#tried:has-text('Il répond. Aucun argent n\\'a bougé.')")
         assert simulator.ledger.as_json() == books
-        await page.click("#technician summary")
-        assert "Simulator sim_1" in await page.inner_text("#technician"), "its answer has told it"
+        await page.click("button:has-text('Afficher son nom sur son écran')")
+        await page.wait_for_selector("#tried:has-text('Son écran affiche son nom.')")
+        assert simulator.shown == ("Ce terminal est", "Terminal 1")
+        assert "Simulator sim_1" in str(await page.text_content("#technician")), "its answer has told it"
         async with page.expect_download() as download:
             await page.click("text=Enregistrer la trace")
         assert (await download.value).suggested_filename == f"trace-{terminal[:13]}.txt"

@@ -130,3 +130,28 @@ async def test_a_trace_is_followed_and_belongs_to_those_who_operate_devices(tmp_
         assert all(line["number"] > last for line in more)
         nobody = await administrator.get(f"/v1/devices/{held.new_id()}/trace")
         assert (nobody.status_code, nobody.json()["code"]) == (404, "device_unknown")
+
+
+async def test_a_terminal_shows_its_name_but_never_to_somebody_who_pays(tmp_path: Path) -> None:
+    terminals = Terminals(shop_runtime())
+    simulator = terminals.add(TERMINAL)
+    async with counter(tmp_path, terminals=terminals) as held:
+        terminal = await held.shop.add_terminal(TERMINAL)
+        administrator, path = held.administrator(), f"/v1/devices/{terminal}/identify"
+        shown = await administrator.post(path)
+        assert (shown.status_code, shown.json()) == (200, {"how": "shown", "print_job": None})
+        assert simulator.shown == ("This terminal is", "Terminal")
+        simulator.shown = ()
+        simulator.faults.answer_delay_s = 0.5
+        paying = (await held.shop.take(2000)).payment.id
+        busy = await administrator.post(path)
+        assert (busy.status_code, busy.json()["code"]) == (409, "device.busy")
+        simulator.faults.clear()
+        await held.shop.until(paying, "approved")
+        assert simulator.shown == ()
+        simulator.faults.busy_answers = 1
+        busy = await administrator.post(path)
+        assert (busy.status_code, busy.json()["code"]) == (409, "device.busy"), "its own word"
+        books = repr(simulator.ledger.as_json())
+        assert (await administrator.post(path)).status_code == 200
+        assert repr(simulator.ledger.as_json()) == books
