@@ -20,6 +20,7 @@ from hubd.ports import (
     Enquiry,
     EnquiryRequest,
     FlushResult,
+    NotPrinted,
     NoWeight,
     Outcome,
     PrinterCondition,
@@ -355,6 +356,10 @@ class PrinterDriver(Driver):
     @abc.abstractmethod
     async def open_drawer(self) -> PrintOutcome:
         """See `hubd.ports.Printer.open_drawer`."""
+
+    async def display(self, rows: tuple[str, ...]) -> PrintOutcome:
+        """See `hubd.ports.Displaying.display`; overridden where the capability is named."""
+        return NotPrinted(NOT_SUPPORTED)
 
 
 class ScaleDriver(Driver):

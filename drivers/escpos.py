@@ -43,6 +43,7 @@ from drivers.escpos_codec import (
     INITIALISE,
     LINE_FEED,
     PAPER_STATUS,
+    PRINTER_SELECT,
     PROCESS_ID_LENGTH,
     AnswerReader,
     ProcessId,
@@ -51,6 +52,7 @@ from drivers.escpos_codec import (
     describe_answer,
     describe_sent,
     encode_cut,
+    encode_display,
     encode_document,
     encode_pulse,
     in_chunks,
@@ -104,8 +106,9 @@ MANIFEST = Manifest(
 )
 
 COLUMNS, DRAWER_PIN, DRAWER_OPEN, STATUS = "columns", "drawer_pin", "drawer_open", "status"
+DISPLAY = "display"
 """Names of the driver's options: characters a line; 2 or 5; pin 3 while the drawer is open, `high`, `low` or `none`;
-`auto`, or `none` for a printer that never answers."""
+`auto`, or `none` for a printer that never answers; `2x20` where a line display hangs on it, which nobody can see."""
 
 CHUNK_BYTES = 1536
 """Sent before the printer must say that it is done with them: buffers of 4096 bytes are common, none is overrun."""
@@ -163,6 +166,7 @@ class EscposOptions:
     drawer_open_high: bool | None = True
     """Level of pin 3 while the drawer is open; None when no switch is wired."""
     answers: bool = True
+    display: bool = False
 
 
 class _StuckError(Exception):
@@ -181,6 +185,7 @@ def _options_of(configured: DriverOptions) -> EscposOptions:
         drawer_pin=_chosen(configured, DRAWER_PIN, "2", {"2": 2, "5": 5}),
         drawer_open_high=_chosen(configured, DRAWER_OPEN, "high", {"high": True, "low": False, "none": None}),
         answers=_chosen(configured, STATUS, "auto", {"auto": True, "none": False}),
+        display=_chosen(configured, DISPLAY, "none", {"none": False, "2x20": True}),
     )
 
 
@@ -203,7 +208,8 @@ class EscposPrinter(PrinterDriver):
         self._clock = runtime.clock
         self._options = options if isinstance(options, EscposOptions) else _options_of(options or {})
         silent = frozenset() if self._options.answers else frozenset({Capability.PRINTER_STATUS})
-        self.capabilities = MANIFEST.capabilities - silent
+        shown = frozenset({Capability.LINE_DISPLAY}) if self._options.display else frozenset()
+        self.capabilities = (MANIFEST.capabilities - silent) | shown
         self._link: EscposLink | None = None
         self._clean = False
         self._proof, self._best = Proof.UNKNOWN, Proof.UNKNOWN
@@ -314,7 +320,9 @@ class EscposPrinter(PrinterDriver):
     async def _end_command(self, link: EscposLink) -> str:
         """As many zeros as the longest command may still wait for: outside of one they mean nothing."""
         zeros = bytes(self._longest)
-        await link.send(zeros + INITIALISE, _time_for(zeros))
+        # A line that broke while the display was selected would have the next receipt shown instead of printed.
+        back = PRINTER_SELECT if self._options.display else b""
+        await link.send(zeros + back + INITIALISE, _time_for(zeros))
         self._half_sent = False
         return ""
 
@@ -421,6 +429,12 @@ class EscposPrinter(PrinterDriver):
         self._clean = True
         condition = self.condition
         return PrintUnknown("drawer_still_closed") if condition.drawer_open is False else Printed(condition)
+
+    async def display(self, rows: tuple[str, ...]) -> PrintOutcome:
+        """In one piece, from the display's selection to the printer's; a display tells nothing of itself."""
+        if not self._options.display:
+            return await super().display(rows)
+        return await self._deliver([encode_display(rows)])
 
     async def _deliver(self, commands: Iterable[bytes], timeout_s: float = JOB_TIMEOUT_S) -> PrintOutcome:
         """Ask, send, ask. From the first byte of a command on, all but a good answer is unknown."""

@@ -176,11 +176,19 @@ def encode_pulse(pin: int) -> bytes:
 
 
 def encode_display(rows: Iterable[str]) -> bytes:
-    """Text on the line display that hangs on the printer: ESC = 2, clear, the rows, and back to the printer."""
-    shown = [row[:DISPLAY_COLUMNS].ljust(DISPLAY_COLUMNS) for row in rows][:DISPLAY_ROWS]
-    text = "".join(one if one.isascii() else likeness(one) for one in "".join(shown))
-    plain = "".join(one for one in text if one.isprintable()).encode("ascii")
-    return DISPLAY_SELECT + DISPLAY_CLEAR + plain + PRINTER_SELECT
+    """Text on the line display that hangs on the printer: ESC = 2, clear, the rows, and back to the printer.
+
+    Each row fills its line, so that the next one begins at its own; a character that no page has is paraphrased.
+    """
+    page = CODE_PAGES[0]
+    text, _ = encode_text("".join(_display_row(row) for row in list(rows)[:DISPLAY_ROWS]), page)
+    return DISPLAY_SELECT + DISPLAY_CLEAR + (select_page(page) + text if text else b"") + PRINTER_SELECT
+
+
+def _display_row(row: str) -> str:
+    plain = "".join(one for one in row if one.isprintable())
+    known = "".join(one if any(_fitting(one, page) for page in CODE_PAGES) else likeness(one) for one in plain)
+    return known[:DISPLAY_COLUMNS].ljust(DISPLAY_COLUMNS)
 
 
 @dataclass(slots=True)

@@ -155,6 +155,14 @@ class RunnerPrinter(Face[PrinterDriver]):
         except DeviceError as error:
             return _not_printed(error)
 
+    async def display(self, rows: tuple[str, ...]) -> PrintOutcome:
+        """See `hubd.ports.Displaying`; `NotPrinted` when the printer is busy or not there."""
+        try:
+            async with self._runner.dialogue(quiet=True):
+                return await self._driver.display(rows)
+        except DeviceError as error:
+            return _not_printed(error)
+
 
 class RunnerScale(Face[ScaleDriver]):
     """`hubd.ports.Scale` for a device that comes and goes."""

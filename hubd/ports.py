@@ -338,14 +338,10 @@ class Serviceable(Terminal, Protocol):
 
 
 class Showing(Terminal, Protocol):
-    """A terminal whose capabilities say that it shows a text; nothing of it moves money."""
+    """A terminal whose capabilities say that it shows a text, while nobody uses it; nothing of it moves money."""
 
     async def show(self, lines: tuple[str, ...], seconds: int) -> Serviced:
-        """Show one to eight lines for so many seconds, on a terminal that nobody uses; refused by a busy one.
-
-        Raises DeviceError only before a byte left.
-        """
-        ...
+        """Show one to eight lines for so many seconds. Raises DeviceError only before a byte left."""
 
 
 class Paper(StrEnum):
@@ -413,6 +409,13 @@ class Printer(Protocol):
     async def open_drawer(self) -> PrintOutcome:
         """Open the cash drawer; `Printed` when the pulse was taken and, where that is told, it was read back open."""
         ...
+
+
+class Displaying(Printer, Protocol):
+    """A printer whose capabilities say that a line display hangs on it."""
+
+    async def display(self, rows: tuple[str, ...]) -> PrintOutcome:
+        """Show at most two rows to the customer instead of what is shown; none clears. `Printed`: it was taken."""
 
 
 class Weight(Struct, frozen=True):

@@ -41,6 +41,16 @@ class RowIn(Request, frozen=True, tag="row"):
         check_free_text(self.right, "items.right")
 
 
+class DisplayIn(Request, frozen=True):
+    """What a line display shows; no rows clear it."""
+
+    rows: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=20)], ...], msgspec.Meta(max_length=2)] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse card data."""
+        check_free_text(" ".join(self.rows), "rows")
+
+
 class RuleIn(Request, frozen=True, tag="rule"):
     """A line across the paper."""
 

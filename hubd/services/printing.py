@@ -21,7 +21,7 @@ from hubd.model.entry import Accepted, Document, Draft, Json
 from hubd.model.permissions import Permission
 from hubd.model.print_job import PrintEvent, PrintJob, PrintState
 from hubd.model.printing import PrintDocument, Raw
-from hubd.ports import NotPrinted, Printed, Printer
+from hubd.ports import Displaying, NotPrinted, Printed, Printer
 from hubd.runtime import Runtime
 from hubd.services.access import Caller
 from hubd.services.jobs import Jobs
@@ -43,6 +43,8 @@ _PRINTABLE = frozenset({DeviceState.READY, DeviceState.FAULTY})
 """States in which a printer is tried: one with a fault says itself what is wrong, before the first byte."""
 
 STORE_RETRY_S = 5.0
+DISPLAY_WAIT_S = 2.0
+"""How long rows for a display wait for what the printer is doing: later they would tell a price that is over."""
 T = TypeVar("T")
 MakeDocument = Callable[[str, bytes], Document]
 
@@ -255,6 +257,30 @@ class PrintDesk:
                 params={"reason": outcome.reason},
             )
 
+    async def display(self, printer: str, rows: tuple[str, ...], caller: Caller) -> None:
+        """Show two rows on the line display at a printer, or clear it. Nothing of it is stored, and nothing waits.
+
+        Raises `no_line_display`, and `display_not_shown` with the reason: `busy` while it prints, or the printer's own.
+        """
+        chosen = self._named(printer, caller)
+        if Capability.LINE_DISPLAY not in chosen.face.capabilities:
+            raise PrintError(
+                "no_line_display",
+                "No line display hangs on this printer, as far as the hub knows.",
+                remedy="Where one does, write display=2x20 into the printer's options.",
+            )
+        try:
+            async with self._clock.timeout(DISPLAY_WAIT_S):
+                await chosen.lock.acquire()
+        except TimeoutError:
+            raise _not_shown("busy", "Show it again when the paper is out.") from None
+        try:
+            outcome = await cast("Displaying", chosen.face).display(rows)
+        finally:
+            chosen.lock.release()
+        if not isinstance(outcome, Printed):
+            raise _not_shown(outcome.reason, getattr(outcome, "remedy", ""))
+
     # -- printing ------------------------------------------------------------------------------------------------------
 
     def _changed(self, device_id: str) -> None:
@@ -466,3 +492,14 @@ def _content_erased() -> PrintError:
 
 def _unknown_job() -> HubError:
     return NotFoundError("print_job_unknown", "No print job of this id is known to this hub.", remedy="Send it first.")
+
+
+def _not_shown(reason: str, remedy: str) -> PrintError:
+    return PrintError(
+        "display_not_shown",
+        "The line display does not show it.",
+        remedy=remedy or "Look at printer and display.",
+        retry=Retry.SAME_REQUEST,
+        retry_after_s=2,
+        params={"reason": reason},
+    )

@@ -12,6 +12,7 @@ from hubd.services.printing import PrintRequest
 from local_api.call import Call, Reply
 from local_api.paper import HTML, PDF, preferred, rendered
 from local_api.print_schemas import (
+    DisplayIn,
     PaperIn,
     PrintAgainIn,
     PrintJobIn,
@@ -111,6 +112,14 @@ async def open_drawer(call: Call) -> Reply:
     return Reply(None, 204)
 
 
+async def display(call: Call) -> Reply:
+    """Show two rows of twenty characters to the customer, on the line display at a printer; none clears it."""
+    wanted = call.body
+    assert isinstance(wanted, DisplayIn), "the table names the type of the body"
+    await call.context.services.printing.display(call.id(), wanted.rows, call.caller)
+    return Reply(None, 204)
+
+
 async def weigh(call: Call) -> Reply:
     """Ask a scale once; there is a weight only where the scale itself calls it stable."""
     weight, none = await call.context.services.weighing.weigh(call.id(), call.caller)
@@ -173,5 +182,8 @@ ROUTES = (
         "POST", "/v1/print-jobs/{id}/cancel", _P.PRINT, cancel_job, "Give up a print job", reply=PrintJobOut, tag=TAG
     ),
     RouteSpec("POST", "/v1/devices/{id}/open-drawer", _P.PRINT, open_drawer, "Open a cash drawer", tag=TAG),
+    RouteSpec(
+        "POST", "/v1/devices/{id}/display", _P.PRINT, display, "Show rows on a line display", body=DisplayIn, tag=TAG
+    ),
     RouteSpec("GET", "/v1/scales/{id}/weight", _P.DEVICES_READ, weigh, "Weigh", reply=WeightOut, tag=TAG),
 )

@@ -58,6 +58,13 @@ KINDS = {
     "escpos-mute": PrinterKind("escpos", TCP, {"status": False}, {"status": "none"}),
     "ipp": PrinterKind("ipp", IPP),
 }
+_DISPLAY: DriverOptions = {"display": "2x20"}
+DISPLAYS = {
+    "display-tcp": PrinterKind("escpos", TCP, {}, _DISPLAY),
+    "display-serial": PrinterKind("escpos", SERIAL, {}, _DISPLAY),
+    "display-mute": PrinterKind("escpos", TCP, {"status": False}, {"status": "none", **_DISPLAY}),
+}
+"""Printers with a line display; they keep the whole contract as the others do, so only what is shown is tried."""
 NUMBERED = ("escpos-tcp", "escpos-serial")
 IN_TURN = (*NUMBERED, "escpos-in-turn")
 ANSWERING = (*IN_TURN, "escpos-real-time")
@@ -261,7 +268,7 @@ class Job:
 async def bench(name: str, line_s: float = 0.0) -> AsyncIterator[Bench]:
     """A ready printer that takes `line_s` for a line; at the end the runner is stopped and no task may be left."""
     async with asyncio.TaskGroup() as group:
-        made = Bench(KINDS[name], group, line_s)
+        made = Bench((KINDS | DISPLAYS)[name], group, line_s)
         task = group.create_task(made.runner.run(), name="runner")
         try:
             await made.ready()

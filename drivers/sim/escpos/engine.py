@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass
 
+from drivers.sim.escpos.display import LineDisplay
 from drivers.sim.escpos.paper import Paper, Receipt
 from drivers.sim.escpos.receiver import Receiver
 from drivers.sim.faults import FaultyStream, LineFaults
@@ -19,8 +20,8 @@ IN_BUFFER_BYTES_MAX = 1040
 """Of one command: a longer picture goes to its own memory as it comes, and holds up nothing behind it."""
 PICTURE_ROWS_PER_LINE = 30
 COMMANDS = (
-    "receipts", "html", "state", "paper", "cover", "drawer", "offline", "cutter", "unplug", "replug", "power_cut",
-    "fault", "well",
+    "receipts", "html", "display", "state", "paper", "cover", "drawer", "offline", "cutter", "unplug", "replug",
+    "power_cut", "fault", "well",
 )  # fmt: skip
 """Of the control socket."""
 
@@ -62,6 +63,7 @@ class EscposSimulator:
         self.options = options or PrinterOptions()
         self.faults = PrinterFaults()
         self.paper = Paper(self.options.columns)
+        self.display = LineDisplay()
         self.plugged = True
         self.paper_lines = self.options.paper_lines
         self.cover_open = False
@@ -173,6 +175,8 @@ class EscposSimulator:
 
     async def _do(self, command: bytes) -> None:
         lines = 0
+        if self.display.takes(command):
+            return
         if command[:2] == b"\x1bp":
             self._pulse(command[2])
         elif command[:3] == b"\x1d(H":
@@ -230,6 +234,7 @@ class EscposSimulator:
         self._queue.clear()
         self._queued_bytes = 0
         self.paper.forget()
+        self.display.forget()
         self._room.set()
         await self._hang_up()
 
@@ -244,6 +249,8 @@ class EscposSimulator:
                 return {"receipts": self.paper.as_json(), "pulses": list(self.pulses)}
             case {"cmd": "html"}:
                 return {"html": self.paper.as_html()}
+            case {"cmd": "display"}:
+                return {"display": self.display.rows}
             case {"cmd": "state"}:
                 return {"paper_lines": self.paper_lines, "cover_open": self.cover_open, "drawer_open": self.drawer_open}
             case {"cmd": "paper", "lines": int(lines)}:

@@ -83,8 +83,11 @@ QR = (
         (encode_qr("https://x.test/p/1", module_dots=3, correction="L"), QR),
         (b"".join(map(ask_status, (1, 2, 3, 4))), "10 04 01 10 04 02 10 04 03 10 04 04"),
         (ask_process_id("A1B2"), "1D 28 48 06 00 30 30 41 31 42 32"),
-        (encode_display([])[:5], "1B 3D 02 1B 40"),
-        (encode_display([])[-3:], "1B 3D 01"),
+        (encode_display([]), "1B 3D 02 1B 40 1B 3D 01"),
+        (
+            encode_display(["Café", "3 €"]),
+            "1B 3D 02 1B 40 1B 74 13 43 61 66 82" + "20" * 16 + "33 20 D5" + "20" * 17 + "1B 3D 01",
+        ),
     ],
 )
 def test_vectors(made: bytes, vector: str) -> None:
@@ -306,3 +309,12 @@ def test_any_bytes_are_survived_and_splits_change_nothing(parts: list[bytes], la
 def test_process_ids_are_read_back(number: str) -> None:
     assert ask_process_id(number)[-4:] == number.encode()
     assert AnswerReader().feed(ask_answer(number)) == [ProcessId(number)]
+
+
+def test_a_display_s_rows_keep_their_places_whatever_is_in_them() -> None:
+    """Too long, with a command inside, with letters of other pages and none: the second row begins at its own place."""
+    made = encode_display(["\x1b=\x01" + "x" * 30, "Œuf ✓ ½", "never"])
+    assert made.count(b"\x1b=\x01") == 1, "no text can hold a command"
+    assert made.startswith(b"\x1b=\x02\x1b@\x1bt\x13=" + b"x" * 19)
+    assert made.endswith(b"\x1b=\x01")
+    assert b"never" not in made

@@ -76,3 +76,22 @@ async def test_card_numbers_and_nonsense_are_refused_before_anything_is_written(
         no_scale = await till.get(f"/v1/scales/{held.new_id()}/weight")
         assert (no_scale.status_code, no_scale.json()["code"]) == (404, "scale_unknown")
         assert held.shop.services.db.head.seq == head
+
+
+async def test_rows_for_a_display_are_checked_and_a_printer_without_one_says_so(tmp_path: Path) -> None:
+    terminals = Terminals(shop_runtime())
+    simulator = EscposSimulator(terminals.runtime)
+    terminals.others[PRINTER] = simulator
+    async with counter(tmp_path, terminals=terminals) as held:
+        printer = await held.shop.add_peripheral(PRINTER, "escpos", DeviceKind.PRINTER)
+        till, path = await held.till(), f"/v1/devices/{printer}/display"
+        none = await till.post(path, json={"rows": ["Total", "3,20 €"]})
+        assert (none.status_code, none.json()["code"]) == (409, "no_line_display")
+        card = await till.post(path, json={"rows": ["4111 1111", "1111 1111"]})
+        assert card.json()["code"] == "card_data_refused"
+        refused: tuple[dict[str, object], ...] = ({"rows": ["a", "b", "c"]}, {"rows": ["x" * 21]}, {"lines": []})
+        for wrong in refused:
+            assert (await till.post(path, json=wrong)).status_code == 422
+        unknown = await till.post(f"/v1/devices/{held.new_id()}/display", json={})
+        assert unknown.status_code == 404
+        assert simulator.display.rows == ["", ""]

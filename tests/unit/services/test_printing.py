@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from drivers.sim.escpos import EscposSimulator
+from hubd.config_sections import TerminalConfig
 from hubd.errors import HubError
 from hubd.model.device import DeviceKind
 from hubd.model.payment import Tender
@@ -206,6 +207,50 @@ async def test_a_drawer_is_opened_and_read_back(tmp_path: Path) -> None:
         printer = await opened.add_peripheral(PRINTER, "escpos", DeviceKind.PRINTER)
         await opened.services.printing.open_drawer(printer, till())
         assert simulator.drawer_open
+
+
+async def test_a_till_shows_two_rows_to_the_customer_and_clears_them_and_nothing_is_stored(tmp_path: Path) -> None:
+    counter, simulator = counter_with_printer()
+    configured = (TerminalConfig(PRINTER, "escpos", options=("display=2x20",)),)
+    async with shop(tmp_path, counter, configured=configured) as opened:
+        printer = await opened.add_peripheral(PRINTER, "escpos", DeviceKind.PRINTER)
+        desk, head = opened.services.printing, opened.services.db.head.seq
+        await desk.display(printer, ("Café", "3,20 €"), till())
+        await until_shown(opened, simulator, ["Café", "3,20 €"])
+        await desk.display(printer, (), till())
+        await until_shown(opened, simulator, ["", ""])
+        assert opened.services.db.head.seq == head
+        stranger = Caller(TILL_2, None, "01890000-0000-7000-8000-000000000002", till().permissions, "en")
+        with pytest.raises(HubError) as refused:
+            await desk.display(printer, ("x",), stranger)
+        assert refused.value.code == "access.not_allowed"
+        peripheral = opened.services.peripherals.get(printer)
+        assert peripheral is not None
+        async with peripheral.lock:  # as while it prints
+            with pytest.raises(HubError) as busy:
+                await desk.display(printer, ("x",), till())
+        assert (busy.value.code, busy.value.params["reason"]) == ("display_not_shown", "busy")
+        simulator.load_paper(0)
+        with pytest.raises(HubError) as empty:
+            await desk.display(printer, ("x",), till())
+        assert (empty.value.code, empty.value.params["reason"]) == ("display_not_shown", "paper_out")
+        assert simulator.display.rows == ["", ""]
+
+
+async def until_shown(opened: Shop, simulator: EscposSimulator, rows: list[str]) -> None:
+    async with opened.services.runtime.clock.timeout(30):
+        while simulator.display.rows != rows:
+            await opened.services.runtime.clock.sleep(0.01)
+
+
+async def test_a_printer_without_a_display_shows_nothing(tmp_path: Path) -> None:
+    counter, simulator = counter_with_printer()
+    async with shop(tmp_path, counter) as opened:
+        printer = await opened.add_peripheral(PRINTER, "escpos", DeviceKind.PRINTER)
+        with pytest.raises(HubError) as refused:
+            await opened.services.printing.display(printer, ("x",), till())
+        assert refused.value.code == "no_line_display"
+        assert simulator.display.rows == ["", ""]
 
 
 async def test_a_till_of_another_location_uses_neither_printer_nor_drawer(tmp_path: Path) -> None:
