@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import base64
+from collections import deque
+from dataclasses import dataclass, field, fields
 
 from hubd.ports import ByteStream
 from hubd.runtime import Runtime
 
 BABBLE_BYTES = 64
+SAID_MAX = 8000
+"""Messages that a device remembers while it leaks."""
 
 
 @dataclass(slots=True)
@@ -28,10 +32,14 @@ class LineFaults:
     drop_frame: int = 0
     """Lose the k-th frame from now; 1 is the next."""
     corrupt_frame: int = 0
+    leak: str = ""
+    """A card number that it names wherever it can (receipts, fields, tracks), like one that is wrongly set up."""
+    said: deque[bytes] = field(default_factory=lambda: deque(maxlen=SAID_MAX), init=False, repr=False)
+    """No fault: what it has said while it leaks, as it left; what leaves encrypted, as it was before."""
 
     def set(self, name: str, value: object) -> None:
         """Switch one fault; raises ValueError for what is not on the menu or has another type."""
-        known = {entry.name: type(getattr(self, entry.name)) for entry in fields(self)}
+        known = {entry.name: type(getattr(self, entry.name)) for entry in fields(self) if entry.init}
         if name not in known:
             raise ValueError(f"no fault is called {name}; there are {', '.join(sorted(known))}")
         if known[name] is float and isinstance(value, int):
@@ -43,7 +51,17 @@ class LineFaults:
     def clear(self) -> None:
         """All is well again."""
         for entry in fields(self):
-            setattr(self, entry.name, entry.default)
+            if entry.init:
+                setattr(self, entry.name, entry.default)
+
+    def note(self, said: bytes) -> None:
+        """Remember what is said, if the device leaks."""
+        if self.leak:
+            self.said.append(said)
+
+    def said_json(self) -> dict[str, object]:
+        """What it has said while it leaked, in base64, for whoever must know that a card number was on the line."""
+        return {"said": [base64.b64encode(one).decode("ascii") for one in self.said]}
 
 
 @dataclass(slots=True)
@@ -61,8 +79,6 @@ class TerminalFaults(LineFaults):
     clearing_fails: bool = False
     says: str = ""
     """What it prints when it is told to call its acquirers or its management system, which then fails."""
-    leak: str = ""
-    """A card number that it names wherever it can (receipts, fields, tracks), like one that is wrongly set up."""
 
 
 class FaultyStream:
@@ -89,6 +105,7 @@ class FaultyStream:
         is_frame = len(data) >= self._frame_bytes_min
         if is_frame:
             data = self._frame(data)
+        faults.note(data)
         for _ in range(2 if faults.answer_twice and is_frame else 1):
             await self._pieces(data)
 

@@ -85,10 +85,12 @@ class PeripheralSimulator(abc.ABC):
                 self.faults.set(name, value)
             case {"cmd": "well"}:
                 self.faults.clear()
+            case {"cmd": "said"}:
+                return self.faults.said_json()
             case _:
                 answer = await self.obey(request)
                 if answer is None:
-                    raise ValueError(f"commands are {self.commands}, unplug, replug, fault, well")
+                    raise ValueError(f"commands are {self.commands}, unplug, replug, fault, well, said")
                 return answer
         return {"ok": True}
 

@@ -161,8 +161,10 @@ class TerminalSimulator(abc.ABC):
                 self.faults.set(name, value)
             case {"cmd": "well"}:
                 self.faults.clear()
+            case {"cmd": "said"}:
+                return self.faults.said_json()
             case _:
-                raise ValueError("commands are ledger, update, host, unplug, replug, card, fault, well")
+                raise ValueError("commands are ledger, update, host, unplug, replug, card, fault, well, said")
         return {"ok": True}
 
     def call_home(self, what: str) -> tuple[list[str], bool]:

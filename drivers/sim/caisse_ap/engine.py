@@ -187,10 +187,16 @@ class CaisseApSimulator(TerminalSimulator):
         ]
         if not transaction.offline:
             fields.append(("AC", f"{transaction.trace % 1_000_000:06d}"))
-        if leak:
-            ticket = base64.b64encode(f"CARTE BANCAIRE\n{leak}\n".encode("latin-1")).decode("ascii")
-            fields += [("AM", leak), ("ZT", f"CK003100AK{len(ticket):03d}{ticket}")]
         return fields
+
+    def _leaked(self) -> list[tuple[str, str]]:
+        """A card number in the fields that any answer may have: text of the host, tracks, ticket, private tags."""
+        leak = self.faults.leak
+        if not leak:
+            return []
+        ticket = base64.b64encode(f"CARTE BANCAIRE\n{leak}\n".encode("latin-1")).decode("ascii")
+        named = [(tag, leak) for tag in ("AM", "AD", "AG", "AH", "AJ", "AL", "AN", "CH", "TI", "ZX")]
+        return [*named, ("AK", f";{leak}=27121010000?"), ("ZT", f"CK003100AK{len(ticket):03d}{ticket}")]
 
     def _private(self, transaction: Transaction) -> list[tuple[str, str]]:
         """What stands in CF: what the cash register sent, data of the terminal's own, or what a fault makes of it."""
@@ -217,8 +223,8 @@ class CaisseApSimulator(TerminalSimulator):
                 fields.append((tag, self._amount(value) if tag == "CB" else value))
         fields.append(("AE", status))
         if cause:
-            fields.append(("AF", cause))
-        await link.send(encode_elements([*fields, *(more or [])]))
+            fields.append(("AF", f"{cause}{self.faults.leak}"))
+        await link.send(encode_elements([*fields, *(more or []), *self._leaked()]))
 
     def _amount(self, value: str) -> str:
         if amount_of(value) is None:

@@ -21,7 +21,7 @@ IN_BUFFER_BYTES_MAX = 1040
 PICTURE_ROWS_PER_LINE = 30
 COMMANDS = (
     "receipts", "html", "display", "state", "paper", "cover", "drawer", "offline", "cutter", "unplug", "replug",
-    "power_cut", "fault", "well",
+    "power_cut", "fault", "well", "said",
 )  # fmt: skip
 """Of the control socket."""
 
@@ -142,7 +142,7 @@ class EscposSimulator:
         if self._line is None or not self.options.status:
             return
         try:
-            await self._line.write(answer)
+            await self._line.write(answer + self.faults.leak.encode("ascii"))
         except OSError:
             return  # the line has just been lost; reading it will tell
 
@@ -266,10 +266,10 @@ class EscposSimulator:
             case {"cmd": "cutter", "jammed": bool(jammed)}:
                 self.set_jammed(jammed=jammed)
             case _:
-                await self._control_line(request)
+                return await self._control_line(request)
         return {"ok": True}
 
-    async def _control_line(self, request: dict[str, object]) -> None:
+    async def _control_line(self, request: dict[str, object]) -> dict[str, object]:
         match request:
             case {"cmd": "unplug"}:
                 await self.unplug()
@@ -281,5 +281,8 @@ class EscposSimulator:
                 self.faults.set(name, value)
             case {"cmd": "well"}:
                 self.faults.clear()
+            case {"cmd": "said"}:
+                return self.faults.said_json()
             case _:
                 raise ValueError(f"commands are {', '.join(COMMANDS)}")
+        return {"ok": True}

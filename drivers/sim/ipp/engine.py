@@ -154,7 +154,8 @@ class IppSimulator(PeripheralSimulator):
         self.uris.update(words(asked.group(Tag.OPERATION), "printer-uri"))
         status, groups = self._obeyed(asked) if "printer-uri" in asked.group(Tag.OPERATION) else (BAD_REQUEST, [])
         request_id = asked.request_id + self.faults.wrong_request_id
-        return 200, encode(status, request_id, [(Tag.OPERATION, _HEAD), *groups], version=asked.version)
+        said = [with_leak(group, self.faults.leak) for group in [(Tag.OPERATION, _HEAD), *groups]]
+        return 200, encode(status, request_id, said, version=asked.version)
 
     def _obeyed(self, asked: Message) -> tuple[int, list[Group]]:
         about = asked.group(Tag.OPERATION)
@@ -315,6 +316,30 @@ class IppSimulator(PeripheralSimulator):
             case _:
                 return None
         return {"ok": True}
+
+
+def with_leak(group: Group, leak: str) -> Group:
+    """A group of an answer with a card number in every text that may be one; the same without a number."""
+    if not leak:
+        return group
+    tag, sent = group
+    more = {
+        Tag.OPERATION: ("status-message", "detailed-status-message"),
+        Tag.PRINTER: ("printer-name", "printer-info", "printer-location", "printer-state-message", "printer-more-info"),
+        Tag.JOB: ("job-state-message", "job-originating-user-name"),
+    }.get(tag, ())
+    return tag, [*(_leaking(one, leak) for one in sent), *(Sent(Tag.TEXT, name, (leak,)) for name in more)]
+
+
+def _leaking(one: Sent, leak: str) -> Sent:
+    match one.tag:
+        case Tag.NAME | Tag.TEXT:  # a job is known by how its name begins
+            return Sent(one.tag, one.name, tuple(f"{value} {leak}" for value in one.values if isinstance(value, str)))
+        case Tag.KEYWORD | Tag.MEDIA_TYPE:
+            return Sent(one.tag, one.name, (*one.values, leak))
+        case Tag.URI:
+            return Sent(one.tag, one.name, (f"urn:uuid:{leak}",))
+    return one
 
 
 def _job(job: Job) -> Group:

@@ -110,7 +110,9 @@ class ModemSimulator(PeripheralSimulator):
             self._echoing.discard(stream)
 
     async def _say(self, stream: FaultyStream, *lines: str) -> None:
-        await stream.write("".join(f"\r\n{line}\r\n" for line in lines).encode("ascii"))
+        leak = self.faults.leak
+        called = (f'+CLIP: "{leak}",129', f'+COPS: 0,0,"{leak}"', f'+CUSD: 0,"{leak}",15') if leak else ()
+        await stream.write("".join(f"\r\n{line}\r\n" for line in (*called, *lines)).encode("ascii"))
 
     async def _text_byte(self, stream: FaultyStream, awaited: bytearray, byte: int) -> None:
         one = bytes((byte,))
@@ -180,6 +182,8 @@ class ModemSimulator(PeripheralSimulator):
             "+CLAC": "+CSCS\r\n+CMGF\r\n+CNMI\r\n+CPMS",
             "+CGMI": "hubd",
         }
+        if leak := self.faults.leak:
+            told |= {"+CREG?": f'{told["+CREG?"]},"{leak}","{leak}"', "+CSCA?": f'+CSCA: "{leak}",145'}
         if rest in told:
             missing = rest == "+CPIN?" and not self.pin
             return ("+CME ERROR: 10",) if missing else (told[rest], "OK")

@@ -44,6 +44,7 @@ from drivers.sim.nexo.replies import (
     status_response,
     success,
     trace_of,
+    with_leak,
 )
 from drivers.sim.terminal import (
     ANSWER_LOST,
@@ -188,7 +189,8 @@ class NexoSimulator(TerminalSimulator):
         said = await self._respond(line, header, body)
         if said is None:
             return 200, b""
-        answer = {f"{header.category}Response": said}
+        answer = with_leak({f"{header.category}Response": said}, self.faults.leak)
+        self.faults.note(msgspec.json.encode(answer))
         back = msgspec.structs.replace(header, message_type="Response")
         nonce = self._runtime.ids.token_bytes(NONCE_BYTES)
         return 200, encode_message(RESPONSE, back, answer, options.key, nonce)

@@ -135,6 +135,22 @@ def _receipt(transaction: Transaction, amount: Money, leak: str) -> Json:
     }
 
 
+def with_leak(answer: Json, leak: str) -> Json:
+    """The answer of a terminal that names a card number beside what it says; the same without one."""
+    if not leak:
+        return answer
+    pairs = urlencode({"cardNumber": leak, "message": leak, "firmwareVersion": leak, "track2": f"{leak}=2512"})
+    leaked: Json = {}
+    for name, body in answer.items():
+        assert isinstance(body, dict), "every response is an object"
+        response = dict(body["Response"])
+        response["AdditionalResponse"] = "&".join(filter(None, (response.get("AdditionalResponse", ""), pairs)))
+        receipt = {"DocumentQualifier": "CustomerReceipt", "OutputContent": {"OutputText": [{"Text": f"PAN {leak}"}]}}
+        more: Json = {"PaymentReceipt": [receipt], "POISystemData": {"POISerialNumber": leak}, "DisplayOutput": leak}
+        leaked[name] = {**more, **body, "Response": response}
+    return leaked
+
+
 def reversal_response(reversal: Transaction, original: Transaction, *, wrong_minor: int = 0) -> Json:
     """ReversalResponse of a booked reversal: what was undone, and for how much."""
     amount = Money(reversal.amount_minor + wrong_minor, reversal.currency)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 from drivers.link import LineLostError
@@ -35,11 +36,12 @@ DEVICE_ENCODING = "ISO-8859-1"
 class Dialogue:
     """What the terminal does between a request and its answer. A lost line ends it, unless it `keeps_going`."""
 
-    def __init__(self, link: OpiLink, request: Request, clock: Clock, terminal_id: str) -> None:
+    def __init__(self, link: OpiLink, request: Request, clock: Clock, terminal_id: str, leak: str = "") -> None:
         self._link = link
         self._clock = clock
         self._terminal_id = terminal_id
         self._sequence = 0
+        self._leak = leak
         self.request = request
         self.devices: OpiLink | None = None
         """Channel 1, once it is open."""
@@ -61,6 +63,7 @@ class Dialogue:
         """Send it and wait for the answer; a till that gives none is not waited for long."""
         if self.devices is None:
             return
+        lines = (f"PAN {self._leak}", f";{self._leak}=27121?", *lines) if self._leak else lines
         self._sequence += 1
         request = DeviceRequest(
             OUTPUT,
@@ -115,12 +118,12 @@ class Dialogue:
         elif message.request_id != self.request.request_id:  # the same one again is only a doubled line
             await self.answer(refusal(message, BUSY))
 
-    async def answer(self, response: Response, document: bytes = b"") -> None:
-        """Send an answer; `document` takes the place of what it would be rendered as."""
+    async def answer(self, response: Response) -> None:
+        """Send an answer."""
         if self.detached:
             return
         try:
-            await self._link.send(document or encode(response))
+            await self._link.send(with_leak(encode(response), self._leak))
         except LineLostError:
             self._lost()
 
@@ -170,6 +173,9 @@ def with_leak(document: bytes, leak: str) -> bytes:
         return document
     text = document.decode().replace('CardPAN="############4771"', f'CardPAN="{leak}"')
     text = text.replace("<ErrorText>", f"<ErrorText>{leak} ")
-    tracks = f"<ExpiryDate>1227</ExpiryDate><Track2>;{leak}=2712101?</Track2>"
-    value = f"<CardValue><CardPAN>{leak}</CardPAN>{tracks}</CardValue>"
-    return text.replace("</CardServiceResponse>", f"{value}</CardServiceResponse>").encode()
+    for name in ("CardCircuit", "ActionCode", "ApprovalCode", "AcquirerID", "PaymentType"):
+        text = re.sub(rf'\b{name}="[^"]*"', f'{name}="{leak}"', text)
+    text = re.sub(r"<Terminal\b", f'<Terminal SerialNumber="{leak}"', text)
+    tracks = f"<ExpiryDate>1227</ExpiryDate><Track1>%B{leak}^A/B^2712101?</Track1><Track2>;{leak}=2712101?</Track2>"
+    value = f"<CardValue><CardPAN>{leak}</CardPAN>{tracks}</CardValue><Merchant>{leak}</Merchant>"
+    return re.sub(r"</((?:Card)?ServiceResponse)>", rf"{value}</\1>", text).encode()

@@ -44,7 +44,7 @@ from drivers.opi_messages import (
 )
 from drivers.sim.faults import FaultyStream, TerminalFaults
 from drivers.sim.ledger import MONEY_MOVED, Ledger, Transaction, TransactionState
-from drivers.sim.opi.dialogue import Dialogue, moment, receipt_lines, refusal, state_of, with_leak
+from drivers.sim.opi.dialogue import Dialogue, moment, receipt_lines, refusal, state_of
 from drivers.sim.terminal import (
     ANSWER_LOST,
     ANSWER_LOST_FOR_GOOD,
@@ -126,7 +126,7 @@ class OpiSimulator(TerminalSimulator):
         elif not self._logged_in and request.request_type != LOGIN:
             await link.send(encode(refusal(request, LOGGED_OUT, self.options.terminal_id)))
         else:
-            dialogue = Dialogue(link, request, self._runtime.clock, self.options.terminal_id)
+            dialogue = Dialogue(link, request, self._runtime.clock, self.options.terminal_id, self.faults.leak)
             self._running = dialogue
             try:
                 await self._serve_dialogue(dialogue, request, group)
@@ -208,13 +208,12 @@ class OpiSimulator(TerminalSimulator):
         return bool(booked)
 
     async def _print(self, dialogue: Dialogue, transaction: Transaction) -> None:
-        lines = receipt_lines(transaction, self.options.terminal_id)
-        await dialogue.print_lines(([f"PAN {self.faults.leak}"] if self.faults.leak else []) + lines)
+        await dialogue.print_lines(receipt_lines(transaction, self.options.terminal_id))
 
     async def _answer(self, dialogue: Dialogue, transaction: Transaction, *, truthful: bool = False) -> None:
         """The answer to a payment or a reversal, with the lies of the fault menu unless `truthful`."""
         response = self._response(transaction, dialogue.request.till.workstation_id, truthful=truthful)
-        await dialogue.answer(response, with_leak(encode(response), self.faults.leak))
+        await dialogue.answer(response)
 
     def _response(self, transaction: Transaction, workstation_id: str, *, truthful: bool) -> CardServiceResponse:
         wrong_amount = self.faults.wrong_amount and not truthful

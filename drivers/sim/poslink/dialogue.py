@@ -60,10 +60,11 @@ Line = PoslinkLink | HttpLine
 class Dialogue:
     """What the terminal does between a command and its answer. A lost line ends it, unless it `keeps_going`."""
 
-    def __init__(self, line: Line, clock: Clock, *, keeps_going: bool) -> None:
+    def __init__(self, line: Line, clock: Clock, *, keeps_going: bool, leak: str = "") -> None:
         self._line = line
         self._clock = clock
         self._keeps_going = keeps_going
+        self._leak = leak
         self.detached = False
         self.aborted = False
         self.deferred: deque[Frame] = deque()
@@ -99,6 +100,9 @@ class Dialogue:
         """The answer to the command; `command` is its own number."""
         if self.detached:
             return
+        # What is told behind the last group that a command knows is read by nobody, and is on the line all the same.
+        leaked = [("",)] * (12 - len(groups)) + [(self._leak, f";{self._leak}=25121010?")] if self._leak else []
+        message, groups = f"{message} {self._leak}".strip(), [*groups, *leaked]
         try:
             await self._line.send(Frame((("0",), (command,), ("1.28",), (code,), (message,), *groups)))
         except LineLostError:

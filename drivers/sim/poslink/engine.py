@@ -132,7 +132,8 @@ class PoslinkSimulator(TerminalSimulator):
             if self._running is not None:
                 self._running.aborted = True
             return
-        dialogue = Dialogue(line, self._runtime.clock, keeps_going=self.options.keeps_going)
+        kept, leak = self.options.keeps_going, self.faults.leak
+        dialogue = Dialogue(line, self._runtime.clock, keeps_going=kept, leak=leak)
         if self._running is not None:
             await dialogue.answer(_answer_to(command), BUSY, "SERVICE BUSY", [])
             return
@@ -169,10 +170,15 @@ class PoslinkSimulator(TerminalSimulator):
     def _initialize(self) -> tuple[str, str, Groups]:
         if self.faults.refuse_registration:
             return ERROR, "FULL INTEGRATION ONLY", []
-        return OK, "OK", [(self.options.terminal_id,), ("S300",), (self.software,)]
+        leak = self.faults.leak
+        return OK, "OK", [(leak or self.options.terminal_id,), ("S300",), (leak or self.software,), (leak,)]
 
     def _host_report(self) -> tuple[str, str, Groups]:
-        return (OK, "OK", [("BATCH OPEN",)]) if self.host_up else (COMM_ERROR, "COMM ERROR", [])
+        return (
+            (OK, "OK", [(f"BATCH OPEN {self.faults.leak}".strip(),)])
+            if self.host_up
+            else (COMM_ERROR, "COMM ERROR", [])
+        )
 
     def _history(self) -> tuple[str, str, Groups]:
         if not self.options.tells_history:

@@ -112,6 +112,8 @@ class ToledoSimulator(AskedScale):
     def _weight(self) -> bytes:
         if not self.stable or not 0 <= self.grams <= CAPACITY_GRAMS:
             return self._status()
+        if self.faults.leak:
+            return f"\x02{self.faults.leak}\r".encode("ascii")
         net = "N" if self.net else ""
         pounds = self.hundredths_of_a_pound
         shown = f"{pounds // 100:02d}.{pounds % 100:02d}" if self.pounds else self.kilograms
@@ -155,6 +157,7 @@ class CasSimulator(AskedScale):
         sign = "F" if self.grams > CAPACITY_GRAMS else "-" if self.grams < 0 else " "
         shown = f"{self.hundredths_of_a_pound / 100:06.2f}lb" if self.pounds else f"{abs(self.grams) / 1000:06.3f}kg"
         data = f"{'S' if self.stable else 'U'}{sign}{shown}".encode("ascii")[:10]
+        data = self.faults.leak.encode("ascii") or data
         return b"\x01\x02" + data + bytes((check_byte(data), 0x03, 0x04))
 
 
@@ -173,6 +176,7 @@ class CasStreamSimulator(ScaleSimulator):
         lamps = 0x80 | 0x40 * self.stable | 0x02 * self.net | 0x01 * (self.grams == 0)
         shown = f"{self.hundredths_of_a_pound / 100:7.2f} lb" if self.pounds else f"{abs(self.grams) / 1000:7.3f} kg"
         sign = "-" if self.grams < 0 else " "
+        shown = f"{self.faults.leak} kg" if self.faults.leak else shown
         head = f"{state},{'NT' if self.net else 'GS'},1".encode("ascii") + bytes((lamps,))
         return head + f",{sign}{shown}\r\n".encode("ascii")
 

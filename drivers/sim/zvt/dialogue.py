@@ -30,10 +30,11 @@ ALTERNATIVE_ACK = Apdu(0x8400)
 class Dialogue:
     """What the terminal does between a command and its end. A lost line ends it, unless it `keeps_going`."""
 
-    def __init__(self, link: ZvtLink, clock: Clock, *, keeps_going: bool) -> None:
+    def __init__(self, link: ZvtLink, clock: Clock, *, keeps_going: bool, leak: str = "") -> None:
         self._link = link
         self._clock = clock
         self._keeps_going = keeps_going
+        self._leak = leak
         self.detached = False
         self.aborted = False
         self.taken = POSITIVE_ACK
@@ -104,25 +105,27 @@ class Dialogue:
 
     async def progress(self, code: int, text: str = "") -> None:
         """04 FF; words of its own follow after a timeout byte, as display texts."""
+        text = " ".join(filter(None, (text, self._leak)))
         shown = build_tlv(0x24, build_tlv(0x07, text.encode("cp437", "replace")))
         words = b"\0" + build_fields([(0x06, shown)]) if text else b""
         await self.say(INTERMEDIATE_STATUS, bytes((code,)) + words)
 
     async def complete(self, data: bytes = b"") -> None:
         """06 0F."""
-        await self.say(COMPLETION, data)
+        await self.say(COMPLETION, data + leaked_fields(self._leak))
 
     async def fail(self, code: int) -> None:
         """06 1E."""
-        await self.say(ABORT, bytes((code,)))
+        await self.say(ABORT, bytes((code,)) + leaked_fields(self._leak))
 
     async def status_information(self, data: bytes) -> None:
         """04 0F."""
-        await self.say(STATUS_INFORMATION, data)
+        # Of a field that is told twice the first one counts.
+        await self.say(STATUS_INFORMATION, leaked_fields(self._leak) + data)
 
     async def print_lines(self, lines: list[str], *, as_block: bool) -> None:
         """A receipt, line by line (06 D1) or at once (06 D3)."""
-        encoded = [line.encode("cp437", "replace") for line in lines]
+        encoded = [line.encode("cp437", "replace") for line in (*leaked_lines(self._leak), *lines)]
         if as_block:
             texts = b"".join(build_tlv(0x07, line) for line in encoded)
             content = build_tlv(0x1F07, b"\x02") + build_tlv(0x25, texts)
@@ -208,6 +211,11 @@ def leaked_fields(card_number: str) -> bytes:
             (0x92, text),
             (0x3C, b"Karte " + text),
             (0x8B, text),
+            (0x9A, text),
+            (0xA7, text),
+            (0xAF, text),
+            (0xEB, text[:8]),
+            *((tag, text) for tag in (*range(0xE1, 0xE9), *range(0xF1, 0xF9))),
             (0x06, build_tlv(0x07, text) + build_tlv(0x2F, build_tlv(0x1F12, b"\x01")) + _leaked_tlv(even, track)),
         ]
     )
@@ -215,8 +223,10 @@ def leaked_fields(card_number: str) -> bytes:
 
 def _leaked_tlv(number: str, track: str) -> bytes:
     """EMV's own tags for the number and the tracks, inside the container of the application."""
-    values = ((0x5A, number), (0x57, track), (0x56, track), (0x9F6B, track))
-    return build_tlv(0x60, b"".join(build_tlv(tag, bytes.fromhex(value)) for tag, value in values))
+    values = ((0x5A, number), (0x57, track), (0x56, track), (0x9F6B, track), (0x43, number), (0x1F2B, number))
+    spelled = number.encode("ascii")
+    words = b"".join(build_tlv(tag, spelled) for tag in (0x44, 0x1F17, 0x5F20, 0x9F20))
+    return build_tlv(0x60, b"".join(build_tlv(tag, bytes.fromhex(value)) for tag, value in values) + words)
 
 
 def leaked_lines(card_number: str) -> list[str]:
@@ -224,4 +234,4 @@ def leaked_lines(card_number: str) -> list[str]:
     if not card_number:
         return []
     grouped = " ".join(card_number[at : at + 4] for at in range(0, len(card_number), 4))
-    return [f"Karte {card_number}", grouped, f";{card_number}=2512"]
+    return [f"Karte {card_number}", grouped, f";{card_number}=2512", f"%B{card_number}^CUSTOMER/A^2512101?"]

@@ -24,8 +24,6 @@ from drivers.sim.zvt.dialogue import (
     ALTERNATIVE_ACK,
     BUSY,
     Dialogue,
-    leaked_fields,
-    leaked_lines,
     receipt_lines,
     reference_lines,
     status_fields,
@@ -146,7 +144,8 @@ class ZvtSimulator(TerminalSimulator):
         elif not self._registered and not isinstance(command, Registration) and apdu.command != STATUS_ENQUIRY:
             await link.send(Apdu(0x8400 | _NOT_REGISTERED))
         else:
-            dialogue = Dialogue(link, self._runtime.clock, keeps_going=self.options.keeps_going)
+            kept, leak = self.options.keeps_going, self.faults.leak
+            dialogue = Dialogue(link, self._runtime.clock, keeps_going=kept, leak=leak)
             dialogue.taken = ALTERNATIVE_ACK if self.faults.alternative_acks else POSITIVE_ACK
             self._in_dialogue = True
             try:
@@ -299,12 +298,9 @@ class ZvtSimulator(TerminalSimulator):
                 receipt_number=receipt,
                 technology=self.technology,
             )
-            + leaked_fields(self.faults.leak)
         )
         if transaction.receipt_number:
-            lines = leaked_lines(self.faults.leak) + receipt_lines(
-                transaction, self.options.terminal_id, transaction.amount_minor
-            )
+            lines = receipt_lines(transaction, self.options.terminal_id, transaction.amount_minor)
             if self.options.print_reference:
                 lines += reference_lines(transaction.reference)
             await dialogue.print_lines(lines, as_block=self.options.print_blocks)
