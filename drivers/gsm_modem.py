@@ -29,8 +29,10 @@ from drivers.gsm_modem_codec import (
     write_pdu,
 )
 from drivers.link import LineLostError
+from drivers.masking import HIDDEN, mask_card_data
 from drivers.scale_line import ScaleLine
 from hubd.errors import DeviceError
+from hubd.model.card_data import holds_card_data
 from hubd.model.device import Capability, DeviceKind
 from hubd.model.sms import IncomingSms, ModemCondition, SmsOutcome, SmsRefused, SmsReport, SmsSent, SmsUnknown
 from hubd.ports import ByteStream
@@ -366,13 +368,22 @@ def _number(text: str) -> int | None:
 
 def _incoming(message: Deliver) -> IncomingSms:
     part = message.part
-    return IncomingSms(message.number, message.text, message.sent_at, part.reference, part.number, part.of)
+    kept = _kept(message.number), _kept(message.text), message.sent_at
+    return IncomingSms(*kept, part.reference, part.number, part.of)
+
+
+def _kept(text: str) -> str:
+    """The text without card numbers: people write everything into a message. Whoever joins parts has to look again."""
+    if not holds_card_data(text) and not holds_card_data(text.replace("\n", " ")):
+        return text
+    masked = "\n".join(map(mask_card_data, text.split("\n")))
+    return HIDDEN if holds_card_data(masked.replace("\n", " ")) else masked
 
 
 def _sms_report(report: StatusReport) -> SmsReport:
     """TP-Status below 20 hex is the end of a delivery, from 20 to 3F the service centre still tries."""
     trying = 0x20 <= report.status < 0x40
-    return SmsReport(report.reference, report.number, None if trying else report.status < 0x20)
+    return SmsReport(report.reference, _kept(report.number), None if trying else report.status < 0x20)
 
 
 def _foreign() -> DeviceError:
@@ -395,7 +406,7 @@ def _no_answer() -> DeviceError:
 def _refused(command: str, said: str) -> DeviceError:
     return DeviceError(
         "device.refused",
-        f"The modem refused {command} ({said}).",
+        f"The modem refused {command} ({mask_card_data(said)}).",
         remedy="Switch it off and on; if that does not help, it is of another kind than this driver knows.",
         params={"reason": "refused"},
     )

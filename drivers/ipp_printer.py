@@ -25,6 +25,7 @@ PDF, RASTER, TEXT = "application/pdf", "image/pwg-raster", "text/plain"
 RESOLUTION_USUAL, RESOLUTION_MAX = 300, 600
 """Dots an inch."""
 _UTF_8 = re.compile(r"text/plain; ?charset=utf-8", re.IGNORECASE)
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _MEDIA = re.compile(r"_([0-9.]{1,9})x([0-9.]{1,9})(mm|in)$")
 """PWG 5101.1: `iso_a4_210x297mm`, `na_letter_8.5x11in`."""
 ROLL_WIDTH_MAX_MM = 112
@@ -93,7 +94,7 @@ def facts_of(said: Attributes) -> PrinterFacts:
     dots = next((kind for kind in (GREY_8, RGB_8) if kind in kinds), "")
     resolution = _resolution(resolutions(said, "pwg-raster-document-resolution-supported"))
     return PrinterFacts(
-        uuid=next(iter(words(said, "printer-uuid")), "").removeprefix("urn:uuid:"),
+        uuid=_uuid(next(iter(words(said, "printer-uuid")), "")),
         trouble=_trouble(said),
         condition=_condition(said),
         format=_format(words(said, "document-format-supported"), can_draw=bool(dots and resolution)),
@@ -102,6 +103,12 @@ def facts_of(said: Attributes) -> PrinterFacts:
         dots=dots,
         takes_jobs=operations >= {Operation.PRINT_JOB, Operation.GET_JOB_ATTRIBUTES, Operation.GET_JOBS},
     )
+
+
+def _uuid(said: str) -> str:
+    """What stays with the printer; empty when that is no UUID, for anything else may hold a card number."""
+    name = said.removeprefix("urn:uuid:")
+    return name if _UUID.fullmatch(name) else ""
 
 
 def _reasons(said: Attributes) -> Iterator[str]:

@@ -204,9 +204,9 @@ _LONG_NUMBER = re.compile(r"(?<!\d)\d(?:[ .\-/*]?\d){12,18}(?!\d)")
 
 def scrub(text: str) -> str:
     """A line that a terminal wants shown, without control characters and with at most four digits of a card number."""
-    shown = "".join(one if one.isprintable() else " " for one in text[:TEXT_CHARACTERS_MAX])
-    masked = _LONG_NUMBER.sub(_mask, shown).strip()
-    return "****" if holds_card_data(masked) else masked
+    shown = "".join(one if one.isprintable() else " " for one in text)
+    masked = _LONG_NUMBER.sub(_mask, shown).strip()  # first: half a number is not known for one
+    return "****" if holds_card_data(masked) else masked[:TEXT_CHARACTERS_MAX]
 
 
 def _mask(match: re.Match[str]) -> str:

@@ -211,12 +211,12 @@ def _legal(text: str) -> str:
 
 def clean_value(text: str) -> str:
     """A value of a terminal for our records: one line, bounded, no card number."""
-    return mask_card_data(text[:TEXT_CHARS_MAX].strip())
+    return mask_card_data(text.strip())[:TEXT_CHARS_MAX]
 
 
 def clean_line(text: str) -> str:
     """A printed line: like a value, but it keeps its indentation."""
-    return mask_card_data(text[:TEXT_CHARS_MAX])
+    return mask_card_data(text)[:TEXT_CHARS_MAX]
 
 
 def last4_of(card_number: str) -> str:

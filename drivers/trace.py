@@ -61,7 +61,7 @@ class Trace:
         now, at_us = self._clock.monotonic(), self._clock.now_us()
         for text in texts:
             self._number += 1
-            text, times = mask_card_data(text[:TEXT_MAX]), 1
+            text, times = mask_card_data(text)[:TEXT_MAX], 1
             if self._lines and (last := self._lines[-1][1]).text == text and last.way is way:
                 times += last.times
                 self._drop(-1)

@@ -28,6 +28,7 @@ JOURNAL_SOCKET = Path("/run/systemd/journal/socket")
 IDENTIFIER = "hubd"
 VALUE_BYTES_MAX = 32 * 1024
 """A longer text is cut and says so; a datagram to journald stays below the kernel's limit."""
+_OF_NUMBERS = "0123456789 \t\r\n\u00a0.,-_/:|"
 REMOVED = "[card data removed]"
 OUR_LOGGERS = ("hubd", "drivers", "sync", "local_api")
 
@@ -85,7 +86,8 @@ class StateChanges:
 def redacted(text: str) -> str:
     """The text with every line that holds card data replaced, and cut at the limit."""
     if len(text) > VALUE_BYTES_MAX:
-        text = text[:VALUE_BYTES_MAX] + "… (cut)"
+        # What the cut leaves of a number would not be known for one.
+        text = text[:VALUE_BYTES_MAX].rstrip(_OF_NUMBERS) + "… (cut)"
     if not _holds_card_data(text):
         return text
     # A number may also be written over the end of a line; then no line alone shows it, and the whole text goes.

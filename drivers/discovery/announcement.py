@@ -54,7 +54,7 @@ def endpoint_of(
         url="" if flaw else f"tcp://{address}:{port}{_path(service, dict(txt))}",
         identity=identity,
         identity_source=source,
-        name=_kept(plain(name.removesuffix(f".{service}"), ENDPOINT_NAME_MAX)),
+        name=_kept(name.removesuffix(f".{service}"), ENDPOINT_NAME_MAX),
         service=service,
         txt=txt,
         flaw=flaw,
@@ -64,9 +64,9 @@ def endpoint_of(
 def _txt(properties: Mapping[bytes, bytes | None]) -> tuple[tuple[str, str], ...]:
     found: dict[str, str] = {}
     for key, value in properties.items():
-        name = plain(key.decode("utf-8", "replace"), TXT_KEY_MAX).casefold()
+        name = _kept(key.decode("utf-8", "replace"), TXT_KEY_MAX).casefold()
         if len(found) < TXT_ITEMS_MAX or name in KEPT_FIRST:
-            found.setdefault(_kept(name), _kept(plain((value or b"").decode("utf-8", "replace"), TXT_VALUE_MAX)))
+            found.setdefault(name, _kept((value or b"").decode("utf-8", "replace"), TXT_VALUE_MAX))
     spare = [name for name in found if name not in KEPT_FIRST][::-1]
     for name in spare[: max(0, len(found) - TXT_ITEMS_MAX)]:
         del found[name]
@@ -78,16 +78,17 @@ def _path(service: str, txt: Mapping[str, str]) -> str:
     return f"/{path.removeprefix('/')}" if _PATH.fullmatch(path) else ""
 
 
-def _kept(text: str) -> str:
-    """The text, unless it holds a card number: such a text enters nowhere, whoever wrote it."""
-    return "" if holds_card_data(text) else text
+def _kept(text: str, length_max: int) -> str:
+    """The text made plain, unless it holds a card number: such a text enters nowhere, whoever wrote it."""
+    shown = plain(text, length_max)
+    return "" if holds_card_data(text) or holds_card_data(shown) else shown
 
 
 def _identity(name: str, txt: Mapping[str, str]) -> tuple[str, IdentitySource]:
     for key in SERIAL_NUMBER_KEYS:
         if _SERIAL_NUMBER.fullmatch(txt.get(key, "")):
             return f"serial:{txt[key]}", IdentitySource.SERIAL_NUMBER
-    return f"name:{_kept(plain(name, IDENTITY_MAX))}", IdentitySource.NAME
+    return f"name:{_kept(name, IDENTITY_MAX)}", IdentitySource.NAME
 
 
 def _address(addresses: Iterable[str], *, loopback: bool) -> tuple[str, Flaw]:

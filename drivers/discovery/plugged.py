@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
+from hubd.model.card_data import holds_card_data
 from hubd.model.device import ENDPOINT_NAME_MAX, IDENTITY_MAX, Endpoint, EndpointKind, Flaw, IdentitySource, plain
 
 HUB_CLASS = 0x09
@@ -138,7 +139,9 @@ def _path_of(device: Plugged, node: Node, links_in: str) -> str:
     links = node.properties.get("DEVLINKS", "").split() if links_in else []
     # The link by id holds only where the device has a number of its own; the one by path holds everywhere.
     folders = ["by-id/", "by-path/"] if _number_of(device.properties) else ["by-path/"]
-    kept = [link for folder in folders for link in links if link.startswith(links_in + folder)]
+    kept = [
+        link for folder in folders for link in links if link.startswith(links_in + folder) and not holds_card_data(link)
+    ]
     return next((path for path in [*kept, node.path] if _SAFE_NODE.fullmatch(path)), "")
 
 
@@ -164,7 +167,7 @@ def _endpoint(
         url=url,
         identity=by_number if number else port,
         identity_source=IdentitySource.SERIAL_NUMBER if number else IdentitySource.PORT_PATH,
-        name=plain(_name_of(device.properties) or product, ENDPOINT_NAME_MAX),
+        name=_kept(_name_of(device.properties), ENDPOINT_NAME_MAX) or product,
         usb_vid=vid,
         usb_pid=pid,
         usb_classes=classes,
@@ -194,7 +197,12 @@ def interface_classes(properties: Mapping[str, str]) -> tuple[int, ...]:
 
 def _number_of(properties: Mapping[str, str]) -> str:
     """The serial number of the device itself; udev makes one up from vendor and model where there is none."""
-    return plain(properties.get("ID_SERIAL_SHORT", ""), IDENTITY_MAX // 2)
+    return _kept(properties.get("ID_SERIAL_SHORT", ""), IDENTITY_MAX // 2)
+
+
+def _kept(text: str, length_max: int) -> str:
+    """The device's words made plain, unless they hold a card number: such a text enters nowhere."""
+    return "" if holds_card_data(text) else plain(text, length_max)
 
 
 def _name_of(properties: Mapping[str, str]) -> str:

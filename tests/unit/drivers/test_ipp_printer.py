@@ -119,7 +119,10 @@ def test_it_must_know_what_is_asked_of_it() -> None:
 
 
 def test_uuid() -> None:
-    assert facts_of(said(printer_uuid="urn:uuid:1234-ab")).uuid == "1234-ab"
+    uuid = "6c1c0f5e-2f47-4b4a-9d35-4f6b0e0a1201"
+    assert facts_of(said(printer_uuid=f"urn:uuid:{uuid}")).uuid == uuid
+    for other in ("1234-ab", "5204739684211358", f"{uuid}5204739684211358", f"{uuid} 5204739684211358", "x" * 5000):
+        assert facts_of(said(printer_uuid=f"urn:uuid:{other}")).uuid == "", "only a UUID is one"
 
 
 RECEIPT = PrintDocument(
