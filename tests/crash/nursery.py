@@ -1,4 +1,4 @@
-"""Starts hubs quickly: one process imports the program once and forks a child for each start.
+"""Starts hubs and simulators quickly: one process imports the program once and forks a child for each start.
 
 A fork is a process like any other (own memory, files, locks, pid) that was spared a second of imports; dozens of
 starts in a test run are what this is for. Tests with few starts run `hubd` itself.
@@ -13,6 +13,7 @@ import ctypes
 import importlib
 import json
 import os
+import runpy
 import selectors
 import signal
 import socket
@@ -22,6 +23,18 @@ from typing import Any
 
 PR_SET_PDEATHSIG = 1
 IMPORTED_ONCE = (
+    "drivers.sim.caisse_ap",
+    "drivers.sim.command",
+    "drivers.sim.concert",
+    "drivers.sim.escpos",
+    "drivers.sim.ipp",
+    "drivers.sim.modem",
+    "drivers.sim.nexo.certificates",
+    "drivers.sim.opi",
+    "drivers.sim.poslink",
+    "drivers.sim.scale",
+    "drivers.sim.scanner",
+    "drivers.sim.zvt",
     "drivers.zvt",
     "hubd.cli",
     "hubd.cli.app",
@@ -50,6 +63,9 @@ def _become(wanted: dict[str, Any]) -> None:
     try:
         if wanted["program"] == "hubctl":
             from hubd.cli import main as run
+        elif wanted["program"].startswith("drivers.sim."):
+            runpy.run_module(wanted["program"], run_name="__main__", alter_sys=True)
+            return
         else:
             from hubd.main import main as run
             from tests.crash.doomed import wrap
