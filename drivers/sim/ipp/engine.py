@@ -328,17 +328,17 @@ def with_leak(group: Group, leak: str) -> Group:
         Tag.PRINTER: ("printer-name", "printer-info", "printer-location", "printer-state-message", "printer-more-info"),
         Tag.JOB: ("job-state-message", "job-originating-user-name"),
     }.get(tag, ())
-    return tag, [*(_leaking(one, leak) for one in sent), *(Sent(Tag.TEXT, name, (leak,)) for name in more)]
+    return tag, [*(_leaking(one, leak) for one in sent), *(attribute(name, Tag.TEXT, leak) for name in more)]
 
 
-def _leaking(one: Sent, leak: str) -> Sent:
+def _leaking(one: Attribute, leak: str) -> Attribute:
     match one.tag:
         case Tag.NAME | Tag.TEXT:  # a job is known by how its name begins
-            return Sent(one.tag, one.name, tuple(f"{value} {leak}" for value in one.values if isinstance(value, str)))
-        case Tag.KEYWORD | Tag.MEDIA_TYPE:
-            return Sent(one.tag, one.name, (*one.values, leak))
+            return attribute(one.name, one.tag, *(f"{value} {leak}" for value in one.values if isinstance(value, str)))
+        case Tag.KEYWORD | Tag.MIME:
+            return attribute(one.name, one.tag, *one.values, leak)
         case Tag.URI:
-            return Sent(one.tag, one.name, (f"urn:uuid:{leak}",))
+            return attribute(one.name, one.tag, f"urn:uuid:{leak}")
     return one
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drivers.base import RECOVERS_WITHIN_S
 from drivers.faces import RunnerScanner
 from drivers.keyboard_layouts import LAYOUTS, Press, keys_of
 from drivers.keyboard_scanner import KeyboardScanner
@@ -296,7 +297,7 @@ def test_the_test_code_is_scanned_once_and_remembered_over_a_lost_line() -> None
 
     async def running() -> None:
         async with asyncio.TaskGroup() as group:
-            made = PeripheralBench(KeyboardScanner, URL, _french, {}, group)
+            made = PeripheralBench(KeyboardScanner, URL, _french, {}, group, RECOVERS_WITHIN_S)
             task = group.create_task(made.runner.run(), name="runner")
             try:
                 await main(made)
