@@ -5,6 +5,9 @@ set -euo pipefail
 python=${1:?usage: run-layers.sh PYTHON LAYER...}
 shift
 
+# Hubs, simulators and hubctl are started some thousand times: compile their modules once, whatever the machine's habit is.
+unset PYTHONDONTWRITEBYTECODE
+
 run_layer() {
   # Two files of the large layers at a time; in the integration layer, then what must be alone.
   case "$1" in
