@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import blockbuster.blockbuster as blockbuster_module
+import hypothesis
 import pytest
 from blockbuster import BlockBuster, BlockingError
 
@@ -26,6 +27,10 @@ LAYERS_THAT_MAY_BLOCK = {
 }
 TASK_GRACE_S = 0.5  # for callbacks of a closing connection; nothing waits when nothing is left over
 THREAD_GRACE_S = 2.0
+
+# A busy machine is not a wrong answer: neither a slow example nor slow drawing fails a test, its own timeout does.
+hypothesis.settings.register_profile("hubd", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("hubd")
 
 _threads_before = pytest.StashKey[frozenset[threading.Thread]]()
 
