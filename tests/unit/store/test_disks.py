@@ -12,6 +12,8 @@ pytestmark = pytest.mark.blocking_allowed(
     "it lays out what the kernel would show; hubctl and the hub's threads read it"
 )
 
+ON_DISK = Path(__file__).parent
+"""What is no memory, wherever the directories of tests are made."""
 MOUNTS = """\
 22 1 8:2 / / rw,relatime shared:1 - ext4 /dev/root rw
 23 22 8:1 / /boot rw - vfat /dev/sda1 rw
@@ -75,9 +77,9 @@ def test_it_is_the_disk_that_counts_not_the_number(
 def test_without_the_kernels_word_the_number_decides(tmp_path: Path) -> None:
     nowhere = tmp_path / "nothing"
     assert not is_another_disk(tmp_path, tmp_path.parent, sys=nowhere, mounts=nowhere)
-    assert is_another_disk(Path("/dev/shm"), tmp_path, sys=nowhere, mounts=nowhere)
+    assert is_another_disk(Path("/dev/shm"), ON_DISK, sys=nowhere, mounts=nowhere)
 
 
 def test_this_machines_memory_is_no_place_for_a_backup(tmp_path: Path) -> None:
-    assert not is_another_disk(Path("/dev/shm"), tmp_path)
+    assert not is_another_disk(Path("/dev/shm"), ON_DISK)
     assert not is_another_disk(tmp_path, tmp_path.parent)
