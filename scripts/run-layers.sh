@@ -25,7 +25,7 @@ run_layer() {
   # Two files of the large layers at a time; in the integration layer, then what must be alone.
   case "$1" in
     integration)
-      "$python" -m pytest -q --numprocesses 2 --dist loadfile -m "not alone" tests/integration &&
+      "$python" -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not alone" tests/integration &&
         "$python" -m pytest -q -m alone tests/integration ;;
     contract) in_memory "$python" -m pytest -q --numprocesses 2 --dist load tests/contract ;;
     unit) in_memory "$python" -m pytest -q --numprocesses 2 --dist loadfile tests/unit ;;
