@@ -1,15 +1,15 @@
-"""One Chromium for a test, and the shop it looks at."""
+"""One Chromium for the layer, pages of its own for each test, and the shop they look at."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import playwright.async_api as playwright
 import pytest
 
 from tests.browser.stage import Stage, stage
-from tests.rigs.browser import Browser
+from tests.rigs.browser import Browser, chromium_server
 
 
 @pytest.fixture
@@ -18,9 +18,15 @@ async def shop(tmp_path: Path) -> AsyncIterator[Stage]:
         yield opened
 
 
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[str]:
+    with chromium_server() as address:
+        yield address
+
+
 @pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with Browser() as running:
+async def browser(chromium: str) -> AsyncIterator[Browser]:
+    async with Browser(server=chromium) as running:
         yield running
 
 

@@ -108,11 +108,10 @@ class Till:
 
 
 @asynccontextmanager
-async def paired_till(folder: Path) -> AsyncIterator[Till]:
+async def paired_till(folder: Path, browser: Browser) -> AsyncIterator[Till]:
     async with AsyncExitStack() as stack:
         hub = await stack.enter_async_context(served_hub(folder))
         origin = await stack.enter_async_context(page_server())
-        browser = await stack.enter_async_context(Browser())
         page = await stack.enter_async_context(browser.page(DESKTOP))
         administrator = await stack.enter_async_context(hub.administrator())
         await page.add_init_script(WATCHED)
@@ -130,11 +129,10 @@ def problem(code: str) -> dict[str, str]:
     return {"code": code, "detail": "The hub says so.", "remedy": "Do this.", "retry": "same_request"}
 
 
-async def test_a_page_of_another_origin_pairs_pays_and_follows(tmp_path: Path) -> None:
+async def test_a_page_of_another_origin_pairs_pays_and_follows(tmp_path: Path, browser: Browser) -> None:
     async with AsyncExitStack() as stack:
         hub = await stack.enter_async_context(served_hub(tmp_path))
         origin = await stack.enter_async_context(page_server())
-        browser = await stack.enter_async_context(Browser())
         async with browser.page(DESKTOP) as page, hub.administrator() as administrator:
             opened = await open_code(hub)
             await begin(page, hub, origin, opened["code"])
@@ -154,8 +152,8 @@ async def test_a_page_of_another_origin_pairs_pays_and_follows(tmp_path: Path) -
             assert exportable == "undefined", "the key lives in the module alone"
 
 
-async def test_a_lost_answer_and_a_restored_hub_make_no_second_payment(tmp_path: Path) -> None:
-    async with paired_till(tmp_path) as till:
+async def test_a_lost_answer_and_a_restored_hub_make_no_second_payment(tmp_path: Path, browser: Browser) -> None:
+    async with paired_till(tmp_path, browser) as till:
 
         async def disturb(route: Route) -> None:
             """The first try comes from a till that has seen another chain; the answer to the second is lost."""
@@ -176,8 +174,10 @@ async def test_a_lost_answer_and_a_restored_hub_make_no_second_payment(tmp_path:
         assert [one["state"] for one in await till.payments()] == ["approved"]
 
 
-async def test_a_hub_that_stopped_at_a_payment_may_have_taken_it_before_it_was_restored(tmp_path: Path) -> None:
-    async with paired_till(tmp_path) as till:
+async def test_a_hub_that_stopped_at_a_payment_may_have_taken_it_before_it_was_restored(
+    tmp_path: Path, browser: Browser
+) -> None:
+    async with paired_till(tmp_path, browser) as till:
 
         async def disturb(route: Route) -> None:
             """The hub stops in the middle of the first try; at the second it is one that has forgotten everything."""
@@ -199,8 +199,10 @@ async def test_a_hub_that_stopped_at_a_payment_may_have_taken_it_before_it_was_r
         assert 5000 in await till.page.evaluate("() => pauses"), "the hub said when to come back"
 
 
-async def test_a_payment_that_a_restored_hub_has_forgotten_is_announced_and_not_taken_again(tmp_path: Path) -> None:
-    async with paired_till(tmp_path) as till:
+async def test_a_payment_that_a_restored_hub_has_forgotten_is_announced_and_not_taken_again(
+    tmp_path: Path, browser: Browser
+) -> None:
+    async with paired_till(tmp_path, browser) as till:
 
         async def disturb(route: Route) -> None:
             """The payment runs at a hub that is then put back to where it knew nothing of it."""
@@ -228,8 +230,8 @@ async def test_a_payment_that_a_restored_hub_has_forgotten_is_announced_and_not_
         assert till.attempts == ["1", "2", "2"]
 
 
-async def test_a_disk_without_room_ends_the_sale_with_the_hubs_sentence(tmp_path: Path) -> None:
-    async with paired_till(tmp_path) as till:
+async def test_a_disk_without_room_ends_the_sale_with_the_hubs_sentence(tmp_path: Path, browser: Browser) -> None:
+    async with paired_till(tmp_path, browser) as till:
 
         async def disturb(route: Route) -> None:
             await till.answer(route, 507, problem("store.low_space"), retry_after="60")
@@ -242,8 +244,8 @@ async def test_a_disk_without_room_ends_the_sale_with_the_hubs_sentence(tmp_path
         assert await till.payments() == []
 
 
-async def test_a_disk_without_room_says_nothing_of_a_try_before_it(tmp_path: Path) -> None:
-    async with paired_till(tmp_path) as till:
+async def test_a_disk_without_room_says_nothing_of_a_try_before_it(tmp_path: Path, browser: Browser) -> None:
+    async with paired_till(tmp_path, browser) as till:
 
         async def disturb(route: Route) -> None:
             if len(till.attempts) == 1:
@@ -260,8 +262,8 @@ async def test_a_disk_without_room_says_nothing_of_a_try_before_it(tmp_path: Pat
         assert 60_000 in await till.page.evaluate("() => pauses")
 
 
-async def test_a_till_tells_no_more_than_a_hub_takes_at_once(tmp_path: Path) -> None:
-    async with paired_till(tmp_path) as till:
+async def test_a_till_tells_no_more_than_a_hub_takes_at_once(tmp_path: Path, browser: Browser) -> None:
+    async with paired_till(tmp_path, browser) as till:
 
         async def disturb(route: Route) -> None:
             """The second sale finds a hub that was restored."""
@@ -294,12 +296,11 @@ async def test_a_till_tells_no_more_than_a_hub_takes_at_once(tmp_path: Path) -> 
         assert (len(told), told[-1]["id"], told[0]["id"]) == (KEPT_MAX, newest, "old-1"), "the newest ones"
 
 
-async def test_a_page_that_was_not_paired_reads_nothing(tmp_path: Path) -> None:
+async def test_a_page_that_was_not_paired_reads_nothing(tmp_path: Path, browser: Browser) -> None:
     async with AsyncExitStack() as stack:
         hub = await stack.enter_async_context(served_hub(tmp_path))
         origin = await stack.enter_async_context(page_server())
         other = await stack.enter_async_context(page_server())
-        browser = await stack.enter_async_context(Browser())
         async with browser.page(DESKTOP) as page:
             await begin(page, hub, origin, "00000000")
             await expect(page.locator("#say")).to_contain_text("pairing.code_wrong", timeout=PATIENCE_MS)

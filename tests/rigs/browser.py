@@ -6,23 +6,31 @@
             assert await accessibility_violations(page) == []
             await screenshot(page, directory / "first.png")
 
+A start of Chromium costs more than most tests. Those that only look through it take the one of their layer:
+
+    with chromium_server() as address:
+        async with Browser(server=address) as browser: ...
+
 The browser never leaves this machine: its own background traffic is switched off.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import playwright.async_api as playwright
+from playwright._impl._driver import compute_driver_executable  # its command line has no other way to end in order
 
-from tests.rigs.process import RigError, require_tool
+from tests.rigs.process import Child, RigError, require_tool
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 AXE_VARIABLE = "HUBD_AXE"
@@ -38,7 +46,8 @@ FLAGS = (
 )
 # WCAG 2.2 level A and AA, as axe names its rule sets.
 WCAG_TAGS = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
-ACTION_TIMEOUT_MS = 10_000
+ACTION_TIMEOUT_MS = 30_000
+START_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +66,32 @@ DESKTOP = Screen(1280, 800)
 class Browser:
     """One running Chromium; each page has cookies, storage and certificate decisions of its own."""
 
-    def __init__(self, home: Path | None = None) -> None:
-        """Describe it; nothing starts yet. `home`: where it finds the certificates that its user trusts."""
+    def __init__(self, home: Path | None = None, *, server: str | None = None) -> None:
+        """Describe it; nothing starts yet. `home`: where it finds the certificates that its user trusts.
+
+        `server`: the address of a Chromium that runs already (`chromium_server`); it goes on when this one ends.
+        """
+        if home is not None and server is not None:
+            raise RigError("a Chromium that runs has its home already")
         self._home = home
+        self._server = server
         self._playwright: playwright.Playwright | None = None
         self._browser: playwright.Browser | None = None
 
     async def __aenter__(self) -> Self:
-        """Start Chromium."""
+        """Start Chromium, or take the one that runs."""
         chromium = require_tool("chromium", "chromium")
         self._playwright = await playwright.async_playwright().start()
         try:
-            self._browser = await self._playwright.chromium.launch(
-                executable_path=chromium,
-                headless=True,
-                args=list(FLAGS),
-                env={**os.environ, "HOME": str(self._home)} if self._home else None,
-            )
+            if self._server is not None:
+                self._browser = await self._playwright.chromium.connect(self._server)
+            else:
+                self._browser = await self._playwright.chromium.launch(
+                    executable_path=chromium,
+                    headless=True,
+                    args=list(FLAGS),
+                    env={**os.environ, "HOME": str(self._home)} if self._home else None,
+                )
         except BaseException:
             await self._playwright.stop()
             raise
@@ -82,7 +100,7 @@ class Browser:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End Chromium and its driver."""
+        """End Chromium, or leave the one that runs, and end the driver."""
         try:
             if self._browser is not None:
                 await self._browser.close()
@@ -111,6 +129,19 @@ class Browser:
             yield page
         finally:
             await opened.close()
+
+
+@contextmanager
+def chromium_server() -> Iterator[str]:
+    """One Chromium for many tests; yields the address at which `Browser` finds it. What a test opened ends with it."""
+    options = {"executablePath": require_tool("chromium", "chromium"), "headless": True, "args": list(FLAGS)}
+    with tempfile.TemporaryDirectory(prefix="hubd-chromium-") as place:
+        config = Path(place) / "server.json"
+        config.write_text(json.dumps(options | {"host": "127.0.0.1"}), "utf-8")
+        driver = [*compute_driver_executable(), "launch-server", "--browser", "chromium", "--config", config]
+        with Child(driver) as child:
+            yield child.wait_for_text("ws://", START_TIMEOUT_S).strip()
+            child.stop()
 
 
 async def trust_certificate(home: Path, certificate: Path) -> None:
