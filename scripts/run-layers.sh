@@ -22,13 +22,15 @@ in_memory() { # runs a command with its temporary files in memory, or where they
 }
 
 run_layer() {
-  # Two files of the large layers at a time; in the integration layer, then what must be alone.
+  # Two tests at a time, or two files of layers whose files have something in common; in the integration layer, then
+  # what must be alone. Where tests are few and long, who has nothing left to do takes from the other.
   case "$1" in
     integration)
       "$python" -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not alone" tests/integration &&
         "$python" -m pytest -q -m alone tests/integration ;;
     contract) in_memory "$python" -m pytest -q --numprocesses 2 --dist load tests/contract ;;
     unit) in_memory "$python" -m pytest -q --numprocesses 2 --dist loadfile tests/unit ;;
+    simulation | crash | browser) "$python" -m pytest -q --numprocesses 2 --dist worksteal "tests/$1" ;;
     *) "$python" -m pytest -q "tests/$1" ;;
   esac
 }
