@@ -138,8 +138,8 @@ def chromium_server() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="hubd-chromium-") as place:
         config = Path(place) / "server.json"
         config.write_text(json.dumps(options | {"host": "127.0.0.1"}), "utf-8")
-        driver = [*compute_driver_executable(), "launch-server", "--browser", "chromium", "--config", config]
-        with Child(driver) as child:
+        driver: list[str | Path] = [*compute_driver_executable(), "launch-server", "--browser", "chromium"]
+        with Child([*driver, "--config", config]) as child:
             yield child.wait_for_text("ws://", START_TIMEOUT_S).strip()
             child.stop()
 
