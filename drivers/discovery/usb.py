@@ -1,7 +1,7 @@
 """What is plugged in: USB devices, their serial lines, and those of the board. udev says when something changes.
 
-Nothing is opened or sent. After each event everything is listed anew, in a thread, because reading sysfs may block; a
-device that comes and goes without end is listed at most four times a second.
+Nothing is opened or sent. What was pulled is gone with udev's word. After each event everything is listed anew, in a
+thread, because reading sysfs may block; a device that comes and goes without end is listed at most four times a second.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class PluggedSource:
         self._clock = clock
         self._scan = scan or list_plugged
         self._shown: Listed = {}
-        self._listed_at = float("-inf")
-        self._pulled = False
+        self._pulled: set[str] = set()
+        """Devices that were pulled since the newest list was begun, which may still have them."""
 
     @property
     def kind(self) -> EndpointKind:
@@ -73,22 +73,21 @@ class PluggedSource:
         def drain() -> None:
             while (device := monitor.poll(timeout=0)) is not None:
                 heard.set()
-                # The last word of a device that was pulled: nothing more of it will come.
-                self._pulled |= device.action == "remove" and device.device_type == "usb_device"
+                if device.action == "remove" and device.device_type == "usb_device":
+                    self._forget(device.sys_path, sink)
 
         loop.add_reader(monitor.fileno(), drain)
         try:
             while True:
                 heard.clear()
-                self._pulled = False
-                self._listed_at = self._clock.monotonic()
+                self._pulled.clear()
                 self._show(await asyncio.to_thread(self._scan), sink)
                 await self._until_changed(heard)
         finally:
             loop.remove_reader(monitor.fileno())
 
     async def _until_changed(self, heard: asyncio.Event) -> None:
-        """Return when something was pulled, or was plugged and has settled, or after a minute."""
+        """Return when something has changed and settled, or after a minute."""
         try:
             async with self._clock.timeout(RESCAN_S):
                 await heard.wait()
@@ -96,18 +95,29 @@ class PluggedSource:
             return
         end = self._clock.monotonic() + SETTLE_MAX_S
         while (heard.is_set() or _udev_is_busy()) and self._clock.monotonic() < end:
-            if self._pulled and self._clock.monotonic() - self._listed_at >= SETTLE_S:
-                return
             heard.clear()
             await self._clock.sleep(SETTLE_S)
 
+    def _forget(self, sys_path: str, sink: EndpointSink) -> None:
+        """A device was pulled: whatever was shown of it is gone, without asking what else there is."""
+        self._pulled.add(sys_path)
+        self._show(self._shown, sink)
+
     def _show(self, listed: Listed, sink: EndpointSink) -> None:
+        """Tell what is new and what is gone."""
+        for sys_path in self._pulled:
+            listed = {place: one for place, one in listed.items() if not _belongs(place[1], sys_path)}
         for place in self._shown.keys() - listed.keys():
             sink.vanished(*place)
         for place, endpoint in listed.items():
             if self._shown.get(place) != endpoint:
                 sink.appeared(endpoint)
         self._shown = listed
+
+
+def _belongs(key: str, sys_path: str) -> bool:
+    """Whether an endpoint is a device, or one of its nodes."""
+    return key == sys_path or key.startswith(f"{sys_path}/")
 
 
 def _udev_is_busy() -> bool:

@@ -7,7 +7,7 @@ import json
 from functools import partial
 from pathlib import Path
 
-from drivers.sim.program import Program, Tls
+from drivers.sim.program import Program, Tls, add_lines
 from drivers.sim.terminal import TEST_AMOUNTS, TerminalSimulator
 from drivers.transport.tcp import open_tcp
 from hubd.ports import ByteStream
@@ -21,9 +21,7 @@ def terminal_parser(module: str, what: str, service: str) -> argparse.ArgumentPa
         description=f"{what} Prints one JSON line with its address when it is ready.",
         epilog=f"Amounts by their last two digits: {amounts}; all others are approved.",
     )
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--tcp", metavar="HOST:PORT", default="", help="listen here; port 0 takes a free one")
-    where.add_argument("--pty", metavar="LINK", type=Path, help="open a pseudo-terminal and link it here")
+    add_lines(parser)
     parser.add_argument("--state-file", type=Path, help="the terminal's books, one JSON line a change")
     parser.add_argument("--control", type=Path, metavar="SOCKET", help="unix socket for commands, one JSON line each")
     parser.add_argument("--mdns", default="", metavar="NAME", help=f"announce it as {service} under this name")
@@ -48,6 +46,7 @@ async def run_terminal(simulator: TerminalSimulator, arguments: argparse.Namespa
     await Program(simulator, partial(_called_by, simulator)).run(
         tcp=arguments.tcp,
         pty=arguments.pty,
+        device=arguments.device,
         control=arguments.control,
         mdns=f"{arguments.service}.local/{arguments.mdns}" if arguments.mdns else "",
         txt={"id": arguments.serial_number} if arguments.serial_number else {},

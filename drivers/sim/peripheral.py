@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from drivers.sim.faults import FaultyStream, LineFaults
-from drivers.sim.program import Program
+from drivers.sim.program import Program, add_lines
 from hubd.ports import ByteStream
 from hubd.runtime import Runtime
 
@@ -100,9 +100,7 @@ def peripheral_parser(module: str, what: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m {module}", description=f"{what} Prints one JSON line with its address when it is ready."
     )
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--tcp", metavar="HOST:PORT", default="", help="listen here; port 0 takes a free one")
-    where.add_argument("--pty", metavar="LINK", type=Path, help="open a pseudo-terminal and link it here")
+    add_lines(parser)
     parser.add_argument("--control", type=Path, metavar="SOCKET", help="unix socket for commands, one JSON line each")
     parser.add_argument("--fault", action="append", default=[], metavar="NAME=VALUE", help="begin with this fault")
     return parser
@@ -119,4 +117,11 @@ async def run_peripheral(
     for fault in arguments.fault:
         name, _, value = fault.partition("=")
         simulator.faults.set(name, json.loads(value or "true"))
-    await Program(simulator).run(tcp=arguments.tcp, pty=arguments.pty, control=arguments.control, mdns=mdns, txt=txt)
+    await Program(simulator).run(
+        tcp=arguments.tcp,
+        pty=arguments.pty,
+        device=arguments.device,
+        control=arguments.control,
+        mdns=mdns,
+        txt=txt,
+    )

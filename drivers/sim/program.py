@@ -1,7 +1,8 @@
-"""What makes a simulator a program: a TCP port or a pseudo-terminal, a control socket, one JSON line when ready."""
+"""What makes a simulator a program: a TCP port, a pseudo-terminal or a node; a control socket; a JSON line."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import json
@@ -20,6 +21,7 @@ from typing import Protocol
 from zeroconf import IPVersion, ServiceInfo
 from zeroconf.asyncio import AsyncZeroconf
 
+from drivers.sim.node import Hold, NodeStream
 from drivers.transport.stream import AsyncioStream
 from drivers.transport.tcp import prepare_socket
 from hubd.ports import ByteStream
@@ -40,6 +42,16 @@ class Engine(Protocol):
     async def control(self, request: dict[str, object]) -> dict[str, object]:
         """One control command; raises ValueError for what is not understood."""
         ...
+
+
+def add_lines(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say on what line a simulator speaks."""
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--tcp", metavar="HOST:PORT", default="", help="listen here; port 0 takes a free one")
+    where.add_argument("--pty", metavar="LINK", type=Path, help="open a pseudo-terminal and link it here")
+    where.add_argument(
+        "--device", metavar="NODE", type=Path, help="the device's side of a USB gadget: /dev/ttyGS0, /dev/g_printer0, …"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +128,14 @@ class Program:
         self._plug = asyncio.Event()
         self._tcp: tuple[str, int] | None = None
         self._tls: Tls | None = None
+        self._hold: Hold | None = None
 
     async def run(
         self,
         *,
         tcp: str = "",
         pty: Path | None = None,
+        device: Path | None = None,
         control: Path | None = None,
         mdns: str = "",
         txt: Mapping[str, str] = MappingProxyType({}),
@@ -144,6 +158,11 @@ class Program:
                 line = group.create_task(self._serve_pty(first, pty), name="simulator:pty")
                 stack.callback(line.cancel)
                 address = f"serial://{_absolute(pty)}?baud=115200"
+            elif device is not None:
+                self._hold = Hold()
+                line = group.create_task(self._serve_node(device, self._hold), name="simulator:node")
+                stack.callback(line.cancel)
+                address = str(device)
             else:
                 address = await self._listen(tcp)
                 stack.callback(lambda: self._server.close() if self._server else None)
@@ -202,6 +221,19 @@ class Program:
             await stream.close()
             _remove(link)
 
+    # -- device node ---------------------------------------------------------------------------------------------------
+
+    async def _serve_node(self, path: Path, hold: Hold) -> None:
+        """Talk on the node; whoever pulls the plug says `unplug`, and `replug` once it is in again."""
+        while True:
+            stream = NodeStream(path, hold)
+            try:
+                await self._engine.serve(stream, serial=stream.is_serial)
+            finally:
+                await stream.close()
+            self._plug.clear()
+            await self._plug.wait()
+
     # -- control -------------------------------------------------------------------------------------------------------
 
     async def _control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -217,7 +249,8 @@ class Program:
     async def _obey(self, line: bytes) -> dict[str, object]:
         try:
             request = dict(json.loads(line))
-            answer = await self._engine.control(request)
+            held = await self._hold.control(request) if self._hold is not None else None
+            answer = held or await self._engine.control(request)
         except (ValueError, TypeError) as error:
             return {"error": str(error)}
         if request.get("cmd") == "unplug" and self._server is not None:

@@ -52,8 +52,8 @@ class Watcher:
 
 
 @contextmanager
-def watched(bus: UsbBus) -> Iterator[Watcher]:
-    command = bus.command(sys.executable, "-m", "tests.rigs.plugged_watcher")
+def watched(bus: UsbBus, *options: str) -> Iterator[Watcher]:
+    command = bus.command(sys.executable, "-m", "tests.rigs.plugged_watcher", *options)
     with Child(command, env=dict(bus.environ)) as child:
         yield Watcher(child)
 
@@ -93,6 +93,22 @@ def test_plug_and_pull_are_seen_in_time(bus: UsbBus) -> None:
             watcher.until(1)
             vanished = max(one["at"] for one in watcher.said() if "vanished" in one)
             assert vanished - pulled_at < PULL_S
+
+
+def test_a_pull_is_told_while_a_list_is_made_and_that_list_brings_nothing_back(bus: UsbBus, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    bus.plug(VERIFONE + LINE)
+    with watched(bus, str(gate)) as watcher:
+        watcher.until(1)
+        bus.plug(device("1-2", "05e0", "1200", number="A1", model="Scanner", interfaces=":030000:", device_address=3))
+        wait_for(gate.with_suffix(".made").exists, SEEN_WITHIN_S, "a list with both")
+        bus.pull(*paths("1-1", 0, "tty", "ttyACM0"))
+        watcher.until(0)
+        gate.touch()
+        (left,) = watcher.until(1)
+        assert left["identity"] == "serial:05e0:1200:A1"
+        appeared = [one["appeared"]["identity"] for one in watcher.said() if "appeared" in one]
+        assert appeared == [IDENTITY, left["identity"]]
 
 
 def test_two_equal_adapters_without_a_number_are_told_apart_by_their_plugs(bus: UsbBus) -> None:

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from drivers.sim.escpos.engine import EscposSimulator, PrinterOptions
-from drivers.sim.program import Program
+from drivers.sim.program import Program, add_lines
 from hubd.runtime import system_runtime
 
 SERVICE = "_pdl-datastream._tcp"
@@ -20,9 +20,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         prog="python -m drivers.sim.escpos",
         description="A simulated ESC/POS receipt printer. Prints one JSON line with its address when it is ready.",
     )
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--tcp", metavar="HOST:PORT", default="", help="listen here; port 0 takes a free one")
-    where.add_argument("--pty", metavar="LINK", type=Path, help="open a pseudo-terminal and link it here")
+    add_lines(parser)
     parser.add_argument("--control", type=Path, metavar="SOCKET", help="unix socket for commands, one JSON line each")
     parser.add_argument("--mdns", default="", metavar="NAME", help=f"announce it as {SERVICE} under this name")
     parser.add_argument("--columns", type=int, default=42, help="characters a line")
@@ -57,6 +55,7 @@ async def run(arguments: argparse.Namespace) -> None:
     await Program(build(arguments)).run(
         tcp=arguments.tcp,
         pty=arguments.pty,
+        device=arguments.device,
         control=arguments.control,
         mdns=f"{SERVICE}.local/{arguments.mdns}" if arguments.mdns else "",
     )
