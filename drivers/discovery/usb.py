@@ -7,9 +7,10 @@ thread, because reading sysfs may block; a device that comes and goes without en
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyudev
@@ -132,21 +133,36 @@ def list_plugged() -> Listed:
     below: dict[str, list[Node]] = {}
     ports: list[SerialPort] = []
     consoles = _consoles()
-    enumerator = context.list_devices()
-    for subsystem in SUBSYSTEMS[1:]:
-        enumerator.match_subsystem(subsystem)
-    for node in enumerator:
-        if _VIRTUAL in node.sys_path or not node.device_node:
+    for node in _devices(context, [f"/sys/class/{subsystem}" for subsystem in SUBSYSTEMS[1:]]):
+        if not node.device_node:
             continue
         if owner := _owner(node):
             below.setdefault(owner, []).append(_node(node, node.device_node))
         elif node.subsystem == "tty" and node.sys_name not in consoles and _has_chip(node):
             ports.append(SerialPort(node.device_node, node.sys_path, dict(node.properties)))
     devices: list[Plugged] = []
-    for device in context.list_devices(subsystem="usb", DEVTYPE="usb_device"):
-        if len(devices) < DEVICES_MAX:
+    for device in _devices(context, ["/sys/bus/usb/devices"]):
+        if device.device_type == "usb_device" and len(devices) < DEVICES_MAX:
             devices.append(_plugged(device, below.get(device.sys_path, [])))
     return endpoints_of(devices, ports)
+
+
+def _devices(context: pyudev.Context, folders: Sequence[str]) -> Iterator[pyudev.Device]:
+    """What these folders of sysfs lead to, without this machine's own make-believe.
+
+    libudev's enumeration reads each of the hundred consoles and pseudo-terminals of a machine before it can be told to
+    pass them over: three quarters of the time of a list.
+    """
+    for folder in folders:
+        try:
+            names = sorted(os.listdir(folder))
+        except FileNotFoundError:
+            continue  # no driver of that kind is loaded
+        for name in names:
+            with contextlib.suppress(FileNotFoundError, pyudev.DeviceNotFoundError):  # gone again
+                link = os.readlink(f"{folder}/{name}")
+                if _VIRTUAL not in link and ":" not in name:
+                    yield pyudev.Devices.from_sys_path(context, os.path.normpath(f"{folder}/{link}"))
 
 
 def _plugged(device: pyudev.Device, nodes: Sequence[Node]) -> Plugged:
