@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from statistics import median
 
 import pytest
 
 from tests.rigs.vm_hub import MachineHub
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 PLUG_S, PULL_S = 4.0, 2.0
 """What the product promises, on a machine of which each core is about a tenth of a present one."""
 PRINTER = ("printer", "04b8:0202", "EPSON", "TM-T20II")
 TERMINAL = ("serial", "079b:0028", "Ingenico", "Desk 5000")
 SCANNER = ("scanner", "0c2e:0b61", "Honeywell", "Voyager")
-
-
 ROUNDS = 3
-"""Whatever else this machine does only adds to a time, so the least of a few is what the product takes."""
 
 
 def times(hub: MachineHub, plug: Callable[[], object], pull: Callable[[], object], name: str) -> tuple[float, float]:
-    """The least times from plug to page and from pull to page."""
+    """The middle of the times from plug to page and from pull to page."""
     plugged, pulled = [], []
     for _ in range(ROUNDS):
-        plugged.append(hub.seconds_until(plug, lambda page: name in page, name))
-        pulled.append(hub.seconds_until(pull, lambda page: name not in page, f"no {name}"))
-    print(f"\n{name}: plug to page {min(plugged):.2f}-{max(plugged):.2f} s, pull {min(pulled):.2f}-{max(pulled):.2f} s")
-    return min(plugged), min(pulled)
+        plugged.append(hub.time_until(plug, lambda page: name in page, name))
+        pulled.append(hub.time_until(pull, lambda page: name not in page, f"no {name}"))
+    for what, took in (("plug", plugged), ("pull", pulled)):
+        rounds = ", ".join(f"{one.seconds:.2f} ({one.elapsed_s:.2f} by the clock)" for one in took)
+        print(f"\n{name}: {what} to page {rounds} s")
+    return median(one.seconds for one in plugged), median(one.seconds for one in pulled)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_plug_is_on_the_page_in_four_seconds_and_a_pull_in_two(
     assert hub.endpoints() == []
     assert plugged <= PLUG_S
     assert pulled <= PULL_S
-    hub.seconds_until(lambda: hub.plug("one", 0), lambda page: model in page, model)
+    hub.time_until(lambda: hub.plug("one", 0), lambda page: model in page, model)
     (seen,) = hub.endpoints()
     assert seen["identity"] == f"serial:{product}:N1" + (":00" if function == "serial" else "")
     assert (seen["identity_source"], seen["address"], seen["standing"]) == ("serial_number", address, standing)

@@ -104,6 +104,17 @@ class VirtualMachine:
             if "return" in answer:
                 return answer["return"]
 
+    def waits(self) -> dict[str, float]:
+        """Seconds for which each thread of the machine had something to do and the host let it wait (`schedstat`)."""
+        assert self._child is not None
+        waits = {}
+        for thread in Path(f"/proc/{self._child.pid}/task").iterdir():
+            try:
+                waits[thread.name] = int((thread / "schedstat").read_text().split()[1]) / 1e9
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # a thread of QEMU's pool that has just ended
+        return waits
+
     def save(self, disk: Path) -> None:
         """Keep the running machine as a snapshot in its disk, and end it."""
         said = self.monitor("human-monitor-command", **{"command-line": f"savevm {SNAPSHOT}"})

@@ -9,11 +9,13 @@ import shlex
 import socket
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tests.rigs.process import RigError, wait_for
 from tests.rigs.staged import Staged, add_commands, add_compiled_packages, add_service_files, set_up
 from tests.rigs.vm import VirtualMachine
+from tests.rigs.vm_simulators import CONTROLS, Played
 
 SOCKET = "/run/hubd/hubd.sock"
 PIN = "482915"
@@ -28,9 +30,21 @@ internet = ["tcp://127.0.0.1:1"]
 [discovery]
 mdns = false
 """
+ASK_BESIDE = """
+import socket, sys
+line = socket.socket(socket.AF_UNIX)
+line.connect(sys.argv[1])
+line.sendall(sys.argv[2].encode())
+with open(sys.argv[3], "wb", 0) as file:
+    file.write(b"asked\\n")
+    while part := line.recv(65536):
+        file.write(part)
+    file.write(b"\\nended")
+"""
 SITE_PACKAGES = "import sysconfig; print(sysconfig.get_path('purelib'))"
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 240.0
 NEWS_TIMEOUT_S = 90.0
+LOOK_S = 0.2
 
 
 def install(machine: VirtualMachine) -> None:
@@ -49,6 +63,23 @@ def install(machine: VirtualMachine) -> None:
         raise RigError(machine.sh("journalctl -u hubd --no-pager", check=False).stdout[-4000:])
 
 
+@dataclass(frozen=True)
+class Took:
+    """How long something took by the clock on the wall, and for how much of it the host let the machine wait.
+
+    Other work on the host is none of the product. Only the wait of that thread of the machine counts that waited
+    longest: where one waited after the other, the rest is left in.
+    """
+
+    elapsed_s: float
+    withheld_s: float
+
+    @property
+    def seconds(self) -> float:
+        """What it takes when nothing else runs on the host."""
+        return self.elapsed_s - self.withheld_s
+
+
 class MachineHub:
     """The running hub, as its operator's socket shows it."""
 
@@ -58,12 +89,16 @@ class MachineHub:
         self._ids = itertools.count(1)
         self._gadgets: list[str] = []
         self._adapters: dict[str, socket.socket] = {}
+        self._played: list[Played] = []
 
-    def request(self, method: str, path: str, body: dict[str, Any] | None = None, cookie: str = "") -> tuple[str, str]:
+    def request(
+        self, method: str, path: str, body: dict[str, Any] | None = None, cookie: str = "", match: str = ""
+    ) -> tuple[str, str]:
         """One request on the operators' socket, head and text of the answer; the page and the API are both there."""
         sent = "" if body is None else json.dumps(body)
         head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAccept-Language: en\r\n"
         head += f"Cookie: {cookie}\r\n" if cookie else ""
+        head += f"If-Match: {match}\r\n" if match else ""
         head += f"Content-Type: application/json\r\nContent-Length: {len(sent)}\r\n\r\n"
         answer = self.machine.ask(SOCKET, head + sent, timeout_s=NEWS_TIMEOUT_S)
         top, _, text = answer.partition("\r\n\r\n")
@@ -75,6 +110,19 @@ class MachineHub:
         """What the API answers; a refusal is an error of the rig."""
         text = self.request(method, path, body)[1]
         return json.loads(text) if text else None
+
+    def ask_beside(self, path: str) -> str:
+        """A GET request that is under way while other things are done; returns the file in which its answer grows."""
+        file = f"{CONTROLS}/answer-{self.new_id()}"
+        head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        program = shlex.join(["/usr/bin/python3", "-c", ASK_BESIDE, SOCKET, head, file])
+        self.machine.sh(f"mkdir -p {CONTROLS} && : > {file} && systemd-run --quiet --collect {program}")
+        wait_for(lambda: self.answered(file), NEWS_TIMEOUT_S, f"the beginning of {file}", interval_s=LOOK_S)
+        return file
+
+    def answered(self, file: str) -> str:
+        """What has come so far of an answer to `ask_beside`; its first line says when the request was sent."""
+        return self.machine.sh(f"cat {file}").stdout
 
     def open_shop(self) -> None:
         """A place, its owner, and the owner's session in a browser."""
@@ -88,6 +136,14 @@ class MachineHub:
         assert told is not None, top
         self._cookie = told[1]
         self.page()  # for the first time, which reads all its templates
+
+    def take_cards_offline(self) -> None:
+        """The shop takes cards although it has no internet, which this machine never has."""
+        path = "/v1/policies/terminal"
+        top, text = self.request("GET", path)
+        told = re.search(r"etag: (\S+)", top, re.IGNORECASE)
+        assert told is not None, top
+        self.request("PUT", path, {"value": json.loads(text)["value"] | {"enabled": True}}, match=told[1])
 
     def page(self) -> str:
         """The page of devices, as HTML."""
@@ -104,13 +160,14 @@ class MachineHub:
         assert len(found) < 2, found
         return found[0] if found else None
 
-    def seconds_until(self, deed: Callable[[], object], condition: Callable[[str], bool], what: str) -> float:
+    def time_until(self, deed: Callable[[], object], condition: Callable[[str], bool], what: str) -> Took:
         """Do something and be the browser that shows the page of devices: how long until the page shows what it must.
 
         A browser waits at `/news` and reads the page again; nothing else is asked of the hub meanwhile.
         """
         shown = self.page()
         assert not condition(shown), f"the page showed {what} before"
+        waited = self.machine.waits()
         begin = time.monotonic()  # noqa: TID251 - a promise in real time
         deed()
 
@@ -123,15 +180,22 @@ class MachineHub:
             return condition(shown)
 
         wait_for(look, NEWS_TIMEOUT_S, f"a page with {what}")
-        return time.monotonic() - begin  # noqa: TID251 - see above
+        elapsed_s = time.monotonic() - begin  # noqa: TID251 - see above
+        withheld_s = max(wait - waited.get(thread, 0.0) for thread, wait in self.machine.waits().items())
+        return Took(elapsed_s, withheld_s)
 
     def new_id(self) -> str:
         """A fresh UUIDv7, as a till makes it."""
         return f"01a30000-0000-7000-8000-{next(self._ids):012x}"
 
-    def wait_for_endpoint(self, text: str) -> dict[str, Any]:
-        """Return once an endpoint whose identity holds this text is seen."""
-        return wait_for(lambda: self.endpoint(text), NEWS_TIMEOUT_S, f"an endpoint {text}")
+    def wait_for_endpoint(self, text: str, *, with_address: bool = False) -> dict[str, Any]:
+        """Return once an endpoint whose identity holds this text is seen; `with_address`: with its node."""
+
+        def seen() -> dict[str, Any] | None:
+            found = self.endpoint(text)
+            return found if found and (found["address"] or not with_address) else None
+
+        return wait_for(seen, NEWS_TIMEOUT_S, f"an endpoint {text}")
 
     def wait_for_count(self, count: int) -> list[dict[str, Any]]:
         """Return once so many endpoints are seen, each with its node: a slow machine shows a device before its line."""
@@ -141,6 +205,32 @@ class MachineHub:
             return (seen,) if len(seen) == count and all(one["address"] for one in seen) else None
 
         return wait_for(counted, NEWS_TIMEOUT_S, f"{count} endpoints")[0]
+
+    def claim(self, endpoint: dict[str, Any], driver: str) -> str:
+        """Take what was found into use; returns the device once its driver has met it."""
+        device: str = self.api("POST", f"/v1/endpoints/{endpoint['id']}/claim", {"driver": driver})["id"]
+        self.api("POST", f"/v1/devices/{device}/activate")
+        self.wait_for_state(device, "ready")
+        return device
+
+    def wait_for_state(self, device: str, state: str) -> dict[str, Any]:
+        """Return what the API tells of a device once it is in this state."""
+        return self.wait_for(f"/v1/devices/{device}", state)
+
+    def wait_for(self, path: str, state: str) -> dict[str, Any]:
+        """Return what the API tells there once its state is this one."""
+        told: dict[str, Any] = {}
+
+        def reached() -> bool:
+            nonlocal told
+            told = self.api("GET", path)
+            return bool(told["state"] == state)
+
+        try:
+            wait_for(reached, NEWS_TIMEOUT_S, f"{path} to be {state}")
+        except RigError as error:
+            raise RigError(f"{error}: {told}") from None
+        return told
 
     # -- plugs ---------------------------------------------------------------------------------------------------------
 
@@ -156,6 +246,12 @@ class MachineHub:
     def pull(self, name: str) -> None:
         """Pull a gadget."""
         self.machine.pull(name)
+
+    def play(self, name: str, module: str, port: int, *options: str) -> Played:
+        """A gadget behind which a simulator talks once it is plugged in; `clear` ends it."""
+        played = Played(self.machine, name, module, port, *options)
+        self._played.append(played)
+        return played
 
     def plug_adapter(self, name: str, number: str) -> None:
         """Plug QEMU's adapter in, with nothing at its other end."""
@@ -180,6 +276,9 @@ class MachineHub:
 
     def clear(self) -> None:
         """Pull everything and wait until nothing is seen any more."""
+        for played in self._played:
+            played.stop()
+        self._played.clear()
         for name in self._gadgets:
             self.machine.pull(name, forget=True)
         for name in list(self._adapters):
