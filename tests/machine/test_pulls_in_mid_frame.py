@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.rigs.vm_hub import LOOK_S, NEWS_TIMEOUT_S, MachineHub
 from tests.rigs.vm_simulators import Played
 
 pytestmark = pytest.mark.timeout(900)
+AMOUNT = 1250
 EAN = "4006381333931"
 LONG = "LOT-ABCDEFGHIJKLMNOPQRSTUVWXYZ-abcdefghijklmnopqrstuvwxyz-PART-A-PART-B"
 """More than one report of a HID scanner holds."""
@@ -42,6 +44,51 @@ def come_back(hub: MachineHub, played: Played, device: str) -> None:
     """Plug it in again: the same device, usable."""
     played.plug()
     hub.wait_for_state(device, "ready")
+
+
+# -- a card payment ----------------------------------------------------------------------------------------------------
+
+
+def take(hub: MachineHub, terminal: str, payment: str) -> dict[str, Any]:
+    """What the hub answers to a till that asks for this payment, the first time or again."""
+    wanted = {"amount": {"amount": AMOUNT, "currency": "EUR"}, "terminal": terminal}
+    answer: dict[str, Any] = hub.api("PUT", f"/v1/payments/{payment}", wanted)
+    return answer
+
+
+def books(played: Played) -> tuple[list[tuple[int, str]], int]:
+    """The terminal's own books, amounts and states; and how many payments it was asked for."""
+    told = played.tell(cmd="ledger")
+    return [(one["amount_minor"], one["state"]) for one in told["ledger"]], told["authorizations_received"]
+
+
+def test_a_payment_whose_terminal_is_pulled_in_mid_frame_is_unknown_and_never_taken_twice(hub: MachineHub) -> None:
+    hub.take_cards_offline()
+    hub.make("terminal", "079b:0028", ["serial"], "Sagem", "EFT 930", "T1")
+    terminal = hub.play("terminal", "drivers.sim.concert", 0)
+    device = meet(hub, terminal, "T1", "concert")
+    booked: list[tuple[int, str]] = []
+    asked = 0
+    # ENQ, STX, the cash register, half of the amount; and of the answer: ACK, ACK, ENQ, STX, up to its amount.
+    for way, count, takes in (("heard", 8, False), ("said", 9, True)):
+        terminal.hold(way, count)
+        payment = hub.new_id()
+        assert take(hub, device, payment)["state"] == "requested"
+        terminal.wait_until_held()
+        pull(hub, terminal, device)
+        hub.wait_for(f"/v1/payments/{payment}", "unknown")
+        booked += [(AMOUNT, "approved")] * takes
+        asked += takes
+        assert books(terminal) == (booked, asked)
+        come_back(hub, terminal, device)
+        assert take(hub, device, payment)["state"] == "unknown", "a till asks again, and the hub does not guess"
+        assert books(terminal) == (booked, asked)
+        following = hub.new_id()
+        take(hub, device, following)
+        hub.wait_for(f"/v1/payments/{following}", "approved")
+        booked.append((AMOUNT, "approved"))
+        asked += 1
+        assert books(terminal) == (booked, asked), "the next customer pays once, the one before not again"
 
 
 # -- a print job -------------------------------------------------------------------------------------------------------
