@@ -87,6 +87,8 @@ CHECK_AFTER_S = 5.0
 """The check of everything begins when the tills that waited for the hub have been answered."""
 CHECK_PAUSE_S = 0.05
 """Between two steps of about half that time: the check takes a third of a core at most, and sales the rest."""
+ANYBODY_MENDS = {"paper_out": "printer.no_paper", "cover_open": "printer.cover_open"}
+"""Faults of a printer, and problems of their own: whoever reads them can mend them without calling anybody."""
 OFFLINE_MODES = frozenset({Mode.NETWORK_OUTAGE, Mode.SERVICE_DISRUPTION})
 
 
@@ -392,7 +394,11 @@ def _note_change(
     stopped = status.problem == "stopped"
     problems.set(status.state is DeviceState.SILENT, "device.silent", device_id, name=name)
     problems.set(status.state is DeviceState.GONE and not stopped, "device.gone", device_id, name=name)
-    problems.set(status.state is DeviceState.FAULTY, "device.faulty", device_id, name=name, reason=status.problem)
+    faulty = status.state is DeviceState.FAULTY
+    for reason, code in ANYBODY_MENDS.items():
+        problems.set(faulty and status.problem == reason, code, device_id, name=name)
+    other = faulty and status.problem not in ANYBODY_MENDS
+    problems.set(other, "device.faulty", device_id, name=name, reason=status.problem)
 
 
 async def once_there_is_room(clock: Clock, write: Callable[[], Awaitable[T]]) -> T:

@@ -65,6 +65,9 @@ def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     store.add_argument("--https-port", type=int, default=8443, help="Port of page and API; 0: any free one.")
     store.add_argument("--http-port", type=int, default=8080, help="Port without TLS; 0: any free one.")
     store.add_argument(
+        "--paper-port", type=int, default=8081, help="Port of the printer's paper; another one if it is taken."
+    )
+    store.add_argument(
         "--device", action="append", default=[], metavar="'DRIVER ADDRESS'", help="One more device, at a fixed address."
     )
     return parser.parse_args(words)
@@ -101,13 +104,12 @@ def warn_of_lowered(config: Config) -> None:
 
 
 def demo(arguments: argparse.Namespace) -> None:
-    """Run a whole demo store: hub, cloud, simulated terminals; a second start goes on where the first stopped."""
+    """Run a whole demo store: hub, cloud, simulated devices; a second start goes on where the first stopped."""
     from hubd.demo import store as demo_store
 
     prepare_process()
-    settings = demo_store.DemoSettings(
-        arguments.dir.absolute(), arguments.https_port, arguments.http_port, demo_store.devices_of(arguments.device)
-    )
+    ports = arguments.https_port, arguments.http_port, arguments.paper_port
+    settings = demo_store.DemoSettings(arguments.dir.absolute(), *ports, demo_store.devices_of(arguments.device))
     with only_one(settings.directory):
         asyncio.run(until_stopped(lambda stop: demo_store.serve(settings, stop, _say)))
 

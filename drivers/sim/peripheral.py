@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import argparse
+import asyncio
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -112,8 +113,9 @@ async def run_peripheral(
     *,
     mdns: str = "",
     txt: Mapping[str, str] = MappingProxyType({}),
+    stop: asyncio.Event | None = None,
 ) -> None:
-    """Run until SIGTERM; `mdns` and `txt` as `Program.run` has them. Raises ValueError for an unknown fault."""
+    """Run until SIGTERM or `stop`; `mdns`, `txt` as `Program.run` has them. Raises ValueError for an unknown fault."""
     for fault in arguments.fault:
         name, _, value = fault.partition("=")
         simulator.faults.set(name, json.loads(value or "true"))
@@ -124,4 +126,5 @@ async def run_peripheral(
         control=arguments.control,
         mdns=mdns,
         txt=txt,
+        stop=stop,
     )

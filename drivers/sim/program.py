@@ -140,13 +140,14 @@ class Program:
         mdns: str = "",
         txt: Mapping[str, str] = MappingProxyType({}),
         tls: Tls | None = None,
+        stop: asyncio.Event | None = None,
     ) -> None:
-        """Serve; return on SIGTERM or SIGINT. `mdns` is `service/name`, announced with `txt`; `tls` goes over TCP."""
+        """Serve until `stop`, which SIGTERM and SIGINT set unless it is given.
+
+        `mdns` is `service/name`, announced with `txt`; `tls` goes over TCP.
+        """
         self._tls = tls
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+        stop = stop or asked_to_stop()
         async with contextlib.AsyncExitStack() as stack:
             if control is not None:
                 _remove(control)
@@ -260,6 +261,14 @@ class Program:
             if self._server is not None and not self._server.is_serving():
                 await self._open_port()
         return answer
+
+
+def asked_to_stop() -> asyncio.Event:
+    """What SIGTERM and SIGINT set from now on."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
 
 
 def _remove(path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from hubd.demo import simulators
 from hubd.demo.network import DemoNetwork
-from hubd.demo.simulators import SimulatedTerminal
+from hubd.demo.simulators import PRINTER, SCALE, SCANNER, TERMINAL, Simulated
 from hubd.errors import HubError, InvalidValueError
 from hubd.model.mode import Mode, ModeSnapshot
 from hubd.runtime import Clock
@@ -20,6 +20,9 @@ from sync.link_worker import CloudSync
 LINE_BYTES_MAX = 64 * 1024
 NOTICE_TIMEOUT_S = 120.0
 """Twice what it takes: a silent cloud is waited for (45 s), and then the outage must last (5 s) or be over (10 s)."""
+SYMBOLOGIES = {13: "ean13", 8: "ean8"}
+"""What a scanner takes so many digits for."""
+OTHER_CODE = "code128"
 OUTAGES = {"network": Mode.NETWORK_OUTAGE, "service": Mode.SERVICE_DISRUPTION}
 
 
@@ -30,14 +33,14 @@ class Story:
         self,
         network: DemoNetwork,
         cloud: InProcessCloud,
-        terminals: list[SimulatedTerminal],
+        devices: list[Simulated],
         outages: OutageDesk,
         sync: CloudSync | None,
         clock: Clock,
     ) -> None:
         self._network = network
         self._cloud = cloud
-        self._terminals = terminals
+        self._devices = devices
         self._outages = outages
         self._sync = sync
         self._clock = clock
@@ -58,16 +61,31 @@ class Story:
                 await self._restore()
                 return await self._seen(Mode.ONLINE)
             case {"cmd": "unplug" | "replug" as what, "device": str(device)}:
-                terminal = simulators.find(self._terminals, device)
-                await simulators.command(terminal, self._clock, cmd=what)
-                return {"ok": True, "device": terminal.name}
+                found = simulators.find(self._devices, device)
+                await simulators.command(found, self._clock, cmd=what)
+                return {"ok": True, "device": found.name}
+            case {"cmd": "scan", "code": str(code)}:
+                symbology = SYMBOLOGIES.get(len(code), OTHER_CODE) if code.isdecimal() else OTHER_CODE
+                return await self._tell(SCANNER, cmd="scan", text=code, symbology=symbology)
+            case {"cmd": "weigh", "grams": int(grams)}:
+                return await self._tell(SCALE, cmd="weight", grams=grams)
+            case {"cmd": "paper", "lines": int(lines)}:
+                return await self._tell(PRINTER, cmd="paper", lines=lines)
+            case {"cmd": "paper"}:
+                return await self._tell(PRINTER, cmd="paper")
             case {"cmd": "state"}:
                 return {"ok": True, "mode": self._outages.snapshot().mode.value}
         raise InvalidValueError(
             "demo.unknown_command",
             "The demo does not know this command.",
-            remedy="It knows outage network, outage service, restore, unplug, replug and state.",
+            remedy="It knows outage network, outage service, restore, unplug, replug, scan, weigh, paper and state.",
         )
+
+    async def _tell(self, driver: str, **request: Any) -> dict[str, Any]:
+        """Let something happen to the demo's only device of this driver."""
+        device = next(one for one in self._devices if one.driver == driver)
+        await simulators.command(device, self._clock, **request)
+        return {"ok": True, "device": device.name, "identity": device.identity}
 
     async def _outage(self, kind: str) -> None:
         if kind == "network":
@@ -91,8 +109,9 @@ class Story:
 
     async def _hosts(self, *, up: bool) -> None:
         """The terminals reach their acquirer by the same line as the hub its cloud."""
-        for terminal in self._terminals:
-            await simulators.command(terminal, self._clock, cmd="host", up=up)
+        for device in self._devices:
+            if device.driver == TERMINAL:
+                await simulators.command(device, self._clock, cmd="host", up=up)
 
     async def _seen(self, mode: Mode) -> dict[str, Any]:
         """Answer when the hub itself has noticed, by its own measurements."""

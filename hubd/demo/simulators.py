@@ -1,4 +1,4 @@
-"""Simulated terminals as child processes: they speak ZVT on a TCP port and on a pseudo-serial line."""
+"""Simulated devices as child processes: they speak their protocols on TCP ports and on pseudo-serial lines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -29,16 +29,22 @@ THINK_S = 1.5
 
 
 @dataclass(frozen=True, slots=True)
-class SimulatedTerminal:
-    """One simulator: what people call it, how it is started, where the hub finds it."""
+class Simulated:
+    """One simulated device: what people call it, which driver speaks to it, where the hub finds it."""
 
     name: str
-    arguments: tuple[str, ...]
+    driver: str
     control: Path
+    """The socket through which it is told what happens to it."""
     address: str = ""
     """Where it always is; empty: it is found over mDNS."""
     serial_number: str = ""
     """By which the hub knows it again wherever it is found."""
+
+    @property
+    def identity(self) -> str:
+        """By which the hub knows it: its number, or its address if it is configured."""
+        return self.address or f"serial:{self.serial_number}"
 
     @property
     def line(self) -> str:
@@ -46,46 +52,73 @@ class SimulatedTerminal:
         return self.address.partition(":")[0] or "tcp"
 
 
-def simulated_terminals(
+@dataclass(frozen=True, slots=True)
+class SimulatorProcess:
+    """One child process, and the devices in it; it says in one line about each that it is ready."""
+
+    name: str
+    command: tuple[str, ...]
+    devices: tuple[Simulated, ...]
+
+
+TERMINAL, PRINTER, SCANNER, SCALE = "zvt", "escpos", "serial_scanner", "toledo8217"
+"""Drivers of the demo's devices."""
+ANNOUNCED_ON = "127.0.0.1:0"
+
+
+def simulated_shop(
     state: Path, sockets: Path, serial_number: str, port: int = 0, think_s: float = THINK_S
-) -> list[SimulatedTerminal]:
-    """The two terminals of the demo: one on TCP, at another port after each start and found over mDNS; one serial."""
+) -> list[SimulatorProcess]:
+    """What stands in the demo's shop: two terminals in processes of their own, and what lies on its counter in one."""
+    first, second = _terminals(state, sockets, serial_number, port, think_s)
+    return [first, second, _counter(state, sockets, serial_number)]
+
+
+def _terminals(
+    state: Path, sockets: Path, serial_number: str, port: int, think_s: float
+) -> tuple[SimulatorProcess, SimulatorProcess]:
+    """One on TCP, at another port after each start and found over mDNS; one on a serial line."""
+    first = Simulated("Terminal 1", TERMINAL, sockets / "terminal-1.sock", serial_number=serial_number)
     line = state / "terminal-2.tty"
-    common = ("--think-s", str(think_s))
-    return [
-        SimulatedTerminal(
-            "Terminal 1",
-            (
-                *(
-                    "--tcp",
-                    f"127.0.0.1:{port}",
-                    "--mdns",
-                    f"Demo terminal {serial_number}",
-                    "--serial-number",
-                    serial_number,
-                ),
-                *("--terminal-id", "52500038", "--state-file", str(state / "terminal-1.jsonl"), *common),
-            ),
-            sockets / "terminal-1.sock",
-            serial_number=serial_number,
-        ),
-        SimulatedTerminal(
-            "Terminal 2",
-            (
-                *("--pty", str(line), "--terminal-id", "52500039"),
-                *("--state-file", str(state / "terminal-2.jsonl"), *common),
-            ),
-            sockets / "terminal-2.sock",
-            address=f"serial://{line}?baud=115200",
-        ),
-    ]
+    second = Simulated("Terminal 2", TERMINAL, sockets / "terminal-2.sock", f"serial://{line}?baud=115200")
+    announced = ("--mdns", f"Demo terminal {serial_number}", "--serial-number", serial_number)
+    places = (("--tcp", f"127.0.0.1:{port}", *announced), ("--pty", str(line)))
+    found = []
+    for one, terminal_id, place in zip((first, second), ("52500038", "52500039"), places, strict=True):
+        books = state / one.control.with_suffix(".jsonl").name
+        about = ("--terminal-id", terminal_id, "--state-file", str(books), "--think-s", str(think_s))
+        command = ("drivers.sim.zvt", *place, *about, "--control", str(one.control))
+        found.append(SimulatorProcess(one.name, command, (one,)))
+    return found[0], found[1]
 
 
-async def run_simulator(terminal: SimulatedTerminal, clock: Clock, ready: asyncio.Event, errors: IO[str]) -> None:
-    """Run one simulator until cancelled; raises DeviceError when it ends by itself (the supervisor starts it anew)."""
+def _counter(state: Path, sockets: Path, serial_number: str) -> SimulatorProcess:
+    """A printer that announces itself, a scanner and a scale on serial lines."""
+    number = f"{serial_number}-P"
+    printer = Simulated("Receipt printer", PRINTER, sockets / "printer.sock", serial_number=number)
+    lines = {name: state / f"{name}.tty" for name in ("scanner", "scale")}
+    at = {name: f"serial://{line}?baud=9600&stop_bits=1" for name, line in lines.items()}
+    scanner = Simulated("Scanner", SCANNER, sockets / "scanner.sock", at["scanner"])
+    scale = Simulated("Scale", SCALE, sockets / "scale.sock", at["scale"])
+    command = (
+        *("drivers.sim.counter", "escpos", "--tcp", ANNOUNCED_ON, "--mdns", f"Demo receipt printer {serial_number}"),
+        *("--serial-number", number, "--control", str(printer.control)),
+        *("--", "scanner", "--pty", str(lines["scanner"]), "--control", str(scanner.control)),
+        *("--", "scale", "--pty", str(lines["scale"]), "--control", str(scale.control)),
+    )
+    return SimulatorProcess("Counter", command, (printer, scanner, scale))
+
+
+def all_devices(processes: Iterable[SimulatorProcess]) -> list[Simulated]:
+    """The devices of all processes, terminals first."""
+    return [device for process in processes for device in process.devices]
+
+
+async def run_simulator(simulator: SimulatorProcess, clock: Clock, ready: asyncio.Event, errors: IO[str]) -> None:
+    """Run one process until cancelled; raises DeviceError when it ends by itself (the supervisor starts it anew)."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "drivers.sim.zvt", *terminal.arguments, "--control", str(terminal.control)),
+        *("-m", *simulator.command),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=errors,
@@ -97,10 +130,11 @@ async def run_simulator(terminal: SimulatedTerminal, clock: Clock, ready: asynci
     assert process.stdout is not None, "asked for above"
     try:
         async with clock.timeout(READY_TIMEOUT_S):
-            if await process.stdout.readline():
-                ready.set()
+            said = [await process.stdout.readline() for _ in simulator.devices]
+        if all(said):
+            ready.set()
         code = await process.wait()
-        raise DeviceError("demo.simulator_ended", f"{terminal.name} ended with {code}.", remedy="It is started again.")
+        raise DeviceError("demo.simulator_ended", f"{simulator.name} ended with {code}.", remedy="It is started again.")
     finally:
         await _end(process, clock)
 
@@ -127,25 +161,25 @@ async def _connected(path: Path) -> AsyncIterator[tuple[asyncio.StreamReader, as
         writer.close()
 
 
-async def command(terminal: SimulatedTerminal, clock: Clock, **request: Any) -> dict[str, Any]:
+async def command(device: Simulated, clock: Clock, **request: Any) -> dict[str, Any]:
     """Tell a simulator something and return its answer. Raises DeviceError when it does not answer."""
     try:
-        async with clock.timeout(CONTROL_TIMEOUT_S), _connected(terminal.control) as (reader, writer):
+        async with clock.timeout(CONTROL_TIMEOUT_S), _connected(device.control) as (reader, writer):
             writer.write(json.dumps(request).encode() + b"\n")
             await writer.drain()
             answer = json.loads(await reader.readline())
     except (OSError, ValueError) as exc:
-        raise DeviceError("demo.simulator_silent", f"{terminal.name} does not answer: {exc}.") from exc
+        raise DeviceError("demo.simulator_silent", f"{device.name} does not answer: {exc}.") from exc
     if not isinstance(answer, dict) or "error" in answer:
-        raise DeviceError("demo.simulator_refused", f"{terminal.name}: {answer}")
+        raise DeviceError("demo.simulator_refused", f"{device.name}: {answer}")
     return answer
 
 
-def find(terminals: list[SimulatedTerminal], word: str) -> SimulatedTerminal:
-    """The terminal that a person means: by its name, its number, or `tcp` and `serial`."""
+def find(devices: list[Simulated], word: str) -> Simulated:
+    """The device that a person means: by its name, its last word (a number, `printer`), or `tcp` and `serial`."""
     wanted = word.strip().casefold()
-    for terminal in terminals:
-        if wanted in (terminal.name.casefold(), terminal.name.rpartition(" ")[2], terminal.line):
-            return terminal
-    names = ", ".join(terminal.name for terminal in terminals)
+    for device in devices:
+        if wanted in (device.name.casefold(), device.name.rpartition(" ")[2].casefold(), device.line):
+            return device
+    names = ", ".join(device.name for device in devices)
     raise NotFoundError("demo.no_such_device", f"The demo has no device {word}.", remedy=f"It has {names}.")

@@ -59,6 +59,28 @@ DEVICE_KINDS = (
         visible_after_s=5,
     ),
     ProblemKind(
+        "printer.no_paper",
+        _W,
+        Text("{name} is out of paper", "{name} n'a plus de papier", "Het papier van {name} is op"),
+        Text(
+            "Put in a new roll and close the cover. What waits is printed then by itself.",
+            "Mettez un nouveau rouleau et fermez le capot. Ce qui attend s'imprime alors de lui-même.",
+            "Doe er een nieuwe rol in en sluit de klep. Wat wacht, wordt dan vanzelf afgedrukt.",
+        ),
+        visible_after_s=5,
+    ),
+    ProblemKind(
+        "printer.cover_open",
+        _W,
+        Text("The cover of {name} is open", "Le capot de {name} est ouvert", "De klep van {name} staat open"),
+        Text(
+            "Close it. What waits is printed then by itself.",
+            "Fermez-le. Ce qui attend s'imprime alors de lui-même.",
+            "Sluit hem. Wat wacht, wordt dan vanzelf afgedrukt.",
+        ),
+        visible_after_s=5,
+    ),
+    ProblemKind(
         "device.claimed_twice",
         _W,
         Text(

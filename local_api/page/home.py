@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 from typing import Any
 
 from hubd.model.mode import Hop
@@ -22,6 +23,8 @@ from local_api.page.screen import (
 )
 from local_api.page.words import LANGUAGES
 
+ABOUT_DEVICES = ("device.", "printer.")
+"""How the codes of problems begin that are about one device."""
 YEAR_S = 31_536_000
 
 
@@ -44,19 +47,28 @@ async def home(screen: Screen) -> Answer:
         refused_totals=sum_by_currency([payment.money for payment in shop.refused]),
         hub_id=screen.tools.facts.hub_id,
         version=screen.tools.facts.version,
-        **device_counts(screen, overview),
+        **device_counts(screen, overview, frozenset(names)),
     )
 
 
-def device_counts(screen: Screen, overview: Overview) -> dict[str, Any]:
-    """How many devices are well, how many are not, and how many wait to be let in."""
+def device_counts(screen: Screen, overview: Overview, devices: Set[str]) -> dict[str, Any]:
+    """How many devices are well, how many are not, what has just begun to be wrong, and how many wait to be let in.
+
+    What may be over before anybody has read what to do about it is not a problem yet; but no device that does not
+    answer is counted among those that are well.
+    """
     shop = overview.shop
-    ill = {problem.subject for problem in shop.problems if problem.code.startswith("device.")}
-    ill |= {terminal.id for terminal in shop.terminals if not terminal.answers}
+    told = {(problem.code, problem.subject) for problem in shop.problems}
+    now = [one for one in screen.services.problems.present() if one.code.startswith(ABOUT_DEVICES)]
+    now = [one for one in now if one.subject in devices]
+    acted_on = overview.action.terminal.id if overview.action.terminal else ""
+    just_now = [one for one in now if (one.code, one.subject) not in told and one.subject != acted_on]
+    ill = {problem.subject for problem in now} | {terminal.id for terminal in shop.terminals if not terminal.answers}
     may_pair = screen.may(Permission.PAIRINGS_MANAGE)
     pairings = screen.services.pairing.waiting() if may_pair else []
     waiting = sum(1 for pairing in pairings if pairing.state is PairingState.WAITING)
-    return {"ill_devices": len(ill), "devices_well": max(0, shop.devices_count - len(ill)), "waiting": waiting}
+    well = max(0, shop.devices_count - len(ill))
+    return {"ill_devices": len(ill), "devices_well": well, "waiting": waiting, "just_now": just_now}
 
 
 async def names_of(screen: Screen) -> dict[str, str]:

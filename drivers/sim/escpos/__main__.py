@@ -12,6 +12,7 @@ from drivers.sim.program import Program, add_lines
 from hubd.runtime import system_runtime
 
 SERVICE = "_pdl-datastream._tcp"
+MODEL = "hubd simulated ESC/POS receipt printer"
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -23,6 +24,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add_lines(parser)
     parser.add_argument("--control", type=Path, metavar="SOCKET", help="unix socket for commands, one JSON line each")
     parser.add_argument("--mdns", default="", metavar="NAME", help=f"announce it as {SERVICE} under this name")
+    parser.add_argument("--serial-number", default="", metavar="TEXT", help="what the announcement tells as its id")
     parser.add_argument("--columns", type=int, default=42, help="characters a line")
     parser.add_argument("--paper-lines", type=int, default=4000, help="lines of paper on the roll")
     parser.add_argument("--line-s", type=float, default=0.03, help="seconds that a line takes")
@@ -50,14 +52,16 @@ def build(arguments: argparse.Namespace) -> EscposSimulator:
     return made
 
 
-async def run(arguments: argparse.Namespace) -> None:
-    """Run until SIGTERM."""
+async def run(arguments: argparse.Namespace, stop: asyncio.Event | None = None) -> None:
+    """Run until SIGTERM or `stop`."""
     await Program(build(arguments)).run(
         tcp=arguments.tcp,
         pty=arguments.pty,
         device=arguments.device,
         control=arguments.control,
         mdns=f"{SERVICE}.local/{arguments.mdns}" if arguments.mdns else "",
+        txt={"ty": MODEL} | ({"id": arguments.serial_number} if arguments.serial_number else {}),
+        stop=stop,
     )
 
 

@@ -20,8 +20,8 @@ IN_BUFFER_BYTES_MAX = 1040
 """Of one command: a longer picture goes to its own memory as it comes, and holds up nothing behind it."""
 PICTURE_ROWS_PER_LINE = 30
 COMMANDS = (
-    "receipts", "html", "display", "state", "paper", "cover", "drawer", "offline", "cutter", "unplug", "replug",
-    "power_cut", "fault", "well", "said",
+    "receipts", "html", "look", "display", "state", "paper", "cover", "drawer", "offline", "cutter", "unplug",
+    "replug", "power_cut", "fault", "well", "said",
 )  # fmt: skip
 """Of the control socket."""
 
@@ -251,8 +251,11 @@ class EscposSimulator:
                 return {"html": self.paper.as_html()}
             case {"cmd": "display"}:
                 return {"display": self.display.rows}
+            case {"cmd": "look", "newest": int(newest)}:
+                shown = {"paper": self.paper.newest_as_html(newest), "style": self.paper.style, "plugged": self.plugged}
+                return shown | self._state()
             case {"cmd": "state"}:
-                return {"paper_lines": self.paper_lines, "cover_open": self.cover_open, "drawer_open": self.drawer_open}
+                return self._state()
             case {"cmd": "paper", "lines": int(lines)}:
                 self.load_paper(lines)
             case {"cmd": "paper"}:
@@ -268,6 +271,9 @@ class EscposSimulator:
             case _:
                 return await self._control_line(request)
         return {"ok": True}
+
+    def _state(self) -> dict[str, object]:
+        return {"paper_lines": self.paper_lines, "cover_open": self.cover_open, "drawer_open": self.drawer_open}
 
     async def _control_line(self, request: dict[str, object]) -> dict[str, object]:
         match request:

@@ -7,6 +7,7 @@ import io
 import struct
 import zlib
 from dataclasses import dataclass, field
+from functools import lru_cache
 from html import escape
 
 import segno
@@ -22,17 +23,24 @@ _NOT_SHOWN = (
 """Sizes of bar codes, automatic status, fonts and styles that make no other text."""
 _ALIGNED = ("left", "center", "right")
 _PAGE_STYLE = """
-body { background: #555; margin: 2em; font: 15px/1.35 "DejaVu Sans Mono", monospace; }
-article { background: #fff; color: #111; width: max-content; margin: 0 auto 1.5em; padding: 1em 1.5em;
-  box-shadow: 0 2px 8px #0008; border-bottom: 2px dashed #999; }
+body { background: #555; margin: 2em 1em; font-family: "DejaVu Sans Mono", monospace; }
+"""
+_PAPER_STYLE = """
+article { background: #fff; color: #111; width: max-content; max-width: 100%%; margin: 0 auto 1.5em; padding: 1em 1.5ch;
+  box-sizing: border-box; box-shadow: 0 2px 8px #0008; border-bottom: 2px dashed #999;
+  font: min(15px, calc((100vw - 3rem) / %(ems)s))/1.35 "DejaVu Sans Mono", monospace; }
 article.uncut { border-bottom: 0; }
-p { margin: 0; min-height: 1.35em; white-space: pre; }
+article p { margin: 0; min-height: 1.35em; min-width: %(columns)sch; white-space: pre; }
+article img, article svg { max-width: 100%%; height: auto; }
 .center { text-align: center; } .right { text-align: right; } .bold { font-weight: bold; }
-.large { font-size: 200%; line-height: 1.35; }
+.large { font-size: 200%%; line-height: 1.35; } article p.large { min-width: 0; }
 .barcode { letter-spacing: .1em; padding-top: 3em;
   background: repeating-linear-gradient(90deg, #000 0 2px, #fff 2px 5px, #000 5px 6px, #fff 6px 9px) no-repeat;
-  background-size: 100% 2.8em; }
+  background-size: 100%% 2.8em; }
 """
+"""A letter of the paper is as large as a phone's width allows, so that nobody has to scroll sideways."""
+_EMS_A_COLUMN = 0.61
+_EDGE_COLUMNS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,28 +196,46 @@ class Paper:
 
     def as_html(self) -> str:
         """A page with all receipts, newest first."""
-        shown = "".join(self._article(one) for one in reversed(self.receipts) if one.lines)
-        head = f"<meta charset='utf-8'><title>Printer</title><style>{_PAGE_STYLE}</style>"
+        shown = self.newest_as_html(len(self.receipts))
+        view = "<meta name='viewport' content='width=device-width'>"
+        head = f"<meta charset='utf-8'>{view}<title>Printer</title><style>{_PAGE_STYLE}{self.style}</style>"
         return f"<!doctype html><html lang='en'><head>{head}</head><body>{shown}</body></html>"
 
-    def _article(self, receipt: Receipt) -> str:
-        lines = "".join(_paragraph(line) for line in receipt.lines)
-        width = f"style='min-width: {self._columns}ch'"
-        return f"<article class='{'cut' if receipt.cut else 'uncut'}' {width}>{lines}</article>"
+    @property
+    def style(self) -> str:
+        """The stylesheet of `newest_as_html`."""
+        ems = round(_EMS_A_COLUMN * (self._columns + _EDGE_COLUMNS), 2)
+        return _PAPER_STYLE % {"columns": self._columns, "ems": ems}
+
+    def newest_as_html(self, count: int) -> str:
+        """The newest receipts with something on them, newest first: parts of a page that has `style`."""
+        written = [one for one in reversed(self.receipts) if one.lines]
+        return "".join(map(_article, written[:count]))
+
+
+def _article(receipt: Receipt) -> str:
+    lines = "".join(map(_paragraph, receipt.lines))
+    return f"<article class='{'cut' if receipt.cut else 'uncut'}'>{lines}</article>"
 
 
 def _paragraph(line: PaperLine) -> str:
     classes = [line.align, *(name for name, on in (("bold", line.bold), ("large", line.large)) if on)]
     content = escape(line.text)
     if line.kind == "qr":
-        image = io.BytesIO()
-        segno.make(line.text, error="m", micro=False).save(image, kind="svg", scale=4, xmldecl=False)
-        content = image.getvalue().decode("utf-8")
+        content = _qr_code(line.text)
     elif line.kind == "picture":
         content = f"<img alt='' src='data:image/png;base64,{base64.b64encode(line.picture).decode('ascii')}'>"
     elif line.kind == "barcode":
         content = f"<span class='barcode'>{content}</span>"
     return f"<p class='{' '.join(classes)}'>{content}</p>"
+
+
+@lru_cache(maxsize=64)
+def _qr_code(text: str) -> str:
+    """Kept, because whoever looks at the paper looks again every second."""
+    image = io.BytesIO()
+    segno.make(text, error="m", micro=False).save(image, kind="svg", scale=4, xmldecl=False)
+    return image.getvalue().decode("utf-8")
 
 
 def png(dots: bytes, width_bytes: int, rows: int) -> bytes:

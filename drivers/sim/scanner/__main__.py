@@ -37,6 +37,10 @@ def build(arguments: argparse.Namespace) -> ScannerSimulator:
     return SerialScannerSimulator(runtime, arguments.end, identifiers=arguments.identifiers)
 
 
+async def run(arguments: argparse.Namespace, stop: asyncio.Event | None = None) -> None:
+    """Run until SIGTERM or `stop`."""
+    await run_peripheral(build(arguments), arguments, stop=stop)
+
+
 if __name__ == "__main__":
-    parsed = parse()
-    asyncio.run(run_peripheral(build(parsed), parsed))
+    asyncio.run(run(parse()))
