@@ -183,7 +183,7 @@ def scan(
     if as_json:
         print_json(scan=heard)
     elif heard is None:
-        print_error("The till has heard nothing: the scanner is unplugged, or what it read is no whole code.")
+        print_error("The till has heard nothing: the scanner is unplugged, or it read no whole code or a card number.")
     else:
         print_line(f"The till has heard {heard['text']} ({heard['symbology']}).")
     if heard is None:

@@ -17,77 +17,11 @@ from typing import Any
 import pytest
 
 from hubd.store.sealed import read_recovery_code
-from tests.rigs.process import Child, wait_for
-from tests.tidy.tree import ROOT
+from tests.rigs.demo import Demo, environment
+from tests.rigs.process import wait_for
 
-START_LIMIT_S = 60.0
 SETTLE_LIMIT_S = 60.0
 pytestmark = pytest.mark.timeout(600)
-
-
-def environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HUBD_")}
-    return kept | {"PYTHONPATH": str(ROOT)}
-
-
-class Demo:
-    """A demo store in a directory of its own, and hubctl on it."""
-
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        self.state = place / ".demo"
-        self._opened = 0
-        argv = [sys.executable, "-m", "hubd", "demo", "--https-port", "0", "--http-port", "0"]
-        self.child = Child(argv, cwd=place, env={"PYTHONPATH": str(ROOT)}, stop_signal=signal.SIGINT, stop_timeout_s=60)
-
-    def start(self) -> None:
-        self._opened += 1
-        self.child.start()
-        wait_for(
-            lambda: not self.child.running or self.child.stdout().count("The demo store is open.") >= self._opened,
-            START_LIMIT_S,
-            "the demo store to open",
-        )
-        assert self.child.running, self.child.tail()
-        wait_for(lambda: "Stop  " in self.child.stdout(), START_LIMIT_S, "the last line of its welcome")
-
-    def hubctl(self, *args: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", "from hubd.cli import main; main()", *args],
-            cwd=self.place,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-
-    def play(self, *args: str) -> dict[str, Any]:
-        done = self.hubctl("demo", *args, "--json")
-        assert done.stdout, done.stderr
-        value: dict[str, Any] = json.loads(done.stdout)
-        return value
-
-    def ask(self, *args: str) -> dict[str, Any]:
-        done = self.hubctl("--config", str(self.state / "hubd.toml"), *args, "--json")
-        assert done.stdout, done.stderr
-        value: dict[str, Any] = json.loads(done.stdout)
-        assert value["schema"] == 1
-        return value
-
-    def sell(self, amount: str, *more: str) -> str:
-        payment = self.play("sale", amount, *more)["payment"]
-        return str(payment["state"])
-
-    def problems(self) -> list[str]:
-        return [item["code"] for item in self.ask("status")["problems"]]
-
-    def log_tail(self) -> str:
-        return "\n".join((self.state / "hubd.log").read_text().splitlines()[-40:])
-
-    def till(self) -> dict[str, Any]:
-        value: dict[str, Any] = json.loads((self.state / "till.json").read_text())
-        return value
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +36,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 def test_it_says_where_everything_is_and_keeps_its_files_private(demo: Demo) -> None:
     printed = demo.child.stdout()
-    for word in ("Page", "/docs", "PIN 2580", str(demo.state / "till.json"), "hubctl demo outage network"):
+    for word in ("Page", "Paper", "/docs", "PIN 2580", str(demo.state / "till.json"), "hubctl demo outage network"):
         assert word in printed
     assert str(demo.state / "recovery.json") in printed
     code = json.loads((demo.state / "recovery.json").read_text("utf-8"))["recovery_code"]
@@ -143,6 +77,63 @@ def test_both_terminals_work_one_on_a_serial_line_and_one_found_over_mdns(demo: 
     payment = demo.play("sale", "14.00")["payment"]
     assert (payment["state"], payment["terminal"]) == ("approved", found["id"])
     demo.play("replug", "Terminal 2")
+
+
+def test_a_sale_prints_a_receipt_and_everybody_can_see_the_paper(demo: Demo) -> None:
+    sold = demo.play("sale", "21.37")["payment"]
+    assert sold["state"] == "approved"
+    wait_for(lambda: "21.37" in demo.paper(), 20, "the receipt on the paper")
+    assert "Demo store" in demo.paper()
+    with urllib.request.urlopen(demo.paper_url(), timeout=20) as answer:
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+        assert "21.37" in answer.read().decode("utf-8"), "also without a script"
+
+
+def test_the_counter_is_in_use_found_or_configured_and_the_tills_own_is_its_own(demo: Demo) -> None:
+    counter = {"Receipt printer", "Scanner", "Scale"}
+
+    def ready() -> dict[str, dict[str, Any]] | None:
+        found = {item["name"]: item for item in demo.ask("devices")["devices"] if item["name"] in counter}
+        return found if {item["state"] for item in found.values()} == {"ready"} and len(found) == 3 else None
+
+    devices = wait_for(ready, 30, "printer, scanner and scale to be ready")
+    mine = f"till:{demo.till()['device']}"
+    assert {name: item["role"] for name, item in devices.items()} == {
+        "Receipt printer": "", "Scanner": mine, "Scale": mine,
+    }  # fmt: skip
+    printer = devices["Receipt printer"]
+    assert printer["address"] not in (demo.state / "hubd.toml").read_text("utf-8"), "it was found, not configured"
+    seen = {item["device"]: item for item in demo.ask("devices")["endpoints"]}[printer["id"]]
+    assert (seen["source"], seen["service"]) == ("mdns", "_pdl-datastream._tcp.local.")
+
+
+def test_the_till_hears_what_is_scanned_and_reads_what_is_weighed(demo: Demo) -> None:
+    for code, symbology in (("4006381333931", "ean13"), ("96385074", "ean8"), ("SHELF-17", "code128")):
+        heard = demo.play("scan", code)["scan"]
+        assert (heard["text"], heard["symbology"]) == (code, symbology)
+    assert demo.play("weigh", "350")["weight"]["grams"] == 350
+    assert demo.play("weigh", "0")["weight"]["grams"] == 0
+    demo.play("unplug", "scanner")
+    demo.play("unplug", "scale")
+    assert demo.play("scan", "4006381333931")["scan"] is None
+    assert demo.play("weigh", "350")["weight"]["reason"] == "unreachable"
+    demo.play("replug", "scanner")
+    demo.play("replug", "scale")
+    wait_for(lambda: demo.play("scan", "4006381333931")["scan"], 30, "the scanner to be back")
+    wait_for(lambda: demo.play("weigh", "125")["weight"]["grams"] == 125, 30, "the scale to be back")
+    assert demo.hubctl("demo", "weigh", "heavy").returncode == 2
+
+
+def test_a_receipt_waits_for_paper_and_the_problem_says_what_to_do(demo: Demo) -> None:
+    demo.play("paper-out")
+    assert demo.sell("8.88", "--cash") == "approved", "no sale waits for paper"
+    wait_for(lambda: "printer.no_paper" in demo.problems(), 60, "the problem")
+    assert "device.faulty" not in demo.problems()
+    assert "8.88" not in demo.paper()
+    assert "demo paper-in" in demo.paper(), "what to type"
+    demo.play("paper-in")
+    wait_for(lambda: "printer.no_paper" not in demo.problems(), 60, "its end")
+    wait_for(lambda: demo.paper().count("8.88") >= 2, 30, "the receipt that waited")
 
 
 def test_amounts_decide_and_cash_needs_no_terminal(demo: Demo) -> None:
@@ -254,7 +245,11 @@ def test_it_stops_in_order_and_goes_on_where_it_stopped(demo: Demo) -> None:
     before = demo.till()
     sold = len(demo.ask("payments")["payments"])
     (was,) = [item for item in demo.ask("devices")["devices"] if item["name"] == "Terminal 1"]
+    simulators = demo.simulators()
+    assert len(simulators) == 3
     assert demo.child.stop() == 0
+    assert [number for number in simulators if Path(f"/proc/{number}").exists()] == []
+    assert list(demo.state.glob("*.tty")) == []
     with socket.socket() as held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.bind(("127.0.0.1", int(was["address"].rpartition(":")[2])))  # or chance gives the terminal its port again
@@ -302,10 +297,10 @@ def test_a_killed_demo_leaves_no_simulator_behind(tmp_path: Path) -> None:
     store = Demo(tmp_path)
     try:
         store.start()
-        control = store.state / "run/terminal-1.sock"
-        assert answers(control)
+        controls = [store.state / f"run/{name}.sock" for name in ("terminal-1", "printer", "scanner", "scale")]
+        assert all(map(answers, controls))
         os.kill(store.child.pid, signal.SIGKILL)
-        wait_for(lambda: not answers(control), 20, "the simulator to end with its demo")
+        wait_for(lambda: not any(map(answers, controls)), 20, "the simulators to end with their demo")
     finally:
         store.child.close()
 

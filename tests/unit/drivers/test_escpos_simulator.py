@@ -173,6 +173,12 @@ def test_control_commands() -> None:
         receipts = await made.control({"cmd": "receipts"})
         assert receipts == {"receipts": [{"number": 1, "cut": False, "lines": [], "bytes": ""}], "pulses": []}
         assert "<html" in str((await made.control({"cmd": "html"}))["html"])
+        made.paper.do(b"A")
+        made.paper.do(b"\n")
+        seen = await made.control({"cmd": "look", "newest": 1})
+        assert seen.pop("paper") == "<article class='uncut'><p class='left'>A</p></article>"
+        assert "min-width: 16ch" in str(seen.pop("style"))
+        assert seen == {"plugged": True, "paper_lines": 4000, "cover_open": False, "drawer_open": True}
         with pytest.raises(ValueError, match="receipts, html"):
             await made.control({"cmd": "eject"})
 
