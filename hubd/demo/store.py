@@ -153,7 +153,7 @@ async def serve(settings: DemoSettings, stop: asyncio.Event, say: Callable[[str]
         daemon.hub.supervisor.start("demo.control", control.run, FOREVER)
         printer = next(device for device in devices if device.driver == PRINTER)
         page = PaperPage(partial(simulators.command, printer, runtime.clock), daemon.http_port, demo_command(settings))
-        paper = DoorServer(Door("demo.paper", page, _paper_sockets(settings.paper_port)))
+        paper = DoorServer(Door("demo.paper", page, paper_sockets(settings.paper_port)))
         stack.callback(paper.close)
 
         async def asked() -> None:
@@ -189,7 +189,7 @@ async def _plugged_in(
                 group.create_task(outside.stop(worker), name=f"stop:{worker.name}")
 
 
-def _paper_sockets(port: int) -> list[socket.socket]:
+def paper_sockets(port: int) -> list[socket.socket]:
     """Where the paper is shown; somewhere else when that port is taken, because nothing depends on it."""
     try:
         return tcp_sockets([LOOPBACK], port)

@@ -8,6 +8,7 @@ from msgspec.structs import astuple
 
 from drivers.sim.escpos import EscposSimulator
 from hubd.demo.paper_page import RECEIPTS_SHOWN, WORDS, PaperPage
+from hubd.demo.store import paper_sockets
 from hubd.errors import DeviceError
 from hubd.runtime import system_runtime
 from local_api.page.words import LANGUAGES
@@ -90,3 +91,11 @@ async def test_there_is_nothing_else_and_nothing_to_send() -> None:
     assert (await get(page, "/", "POST")).status_code == 405
     head = await get(page, "/paper", "HEAD")
     assert (head.content, int(head.headers["content-length"]) > 0) == (b"", True)
+
+
+def test_a_port_that_is_taken_does_not_keep_the_demo_from_opening() -> None:
+    (first,) = paper_sockets(0)
+    taken = first.getsockname()[1]
+    (second,) = paper_sockets(taken)
+    with first, second:
+        assert second.getsockname()[1] not in {0, taken}
