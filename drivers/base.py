@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from drivers.appetite import TALK, Appetite
 from drivers.trace import Describe, count_bytes
 from hubd.model.device import Capability, DeviceKind, Endpoint
 from hubd.model.printing import PrintDocument
@@ -250,6 +251,8 @@ class Driver(abc.ABC):
     capabilities: frozenset[Capability]
     keep_alive_s: float = 60.0
     """An idle device is asked for a sign of life this long after its last answer: some die in the night."""
+    appetite: Appetite = TALK
+    """What may come of the device before it counts as babbling and loses its line, whatever the driver makes of it."""
 
     @abc.abstractmethod
     def attach(self, stream: ByteStream, url: str, lines: Lines) -> None:

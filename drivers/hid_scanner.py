@@ -5,9 +5,10 @@ from __future__ import annotations
 from drivers.base import DriverOptions, HidUsage, Lines, Manifest
 from drivers.hid_scanner_codec import REPORT_BYTES, REPORT_ID, HidScans
 from drivers.scan_gate import LineScanner
+from drivers.scan_text import Refused
 from drivers.trace import size
 from hubd.model.device import Capability, DeviceKind
-from hubd.ports import ByteStream
+from hubd.ports import ByteStream, Scan
 from hubd.runtime import Runtime
 
 MANIFEST = Manifest(
@@ -40,11 +41,9 @@ class HidScanner(LineScanner):
         known = len(data) == REPORT_BYTES and data[0] == REPORT_ID
         return f"report with {data[1]} bytes of a code" if known else size(data)
 
-    async def pump(self) -> str:
-        """Read until the line is lost; a code that had not ended then is dropped."""
-        line, scans = self._line, self._scans
-        assert line is not None, "a driver is pumped after it was attached"
-        while not line.lost:
-            data = await line.read(scans.wait_s)
-            self._gate.take(scans.quiet() if data is None else scans.feed(data))
-        return line.lost
+    @property
+    def _wait_s(self) -> float | None:
+        return self._scans.wait_s
+
+    def _readings(self, data: bytes | None) -> list[Scan | Refused]:
+        return self._scans.quiet() if data is None else self._scans.feed(data)

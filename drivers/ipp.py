@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 from msgspec.structs import replace
 
+from drivers.appetite import PAGES
 from drivers.base import DriverOptions, Identity, Lines, Manifest, Mdns, PrinterDriver, Tcp, Tls
 from drivers.http_line import HttpDevice, LineLostError
 from drivers.ipp_codec import (
@@ -103,6 +104,7 @@ class IppPrinter(PrinterDriver):
     """The hub's side of IPP: a document leaves at most once, and only its job's end makes it printed."""
 
     capabilities = MANIFEST.capabilities
+    appetite = PAGES
     keep_alive_s = 10.0
 
     def __init__(self, runtime: Runtime, options: DriverOptions | None = None) -> None:

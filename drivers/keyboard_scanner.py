@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from drivers.appetite import Appetite
 from drivers.base import DriverOptions, Identity, Keyboard, Lines, Manifest
 from drivers.keyboard_layouts import LAYOUTS, Layout, Press
 from drivers.keyboard_scanner_codec import RECORD, TEST_CODE, Keys, NotEvdevError, learn, read_line
@@ -28,6 +29,8 @@ MANIFEST = Manifest(
     driver="KeyboardScanner",
 )
 
+KEYS = Appetite(burst_bytes=256 * 1024, bytes_per_s=8 * 1024)
+"""A key that goes down and up is six records, and a person who types on the wrong keyboard is no babble."""
 LAYOUT = "layout"
 """Option: for which keyboard the scanner is set; absent: learned from the test code."""
 
@@ -48,6 +51,7 @@ class KeyboardScanner(LineScanner):
     """Reads, and never writes. Until the layout is known, only the test code means anything."""
 
     capabilities = MANIFEST.capabilities
+    noise = KEYS
 
     def __init__(self, runtime: Runtime, options: DriverOptions | None = None) -> None:
         super().__init__(runtime.clock)
@@ -63,18 +67,20 @@ class KeyboardScanner(LineScanner):
         return f"{len(data) // RECORD.size} records of keys, {len(data) % RECORD.size} bytes"
 
     async def pump(self) -> str:
-        """Read until the line is lost; what had not ended then is dropped."""
-        line, keys = self._line, self._keys
-        assert line is not None, "a driver is pumped after it was attached"
-        while not line.lost:
-            data = await line.read(keys.wait_s)
-            try:
-                lines = keys.quiet() if data is None else keys.feed(data)
-            except NotEvdevError:
-                await line.close()
-                return "not_evdev"
-            self._gate.take(reading for one in lines if (reading := self._read(one)) is not None)
-        return line.lost
+        """See `LineScanner.pump`; what is no stream of keys ends it too."""
+        try:
+            return await super().pump()
+        except NotEvdevError:
+            await self.close()
+            return "not_evdev"
+
+    @property
+    def _wait_s(self) -> float | None:
+        return self._keys.wait_s
+
+    def _readings(self, data: bytes | None) -> list[Scan | Refused]:
+        lines = self._keys.quiet() if data is None else self._keys.feed(data)
+        return [reading for one in lines if (reading := self._read(one)) is not None]
 
     def _read(self, line: list[Press] | Refused) -> Scan | Refused | None:
         if isinstance(line, Refused):

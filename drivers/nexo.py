@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from msgspec import Raw
 
+from drivers.appetite import PAGES
 from drivers.base import CURRENCY, PASSWORD, DriverOptions, Identity, Lines, Manifest, TerminalDriver, Tls
 from drivers.http_line import HttpAnswer, HttpDevice, HttpReader, HttpSeen, LineLostError
 from drivers.nexo_codec import (
@@ -184,6 +185,7 @@ class NexoTerminal(TerminalDriver):
     """
 
     capabilities = MANIFEST.capabilities
+    appetite = PAGES
 
     def __init__(self, runtime: Runtime, options: NexoOptions | DriverOptions | None = None) -> None:
         self._clock, self._ids = runtime.clock, runtime.ids

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
+from drivers.appetite import PIECE_BYTES, Budget, MeteredStream
 from drivers.base import (
     Driver,
     DriverFactory,
@@ -56,6 +57,10 @@ REOPEN_INITIAL_S = 0.5
 REOPEN_MAX_S = 30.0
 RECONNECT_WAIT_S = 10.0
 """How long an enquiry waits for a line that is just being opened again."""
+BABBLE = frozenset({"babble", "not_evdev"})
+"""Reasons for which a driver gives a line up because the device talks without sense or end."""
+BABBLE_SHOWN_S = 2 * REOPEN_MAX_S
+"""A device that speaks by itself shows nothing when its line is opened: so long it must have kept from babbling."""
 CHECK_WAIT_S = 12.0
 """How long a dialogue waits for a sign of life that is just being asked for."""
 
@@ -146,6 +151,8 @@ class Runner:
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
         self._checking = False
+        self._budget = Budget(runtime.clock, self.driver.appetite)
+        self._babbled_at: float | None = None
 
     async def run(self) -> None:
         """Keep the device alive for ever; cancellation closes the line. Raises nothing that a device can cause."""
@@ -153,8 +160,11 @@ class Runner:
         url = self._url
         try:
             while True:
+                began = self._clock.monotonic()
                 worked = await self._session(url)
-                failures = 0 if worked else failures + 1
+                if worked or self._clock.monotonic() - began > BABBLE_SHOWN_S:
+                    failures = 0
+                failures += not worked
                 pause_s = min(REOPEN_MAX_S, REOPEN_INITIAL_S * 2 ** min(failures, 16))
                 with contextlib.suppress(TimeoutError):
                     async with self._clock.timeout(pause_s * self._rng.uniform(0.5, 1.0)):
@@ -181,7 +191,7 @@ class Runner:
     # -- one line, from opening to loss --------------------------------------------------------------------------------
 
     async def _session(self, url: str) -> bool:
-        """Return whether the device became ready on this line."""
+        """Return whether the device became ready on this line, and did not lose it by babbling."""
         try:
             async with self._clock.timeout(OPEN_TIMEOUT_S):
                 stream = await self._open(url)
@@ -196,7 +206,7 @@ class Runner:
         self.driver.attach(stream, url, Lines(partial(self._open, url), partial(self._accept, url)))
         worked = False
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._pump(), name=f"device:{self._device_id}:pump")
+            pumping = group.create_task(self._pump(), name=f"device:{self._device_id}:pump")
             try:
                 worked = await self._introduce(url)
                 if worked:
@@ -204,12 +214,16 @@ class Runner:
             finally:
                 self._ready.clear()
                 await self.driver.close()
+        if pumping.result() in BABBLE:
+            self._set(DeviceState.FAULTY, "babble")
+            return False
         return worked
 
     def _accept(self, url: str, port: int, serve: ServeLine) -> AbstractAsyncContextManager[None]:
         async def traced(stream: ByteStream) -> None:
             self.trace.note(Way.LINE, [f"accepted at port {port}"])
-            await serve(self._traced(stream, url))
+            if self._budget.spend(PIECE_BYTES):  # a line costs something too: one that calls without end babbles
+                await serve(self._traced(stream, url))
 
         return self._accept_lines(port, urlsplit(url).hostname or "", traced)
 
@@ -219,25 +233,40 @@ class Runner:
         return self._traced(stream, url)
 
     def _traced(self, stream: ByteStream, url: str) -> ByteStream:
-        return TracedStream(stream, self.trace, *self.driver.describers(url))
+        traced = TracedStream(stream, self.trace, *self.driver.describers(url))
+        return MeteredStream(traced, self._clock, self._budget, self._note_babble)
 
-    async def _pump(self) -> None:
+    def _note_babble(self) -> None:
+        self._babbled_at = self._clock.monotonic()
+
+    async def _pump(self) -> str:
+        """Read until the line is lost, and return why."""
+        before = self._babbled_at
         reason = await self.driver.pump()
+        if reason in BABBLE:
+            self._note_babble()
+        elif self._babbled_at != before:
+            reason = "babble"  # the driver only knows that its line broke
         log.info("device.line_lost", extra={"device_id": self._device_id, "reason": reason})
         self.trace.note(Way.LINE, [f"lost: {reason}"])
         self._ready.clear()
-        if self._status.state in (DeviceState.READY, DeviceState.BUSY) and reason != "closed":
+        if reason in BABBLE:
+            if self._status.state is DeviceState.READY:
+                self._set(DeviceState.FAULTY, "babble")
+        elif self._status.state in (DeviceState.READY, DeviceState.BUSY) and reason != "closed":
             self._remember("line_lost", remedy_of("line_lost", self._name))
         if self._status.state is DeviceState.READY:
             self._set(DeviceState.CONNECTING)
         self._wake.set()
+        return reason
 
     async def _introduce(self, url: str) -> bool:
         try:
             async with self._turn, self._clock.timeout(IDENTIFY_TIMEOUT_S):
                 identity = await self.driver.identify()
         except OSError:
-            self._set(DeviceState.SILENT, "no_answer")
+            if not self._babbled_lately():
+                self._set(DeviceState.SILENT, "no_answer")
             return False
         except DeviceError as error:
             self._note_refusal(error)
@@ -313,11 +342,16 @@ class Runner:
         self._status = replace(self._status, last_answer_monotonic=now, terminal_id=number, software=software)
         if identity is not None:
             problem, remedy = identity.problem, identity.remedy
+            if not problem and isinstance(self.driver, ScannerDriver) and self._babbled_lately():
+                problem = "babble"
         elif self._known_problem():
             problem, remedy = self._status.problem, self._status.remedy
         else:
             problem, remedy = "", ""
         self._set(DeviceState.FAULTY if problem else DeviceState.READY, problem, remedy)
+
+    def _babbled_lately(self) -> bool:
+        return self._babbled_at is not None and self._clock.monotonic() - self._babbled_at < BABBLE_SHOWN_S
 
     def _known_problem(self) -> bool:
         return self._status.state is DeviceState.FAULTY

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import abc
 import logging
 from collections.abc import Callable, Iterable
 
+from drivers.appetite import Appetite, Budget
 from drivers.base import Identity, Lines, ScannerDriver
 from drivers.scan_text import Refused
 from drivers.trace import Describe, count_bytes, size
@@ -20,7 +22,11 @@ CARD_SHOWN_S = 600.0
 """How long a refused card stays a problem that people see."""
 DAMAGED_IN_A_ROW = 3
 """From so many readings that could not be used one after the other, the scanner has a problem."""
+DAMAGED_LOGGED = 100
+"""Of those that follow, every so many-th is in the log."""
 HELD_UP_S = 0.01
+NOISE = Appetite(burst_bytes=16 * 1024, bytes_per_s=64)
+"""Of what makes no code: twice the longest that may, and what a hand can scan amiss without end."""
 
 CARD_REMEDY = (
     "What is plugged in here reads payment cards in the clear, which is refused; nothing was kept. Take the card "
@@ -59,7 +65,8 @@ class ScanGate:
             else:
                 self.dropped += 1
                 self._damaged += 1
-                log.info("scanner.reading_dropped", extra={"reason": reading.value, "count": self.dropped})
+                if self._damaged <= DAMAGED_IN_A_ROW or self._damaged % DAMAGED_LOGGED == 0:
+                    log.info("scanner.reading_dropped", extra={"reason": reading.value, "count": self.dropped})
 
     def _tell(self, scan: Scan) -> None:
         now = self._clock.monotonic()
@@ -69,6 +76,10 @@ class ScanGate:
             return
         if self._sink is not None:
             self._sink(scan)
+
+    def forget_damage(self) -> None:
+        """What was dropped was no attempt to scan anything."""
+        self._damaged = 0
 
     @property
     def identity(self) -> Identity:
@@ -102,22 +113,23 @@ class QuietLine:
         except TimeoutError:
             return None
         except OSError as error:
-            self._lose(f"line_error: {error.strerror or type(error).__name__}")
+            self.lose(f"line_error: {error.strerror or type(error).__name__}")
             return b""
         if not data:
-            self._lose("hung_up")
+            self.lose("hung_up")
         return data
 
     async def _read_within(self, seconds: float) -> bytes:
         async with self._clock.timeout(seconds):
             return await self._stream.read(READ_BYTES_MAX)
 
-    def _lose(self, reason: str) -> None:
+    def lose(self, reason: str) -> None:
+        """It cannot be used any more; the first reason is kept."""
         self.lost = self.lost or reason
 
     async def close(self) -> None:
         """Give the line back; may be called again."""
-        self._lose("closed")
+        self.lose("closed")
         await self._stream.close()
 
 
@@ -126,15 +138,43 @@ class LineScanner(ScannerDriver):
 
     keep_alive_s = 5.0
     """Nothing is sent: this long until a problem is seen."""
+    noise = NOISE
+    """Bytes without a code among them, before the scanner counts as babbling."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._unproven = Budget(clock, self.noise)
         self._gate = ScanGate(clock)
         self._line: QuietLine | None = None
 
     def attach(self, stream: ByteStream, url: str, lines: Lines) -> None:
         """Take an open line; a reading that the one before had begun is forgotten."""
         self._line = QuietLine(stream, self._clock)
+        self._unproven.refill()
+
+    @property
+    @abc.abstractmethod
+    def _wait_s(self) -> float | None:
+        """How long more is waited for before what has come is all of it; None: for ever."""
+
+    @abc.abstractmethod
+    def _readings(self, data: bytes | None) -> Iterable[Scan | Refused]:
+        """What these bytes end; None when nothing came for so long."""
+
+    async def pump(self) -> str:
+        """Read until the line is lost; a code that had not ended then is dropped."""
+        line = self._line
+        assert line is not None, "a driver is pumped after it was attached"
+        while not line.lost:
+            data = await line.read(self._wait_s)
+            readings = tuple(self._readings(data))
+            self._gate.take(readings)
+            if any(isinstance(reading, Scan) for reading in readings):
+                self._unproven.refill()
+            elif data and not self._unproven.spend(len(data)):
+                self._gate.forget_damage()
+                line.lose("babble")
+        return line.lost
 
     def describers(self, url: str) -> tuple[Describe, Describe]:
         """See `Driver.describers`: of a code its form, and nothing of what it says."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from drivers.base import DriverOptions, Lines, Manifest, Serial, Usb
 from drivers.scan_gate import LineScanner
+from drivers.scan_text import Refused
 from drivers.serial_scanner_codec import Ending, SerialScans, form_of
 from hubd.errors import DeviceError
 from hubd.model.device import Capability, DeviceKind
-from hubd.ports import ByteStream
+from hubd.ports import ByteStream, Scan
 from hubd.runtime import Runtime
 
 MANIFEST = Manifest(
@@ -59,11 +60,9 @@ class SerialScanner(LineScanner):
     def _form_of(self, data: bytes) -> str:
         return form_of(data)
 
-    async def pump(self) -> str:
-        """Read until the line is lost; what had not ended then is dropped."""
-        line, scans = self._line, self._scans
-        assert line is not None, "a driver is pumped after it was attached"
-        while not line.lost:
-            data = await line.read(scans.wait_s)
-            self._gate.take(scans.quiet() if data is None else scans.feed(data))
-        return line.lost
+    @property
+    def _wait_s(self) -> float | None:
+        return self._scans.wait_s
+
+    def _readings(self, data: bytes | None) -> list[Scan | Refused]:
+        return self._scans.quiet() if data is None else self._scans.feed(data)

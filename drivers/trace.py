@@ -61,11 +61,14 @@ class Trace:
         now, at_us = self._clock.monotonic(), self._clock.now_us()
         for text in texts:
             self._number += 1
-            text, times = mask_card_data(text)[:TEXT_MAX], 1
-            if self._lines and (last := self._lines[-1][1]).text == text and last.way is way:
+            last = self._lines[-1][1] if self._lines else None
+            kept, times = text[:TEXT_MAX], 1
+            if last is None or last.text != kept:  # what stands there already has been masked
+                kept = mask_card_data(text)[:TEXT_MAX]
+            if last is not None and last.text == kept and last.way is way:
                 times += last.times
                 self._drop(-1)
-            self._lines.append((now, TraceLine(self._number, at_us, way, text, times)))
+            self._lines.append((now, TraceLine(self._number, at_us, way, kept, times)))
             self._size += len(text) + LINE_OVERHEAD
         self._forget(now)
         self._news.set()

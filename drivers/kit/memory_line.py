@@ -130,6 +130,11 @@ class MemoryStream:
         self._under_way.clear()
 
     @property
+    def unread(self) -> int:
+        """Bytes of this end that have arrived at the other one and were not read there."""
+        return len(self._peer._inbox)
+
+    @property
     def alive(self) -> bool:
         """Whether bytes can still go both ways."""
         return not (self._broken or self._closed or self._ended)
