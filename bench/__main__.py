@@ -9,7 +9,7 @@ from bench.command import parse, run
 from bench.machine import BenchError, machine_line
 from bench.measure import number
 
-PARTS = ("queue_throughput", "api_latency", "depth", "wear", "drain", "failover", "events", "start")
+PARTS = ("queue_throughput", "api_latency", "depth", "wear", "drain", "failover", "events", "start", "devices")
 
 
 def main() -> int:

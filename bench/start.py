@@ -22,7 +22,7 @@ from bench.drain import broker, cloud_process
 from bench.machine import BenchError, child, cpu_seconds, directory, free_port, resident_mb
 from bench.measure import Report, at_most, table
 from bench.shop import shop
-from bench.whole_hub import WholeHub, drained, install, simulated, terminals_ready
+from bench.whole_hub import WholeHub, devices_ready, drained, install, simulated
 
 STARTS = 5
 KILLS = 3
@@ -99,7 +99,7 @@ async def rest_and_load(hub: WholeHub, broker_port: int, cloud_port: int, option
     hub = install(hub.place, hub.http_port, free_port(), broker_port, ports)
     async with simulated(ports), child(hub.command, output=hub.log) as process:
         await first_200(hub.http_port, time.monotonic())
-        await terminals_ready(hub, TERMINALS)
+        await devices_ready(hub, [f"tcp://127.0.0.1:{port}" for port in ports])
         await asyncio.sleep(SETTLE_S)
         # Longer than a minute: so often an idle terminal is asked for a sign of life.
         mb, cpu = await rest(process.pid, options.seconds(70, 300))

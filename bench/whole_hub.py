@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,15 +68,20 @@ class WholeHub:
         return await asyncio.to_thread(self.client.call, method, path, body)
 
 
-def install(place: Path, http_port: int, https_port: int, broker_port: int, terminals: Sequence[int] = ()) -> WholeHub:
-    """Give the store that a closed shop left in `place` to a daemon; called again, only the configuration changes."""
+def install(
+    place: Path, http_port: int, https_port: int, broker_port: int, terminals: Sequence[int] = (), devices: str = ""
+) -> WholeHub:
+    """Give the store that a closed shop left in `place` to a daemon; called again, only the configuration changes.
+
+    `devices` is the configuration of more devices than the card terminals at these ports.
+    """
     data, keys, made = place / "data", place / "data" / "keys", place / STORE_FILE
     keys.mkdir(parents=True, exist_ok=True, mode=0o700)
     if made.exists():
         made.rename(data / "hub.db")
         (keys / "hub.key").write_bytes(SEED)
     text = CONFIGURATION.format(place=place, https_port=https_port, http_port=http_port, broker_port=broker_port)
-    text += "".join(TERMINAL.format(port=port) for port in terminals)
+    text += "".join(TERMINAL.format(port=port) for port in terminals) + devices
     (place / "hubd.toml").write_text(text, "utf-8")
     return WholeHub(place, http_port)
 
@@ -88,18 +93,22 @@ async def simulated(ports: Sequence[int]) -> AsyncIterator[None]:
         yield
 
 
-async def terminals_ready(hub: WholeHub, count: int) -> None:
-    """Take every configured terminal into use, and return once all of them have answered."""
+async def devices_ready(hub: WholeHub, addresses: Collection[str]) -> dict[str, str]:
+    """Take the devices at these addresses into use; once all of them have answered, return the id of each.
+
+    Others may be there: whatever announces itself on this machine is found.
+    """
     deadline = time.monotonic() + READY_S_MAX
     while True:
-        devices = [one for one in (await hub.ask("GET", "/v1/devices"))["items"] if one["kind"] == "terminal"]
+        devices = [one for one in (await hub.ask("GET", "/v1/devices"))["items"] if one["address"] in addresses]
         for one in devices:
             if not one["active"]:
                 await hub.ask("POST", f"/v1/devices/{one['id']}/activate")
-        if sum(one["state"] == "ready" for one in devices) == count:
-            return
+        if sum(one["state"] == "ready" for one in devices) == len(addresses):
+            return {one["address"]: one["id"] for one in devices}
         if time.monotonic() > deadline:
-            raise BenchError(f"not all of {count} terminals were ready: {hub.log.read_text('utf-8')[-1000:]}")
+            left = {one["name"]: one["problem"] or one["state"] for one in devices if one["state"] != "ready"}
+            raise BenchError(f"of {len(addresses)} devices {left} are not ready: {hub.log.read_text('utf-8')[-1000:]}")
         await asyncio.sleep(LOOK_S)
 
 
