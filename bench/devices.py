@@ -29,7 +29,7 @@ from hubd.model.ids import uuid7
 
 BABBLERS = {"serial_scanner": "a scanner", "zvt": "a card terminal", "escpos": "a printer"}
 """Which device babbles in turn, by its driver."""
-ENTRIES = 10_000
+ENTRIES = 1_000
 PAGES, LISTS, CASH, CARD = "status page", "list of devices", "cash payment", "card payment"
 PAUSES_S = {PAGES: 0.05, LISTS: 0.05, CASH: 0.03, CARD: 0.1}
 """Between two requests of one kind: a busy shop, and no more than the machine can do beside the measuring."""
@@ -247,7 +247,7 @@ def rows(found: Found) -> list[list[object]]:
 
 def report(options: Options) -> Report:
     compiled()
-    rounds, seconds = options.rounds(8, 60), options.seconds(4, 8)
+    rounds, seconds = options.rounds(6, 60), options.seconds(4, 8)
     with directory() as place:
         found = asyncio.run(
             measure(place, entries=ENTRIES, rounds=rounds, seconds=seconds, idle_s=options.seconds(70, 300))
@@ -255,7 +255,8 @@ def report(options: Options) -> Report:
     kinds = {kind: DEVICES.count(kind) for kind in dict.fromkeys(DEVICES)}
     shown = "; ".join(f"{BABBLERS[kind]}: {problem or 'nothing'}" for kind, problem in found.problems.items())
     text = (
-        f"The daemon as installed, with {len(DEVICES)} simulated devices in a process of their own, all ready: "
+        f"The daemon as installed, on a store of {ENTRIES:,} entries, with {len(DEVICES)} simulated devices in a "
+        "process of their own, all ready: "
         + ", ".join(f"{count} {kind}" for kind, count in kinds.items())
         + "; terminals and printers on TCP, the others on pseudo-terminals. At rest "
         f"{found.idle_percent:.2f} % of a core and {found.idle_mb:.0f} MB. Then pages, lists and payments go on "
