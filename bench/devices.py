@@ -35,6 +35,7 @@ PAUSES_S = {PAGES: 0.05, LISTS: 0.05, CASH: 0.03, CARD: 0.1}
 """Between two requests of one kind: a busy shop, and no more than the machine can do beside the measuring."""
 PAYMENT_S_MAX = 30.0
 LOOK_S = 0.01
+SHOWN_S_MAX = 60.0
 RATIO_MAX, IDLE_PERCENT_MAX, GROWN_MB_MAX, ADDED_PERCENT_MAX = 1.5, 2.0, 4.0, 5.0
 RECOVERED_S_MAX = BABBLE_SHOWN_S + REOPEN_MAX_S
 DEVICE = """
@@ -218,6 +219,27 @@ async def measure(place: Path, *, entries: int, rounds: int, seconds: float, idl
         return found
 
 
+async def attempt(place: Path) -> dict[str, str]:
+    """The same without measuring: what is shown of each babbler, while every call to the hub is answered as it should.
+
+    Raises BenchError for an answer that is not good, a payment that is not approved, or a babbler that stays unseen.
+    """
+    shown: dict[str, str] = {}
+    async with rig(place, 20) as made:
+        for kind in BABBLERS:
+            await made.bank.tell("babble", kind)
+            deadline = time.monotonic() + SHOWN_S_MAX
+            while not (problem := await made.problem_of(name_of(kind))):
+                if time.monotonic() > deadline:
+                    raise BenchError(f"{kind} babbles and nothing is shown")
+                await asyncio.sleep(LOOK_S)
+            seen = Seen()
+            await made.load(seen, 1.0)
+            shown[kind] = problem if all(seen.waits[call] for call in PAUSES_S) else ""
+            await made.bank.tell("well")
+    return shown
+
+
 def ratio(found: Found, kind: str, call: str, share: float) -> float:
     return found.babble[kind].ms(call, share) / found.quiet[kind].ms(call, share)
 
@@ -271,4 +293,7 @@ def report(options: Options) -> Report:
 
 
 if __name__ == "__main__":
-    main(report)
+    if sys.argv[1:2] == ["attempt"]:  # what a test of this bench runs
+        print(json.dumps(asyncio.run(attempt(Path(sys.argv[2])))))
+    else:
+        main(report)
