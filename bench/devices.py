@@ -269,7 +269,7 @@ def rows(found: Found) -> list[list[object]]:
 
 def report(options: Options) -> Report:
     compiled()
-    rounds, seconds = options.rounds(6, 60), options.seconds(4, 8)
+    rounds, seconds = options.rounds(4, 60), options.seconds(4, 8)
     with directory() as place:
         found = asyncio.run(
             measure(place, entries=ENTRIES, rounds=rounds, seconds=seconds, idle_s=options.seconds(70, 300))
