@@ -69,7 +69,7 @@ class Trace:
                 times += last.times
                 self._drop(-1)
             self._lines.append((now, TraceLine(self._number, at_us, way, kept, times)))
-            self._size += len(text) + LINE_OVERHEAD
+            self._size += len(kept) + LINE_OVERHEAD
         self._forget(now)
         self._news.set()
         self._news = asyncio.Event()
