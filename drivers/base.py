@@ -12,6 +12,7 @@ from msgspec import Struct
 from drivers.appetite import TALK, Appetite
 from drivers.trace import Describe, count_bytes
 from hubd.model.device import Capability, DeviceKind, Endpoint
+from hubd.model.device_options import Option
 from hubd.model.printing import PrintDocument
 from hubd.model.sms import IncomingSms, ModemCondition, SmsOutcome, SmsReport
 from hubd.ports import (
@@ -217,6 +218,8 @@ class Manifest(Struct, frozen=True):
     recovers_within_s: float = RECOVERS_WITHIN_S
     """Once a fault of its line is over: the longest until the device works again, and until what became of a dialogue
     that was cut off is known, where its protocol has a word for that. The contracts of drivers hold it to this."""
+    options: tuple[Option, ...] = ()
+    """What a person may set of one device, beside its line (`drivers.line_options`): all that the driver reads."""
 
 
 class Identity(Struct, frozen=True):
@@ -241,6 +244,14 @@ class Lines(Struct, frozen=True):
     """Listens at a port for lines that the device itself opens; see `hubd.ports.AcceptLines`."""
 
 
+DriverOptions = Mapping[str, str]
+"""What is set of one device, by name: see `Manifest.options`. A driver takes what it knows and notes none of it."""
+
+
+def _nobody_keeps(_options: DriverOptions) -> None:
+    """A driver that runs without a hub forgets what it has learnt."""
+
+
 class Driver(abc.ABC):
     """A device on one line at a time, driven by the runner: attach, pump beside identify, then dialogues.
 
@@ -253,6 +264,8 @@ class Driver(abc.ABC):
     """An idle device is asked for a sign of life this long after its last answer: some die in the night."""
     appetite: Appetite = TALK
     """What may come of the device before it counts as babbling and loses its line, whatever the driver makes of it."""
+    learnt: Callable[[DriverOptions], None] = staticmethod(_nobody_keeps)
+    """Called with options that the device itself has shown, to be kept for the next start; it must not block."""
 
     @abc.abstractmethod
     def attach(self, stream: ByteStream, url: str, lines: Lines) -> None:
@@ -406,8 +419,6 @@ class ModemDriver(Driver):
         """See `hubd.ports.Modem.listen`."""
 
 
-DriverOptions = Mapping[str, str]
-"""What the hub knows of one terminal from elsewhere, by name. A driver takes what it knows and notes none of it."""
 CURRENCY = "currency"
 """ISO 4217 code of the location that the terminal stands at; absent: the driver's own default."""
 PASSWORD = "password"

@@ -47,6 +47,7 @@ from drivers.link import LineLostError
 from drivers.trace import Describe, by_message
 from hubd.errors import DeviceError, Retry
 from hubd.model.device import Capability, DeviceKind
+from hubd.model.device_options import Option, OptionKind
 from hubd.ports import (
     AuthorizeRequest,
     ByteStream,
@@ -82,6 +83,25 @@ MANIFEST = Manifest(
             steps=(Step(b"\x05", rb"^\x06$"),),
             after=b"\x04",
             lines=("baud=9600&stop_bits=1", "baud=9600&data_bits=7&parity=even&stop_bits=1"),
+        ),
+    ),
+    options=(
+        Option(
+            "pos_number",
+            OptionKind.TEXT,
+            "Number of the till",
+            "The number under which the terminal knows the hub.",
+            default="01",
+            pattern="[0-9]{2}",
+            form="two digits",
+        ),
+        Option(
+            "authorization",
+            OptionKind.CHOICE,
+            "Who decides to go online",
+            "Choose online where the terminal must ask the bank for every payment.",
+            default="terminal",
+            choices=("terminal", "online"),
         ),
     ),
 )

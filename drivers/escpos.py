@@ -62,6 +62,7 @@ from drivers.link import LineLostError
 from drivers.trace import Describe, by_message
 from hubd.errors import DeviceError
 from hubd.model.device import Capability, DeviceKind
+from hubd.model.device_options import Option, OptionKind
 from hubd.model.printing import COLUMNS_MAX, COLUMNS_MIN, PrintDocument, Raw, lay_out
 from hubd.ports import ByteStream, NotPrinted, Printed, PrinterCondition, PrintOutcome, PrintUnknown
 from hubd.runtime import Runtime
@@ -103,6 +104,49 @@ MANIFEST = Manifest(
         ),
     ),
     recovers_within_s=240.0,
+    options=(
+        Option(
+            "columns",
+            OptionKind.NUMBER,
+            "Characters in a line",
+            "32 for paper of 58 mm, 42 or 48 for 80 mm.",
+            default="42",
+            least=16,
+            most=96,
+        ),
+        Option(
+            "drawer_pin",
+            OptionKind.CHOICE,
+            "Pin of the drawer",
+            "Try the other one if the drawer does not open.",
+            default="2",
+            choices=("2", "5"),
+        ),
+        Option(
+            "drawer_open",
+            OptionKind.CHOICE,
+            "Switch of the drawer while it is open",
+            "The other one if open and closed are mixed up; none without a switch.",
+            default="high",
+            choices=("high", "low", "none"),
+        ),
+        Option(
+            "status",
+            OptionKind.CHOICE,
+            "Does the printer answer?",
+            "Choose none for one that never answers: a receipt then counts as printed when the line took it.",
+            default="auto",
+            choices=("auto", "none"),
+        ),
+        Option(
+            "display",
+            OptionKind.CHOICE,
+            "Line display at the printer",
+            "Two rows of twenty signs for the customer; whether one hangs there cannot be seen from here.",
+            default="none",
+            choices=("none", "2x20"),
+        ),
+    ),
 )
 
 COLUMNS, DRAWER_PIN, DRAWER_OPEN, STATUS = "columns", "drawer_pin", "drawer_open", "status"

@@ -109,7 +109,6 @@ class IppPrinter(PrinterDriver):
 
     def __init__(self, runtime: Runtime, options: DriverOptions | None = None) -> None:
         self._clock, self._ids = runtime.clock, runtime.ids
-        self._options = options or {}
         # A printer may end its connection whenever it likes: how it is, is known by asking.
         self._http = HttpDevice(self._clock, idle_end_s=0.0)
         self._scheme, self._path = "ipp", PATH

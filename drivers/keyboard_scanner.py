@@ -7,11 +7,21 @@ import logging
 from drivers.appetite import Appetite
 from drivers.base import DriverOptions, Identity, Keyboard, Lines, Manifest
 from drivers.keyboard_layouts import LAYOUTS, Layout, Press
-from drivers.keyboard_scanner_codec import RECORD, TEST_CODE, Keys, NotEvdevError, learn, read_line
+from drivers.keyboard_scanner_codec import (
+    RECORD,
+    TEST_CODE,
+    Keys,
+    NotEvdevError,
+    layout_of_text,
+    layout_text,
+    learn,
+    read_line,
+)
 from drivers.scan_gate import LineScanner
 from drivers.scan_text import Refused
 from hubd.errors import DeviceError
 from hubd.model.device import Capability, DeviceKind
+from hubd.model.device_options import Option, OptionKind
 from hubd.ports import ByteStream, Scan
 from hubd.runtime import Runtime
 
@@ -24,27 +34,39 @@ MANIFEST = Manifest(
     matches=(Keyboard(),),
     capabilities=frozenset({Capability.SCAN}),
     stage="experimental",
-    docs="`evdev:///dev/input/by-id/NAME-event-kbd`; `?grab=1` takes it from the console once a person is sure. Option "
-    "`layout=fr` (us, fr, be, de, nl), or the test code scanned once. Never chosen by itself.",
+    docs="`evdev:///dev/input/by-id/NAME-event-kbd`; the option `grab=1` takes it from the console once a person is "
+    "sure. Option `layout=fr` (us, fr, be, de, nl), or the test code scanned once. Never chosen by itself.",
     driver="KeyboardScanner",
+    options=(
+        Option(
+            "layout",
+            OptionKind.CHOICE,
+            "Keyboard that the scanner imitates",
+            "Found out by itself: let it read the test code once.",
+            choices=("us", "fr", "be", "de", "nl"),
+        ),
+        Option("keys", OptionKind.LEARNT, "Keys of the test code", "Of a scanner that imitates none of these."),
+    ),
 )
 
 KEYS = Appetite(burst_bytes=256 * 1024, bytes_per_s=8 * 1024)
 """A key that goes down and up is six records, and a person who types on the wrong keyboard is no babble."""
 LAYOUT = "layout"
 """Option: for which keyboard the scanner is set; absent: learned from the test code."""
+KEYS = "keys"
+"""Option: the keys of a layout that only the test code tells, see `layout_text`."""
 
 
 def _layout_of(options: DriverOptions) -> Layout | None:
-    """Raises DeviceError `device.option_invalid`."""
-    name = options.get(LAYOUT, "")
+    """Raises DeviceError `device.option_invalid`. A name counts more than keys that were learnt before."""
+    name, keys = options.get(LAYOUT, ""), options.get(KEYS, "")
     if name and name not in LAYOUTS:
         raise DeviceError(
             "device.option_invalid",
             f"The option {LAYOUT} is one of {', '.join(LAYOUTS)}.",
-            remedy="Correct the options of this device in the configuration.",
+            remedy="Correct the options of this device, on its page or in the configuration.",
         )
-    return LAYOUTS.get(name)
+    return LAYOUTS.get(name) if name else layout_of_text(keys)
 
 
 class KeyboardScanner(LineScanner):
@@ -90,6 +112,8 @@ class KeyboardScanner(LineScanner):
             return read_line(line, self._layout)
         name, self._layout = learned
         log.info("scanner.layout_learned", extra={"setting": name})
+        known = name in LAYOUTS
+        self.learnt({LAYOUT: name if known else "", KEYS: "" if known else layout_text(self._layout)})
         return None
 
     async def check(self) -> Identity:

@@ -8,6 +8,7 @@ so a record that was lost, doubled or changed is noticed, and its line dropped.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -218,6 +219,23 @@ def learn(presses: Sequence[Press], *, unknown: bool) -> tuple[str, Layout] | No
     one_key_each = len(learned) == len(set(TEST_CODE)) == len(set(learned.values()))
     same_everywhere = all(learned[press] == character for press, character in zip(presses, TEST_CODE, strict=True))
     return ("learned", MappingProxyType(learned)) if one_key_each and same_everywhere else None
+
+
+def layout_text(layout: Layout) -> str:
+    """A layout that only the test code has told, as it is kept: the keys that type `TEST_CODE`, in its order."""
+    keys = {character: press for press, character in layout.items()}
+    return "".join(
+        f"{press.code:02x}{(press.shift and 1) + (press.altgr and 2)}" for press in (keys[one] for one in TEST_CODE)
+    )
+
+
+def layout_of_text(text: str) -> Layout | None:
+    """What `layout_text` has written; None for anything else."""
+    if re.fullmatch(r"(?:[0-9a-f]{2}[0-3])+", text) is None:
+        return None
+    keys = [(int(text[at : at + 2], 16), int(text[at + 2])) for at in range(0, len(text), 3)]
+    found = learn([Press(code, shift=bool(held & 1), altgr=bool(held & 2)) for code, held in keys], unknown=True)
+    return found[1] if found else None
 
 
 def read_line(presses: Sequence[Press], layout: Layout | None) -> Scan | Refused:

@@ -73,6 +73,7 @@ from drivers.nexo_verdict import (
 from drivers.trace import Describe, by_message
 from hubd.errors import DeviceError, HubError, Retry
 from hubd.model.device import Capability, DeviceKind
+from hubd.model.device_options import Option, OptionKind
 from hubd.model.money import Money
 from hubd.ports import (
     AuthorizeRequest,
@@ -118,6 +119,34 @@ MANIFEST = Manifest(
     "the options `poiid` and `key_identifier`, the password is the shared key's passphrase. Forwards by itself.",
     driver="NexoTerminal",
     recovers_within_s=60.0,
+    options=(
+        Option(
+            "poiid",
+            OptionKind.TEXT,
+            "POIID",
+            "Model and serial number, as the back of the terminal shows them.",
+            pattern="[A-Za-z0-9]{1,20}-[A-Za-z0-9]{1,20}",
+            form="model and serial number with a dash, V400m-324688179",
+        ),
+        Option("key_identifier", OptionKind.TEXT, "Name of the shared key", "As it is set in the Customer Area."),
+        Option(
+            "key_version",
+            OptionKind.TEXT,
+            "Version of the shared key",
+            "As it is set in the Customer Area.",
+            default="1",
+            pattern="[0-9]{1,9}",
+            form="a number",
+        ),
+        Option(
+            "password",
+            OptionKind.SECRET,
+            "Passphrase of the shared key",
+            "As it is set in the Customer Area.",
+            pattern="[ -~]+",
+            form="plain letters, digits and signs",
+        ),
+    ),
 )
 
 SALE_ID = "hubd"
@@ -171,8 +200,8 @@ def _options_of(configured: DriverOptions) -> NexoOptions:
         raise DeviceError(
             "device.option_missing",
             "An Adyen terminal needs its POIID (model and serial number) and its shared key, with an ASCII passphrase.",
-            remedy='Set terminals.options to ["poiid=V400m-324688179", "key_identifier=…", "key_version=1"], and '
-            "terminals.password to the key's passphrase.",
+            remedy="Set poiid (such as V400m-324688179), key_identifier, key_version and as password the key's "
+            "passphrase, on the page of this device.",
         )
     key = NexoKey(identifier, passphrase, int(version))
     return NexoOptions(poiid, key, configured.get(CURRENCY, "EUR"))

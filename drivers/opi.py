@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -40,15 +38,16 @@ from drivers.opi_messages import (
     Request,
     ServiceRequest,
     ServiceResponse,
-    Till,
     encode,
     request_id_of,
     sum_of,
 )
+from drivers.opi_options import OpiOptions, options_of
 from drivers.opi_verdict import NOT_BEGUN, UNCERTAIN, identity_of, judge_enquiry, judge_payment, judge_reversal
 from drivers.trace import Describe, by_message
 from hubd.errors import DeviceError, Retry
 from hubd.model.device import Capability, DeviceKind
+from hubd.model.device_options import Option, OptionKind
 from hubd.ports import (
     Approved,
     AuthorizeRequest,
@@ -92,11 +91,28 @@ MANIFEST = Manifest(
     docs="OPI XML over TCP port 4100; the terminal connects back to the hub's port 4102 (option `device_port`).",
     driver="OpiTerminal",
     recovers_within_s=240.0,
+    options=(
+        Option(
+            "device_port",
+            OptionKind.NUMBER,
+            "Port for this terminal",
+            "As the terminal's menu shows it (POS device port); each terminal of the hub needs one of its own.",
+            default="4102",
+            least=1,
+            most=65535,
+        ),
+        Option("workstation_id", OptionKind.TEXT, "Number of the till", "If the terminal's service asks.", default="1"),
+        Option("pop_id", OptionKind.TEXT, "Point of payment", "If the terminal's service asks.", default="001"),
+        Option(
+            "language",
+            OptionKind.TEXT,
+            "Language of its texts",
+            "Two letters; without it the terminal uses its own.",
+            pattern="[a-z]{2}",
+            form="two small letters",
+        ),
+    ),
 )
-
-DEVICE_PORT, WORKSTATION_ID, POP_ID, LANGUAGE = "device_port", "workstation_id", "pop_id", "language"
-"""Options of this driver: the hub's port for this terminal, and as whom the hub speaks (`Till`)."""
-DEVICE_PORT_DEFAULT = 4102
 
 QUICK_TIMEOUT_S = 10.0
 """For the answer to a request in which neither a customer nor the host has a part."""
@@ -118,15 +134,6 @@ _PORT_TAKEN = "device_port_taken"
 Answer = TypeVar("Answer", CardServiceResponse, ServiceResponse)
 
 
-@dataclass(frozen=True, slots=True)
-class OpiOptions:
-    """What differs between installations."""
-
-    till: Till = field(default_factory=Till)
-    device_port: int = DEVICE_PORT_DEFAULT
-    """Where the terminal reaches the hub's devices; two terminals of one hub need two ports."""
-
-
 class _Ended(Struct):
     """A dialogue that has ended with its answer."""
 
@@ -145,24 +152,6 @@ class _NotSent(Struct, frozen=True):
     """There was no line for it: nothing has left."""
 
 
-def _options_of(configured: DriverOptions) -> OpiOptions:
-    """Raises DeviceError `device.port_invalid`, shown where the terminal is listed."""
-    plain = Till()
-    port = configured.get(DEVICE_PORT, str(DEVICE_PORT_DEFAULT))
-    if re.fullmatch(r"[0-9]{1,5}", port) is None or not 0 < int(port) < 65536:
-        raise DeviceError(
-            "device.port_invalid",
-            "The device port of an OPI terminal is a number from 1 to 65535.",
-            remedy="Correct device_port in terminals.options; the terminal's menu shows it as POS device port.",
-        )
-    till = Till(
-        configured.get(WORKSTATION_ID, plain.workstation_id),
-        configured.get(POP_ID, plain.pop_id),
-        configured.get(LANGUAGE, plain.language),
-    )
-    return OpiOptions(till, int(port))
-
-
 def _ignore(_: Progress) -> None:
     """Nobody is looking."""
 
@@ -174,7 +163,7 @@ class OpiTerminal(TerminalDriver):
 
     def __init__(self, runtime: Runtime, options: OpiOptions | DriverOptions | None = None) -> None:
         self._clock = runtime.clock
-        self._options = options if isinstance(options, OpiOptions) else _options_of(options or {})
+        self._options = options if isinstance(options, OpiOptions) else options_of(options or {})
         self._devices = TillDevices(self._clock, self._options.till, self._heard_from_terminal)
         self._lines: Lines | None = None
         self._link: OpiLink | None = None

@@ -56,6 +56,7 @@ from drivers.poslink_verdict import (
 from drivers.trace import Describe, by_message
 from hubd.errors import DeviceError, InvalidValueError, Retry
 from hubd.model.device import Capability, DeviceKind
+from hubd.model.device_options import Option, OptionKind
 from hubd.model.money import Money, exponent_of
 from hubd.ports import (
     Approved,
@@ -101,6 +102,16 @@ MANIFEST = Manifest(
     docs="PAX semi-integrated (POSLink 1.28 and newer) over TCP port 10009; dialects with a length and over HTTP.",
     driver="PoslinkTerminal",
     recovers_within_s=240.0,
+    options=(
+        Option(
+            "dialect",
+            OptionKind.CHOICE,
+            "Dialect of its protocol",
+            "As its application is set: plain, with a length before each message, or over HTTP.",
+            default="plain",
+            choices=("plain", "length", "http"),
+        ),
+    ),
 )
 
 DIALECT = "dialect"

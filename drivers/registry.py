@@ -34,6 +34,7 @@ from drivers.base import (
 )
 from hubd.errors import DeviceError
 from hubd.model.device import Capability, DeviceKind, Endpoint
+from hubd.model.device_options import Option, OptionKind
 
 ENTRY_POINT_GROUP = "hubd.drivers"
 BUILT_IN = (
@@ -68,9 +69,10 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "Keyboard": Keyboard,
     "Probe": Probe,
     "Step": Step,
+    "Option": Option,
     "frozenset": frozenset,
 }
-_ENUMS = {"DeviceKind": DeviceKind, "Capability": Capability}
+_ENUMS = {"DeviceKind": DeviceKind, "Capability": Capability, "OptionKind": OptionKind}
 
 
 class Entry(Struct, frozen=True):

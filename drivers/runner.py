@@ -67,6 +67,8 @@ CHECK_WAIT_S = 12.0
 OnChange = Callable[[str, TerminalStatus], None]
 OnMoved = Callable[[str, str], None]
 """(device id, address): the device has answered at another address, and is the same one."""
+OnLearnt = Callable[[str, DriverOptions], None]
+"""(device id, options): what the device has shown of itself, to be kept; "" is to be forgotten."""
 NO_OPTIONS: DriverOptions = MappingProxyType({})
 
 
@@ -130,6 +132,7 @@ class Runner:
         on_moved: OnMoved = lambda _device, _url: None,
         accept_lines: AcceptLines = accept_none,
         trace_limits: TraceLimits = DEFAULT_LIMITS,
+        on_learnt: OnLearnt = lambda _device, _options: None,
     ) -> None:
         self._accept_lines = accept_lines
         self._device_id = device_id
@@ -144,6 +147,7 @@ class Runner:
         self._clock, self._rng = runtime.clock, runtime.rng
         self._on_change = on_change
         self.driver = factory(runtime, options)
+        self.driver.learnt = partial(on_learnt, device_id)
         self._name = called(self.driver)
         self.trace = Trace(runtime.clock, trace_limits)
         self._status = TerminalStatus(DeviceState.CONNECTING, None)

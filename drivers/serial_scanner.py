@@ -8,6 +8,7 @@ from drivers.scan_text import Refused
 from drivers.serial_scanner_codec import Ending, SerialScans, form_of
 from hubd.errors import DeviceError
 from hubd.model.device import Capability, DeviceKind
+from hubd.model.device_options import Option, OptionKind
 from hubd.ports import ByteStream, Scan
 from hubd.runtime import Runtime
 
@@ -21,6 +22,15 @@ MANIFEST = Manifest(
     docs="Codes end with CR, LF or CRLF (option `end=quiet`: with nothing); AIM identifiers are understood.",
     driver="SerialScanner",
     line="baud=9600&stop_bits=1",
+    options=(
+        Option(
+            "end",
+            OptionKind.CHOICE,
+            "How its codes end",
+            "Found out by itself; choose quiet for a scanner that ends them with nothing.",
+            choices=("cr", "lf", "crlf", "quiet"),
+        ),
+    ),
 )
 
 END = "end"
@@ -38,7 +48,7 @@ def _ending_of(options: DriverOptions) -> Ending | None:
         raise DeviceError(
             "device.option_invalid",
             f"The option {END} is one of {', '.join(Ending)}.",
-            remedy="Correct the options of this device in the configuration.",
+            remedy="Correct the options of this device, on its page or in the configuration.",
         ) from None
 
 

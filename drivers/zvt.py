@@ -74,6 +74,7 @@ from drivers.zvt_verdict import (
 )
 from hubd.errors import DeviceError, Retry
 from hubd.model.device import Capability, DeviceKind
+from hubd.model.device_options import Option, OptionKind
 from hubd.model.money import Money
 from hubd.ports import (
     Approved,
@@ -137,6 +138,17 @@ MANIFEST = Manifest(
         ),
     ),
     recovers_within_s=240.0,
+    options=(
+        Option(
+            "password",
+            OptionKind.SECRET,
+            "Password of the terminal",
+            "The cash register's password in the terminal's menu; 000000 and 123456 are usual.",
+            default="000000",
+            pattern="[0-9]{6}",
+            form="six digits",
+        ),
+    ),
 )
 
 ACK_TIMEOUT_S = 5.0
@@ -190,7 +202,7 @@ def _options_of(configured: DriverOptions) -> ZvtOptions:
         raise DeviceError(
             "device.password_invalid",
             "The password of a ZVT terminal has six digits.",
-            remedy="Correct terminals.password in the configuration; the terminal's menu shows the right one.",
+            remedy="Correct it on the page of this device; the terminal's menu shows the right one.",
         )
     return ZvtOptions(password=password, currency=currency)
 

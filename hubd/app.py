@@ -19,14 +19,16 @@ from msgspec import Struct, field
 
 from drivers.base import CURRENCY, DriverOptions, Manifest
 from drivers.faces import RunningDevice
+from drivers.line_options import line_options, with_line
 from drivers.probing import find_out
 from drivers.registry import Registry
-from drivers.runner import OnMoved, Runner
+from drivers.runner import OnLearnt, OnMoved, Runner
 from drivers.trace import DEFAULT_LIMITS, TraceLimits
 from hubd.cloud_ports import Signer
-from hubd.errors import StoreError
+from hubd.errors import DeviceError, StoreError
 from hubd.health import Problems
 from hubd.model.device import DeviceState, Endpoint, EndpointKind
+from hubd.model.device_options import Option
 from hubd.model.mode import Mode, ModeSnapshot
 from hubd.model.terminal_life import needs_of
 from hubd.ports import (
@@ -44,6 +46,7 @@ from hubd.runtime import Clock, Runtime
 from hubd.services.access import AccessDesk
 from hubd.services.automatic_receipts import AutomaticReceipts
 from hubd.services.bundle import Services
+from hubd.services.device_options import OptionDesk
 from hubd.services.devices import DeviceDesk
 from hubd.services.dialogue import Dialogues
 from hubd.services.discovery import DiscoveryDesk
@@ -53,6 +56,7 @@ from hubd.services.flush import Flusher
 from hubd.services.hearing import Hearing
 from hubd.services.jobs import Jobs
 from hubd.services.lines import LineReason, ensure_line
+from hubd.services.option_keeper import OptionKeeper, SecretBox
 from hubd.services.orders import OrderDesk
 from hubd.services.outages import OutageDesk
 from hubd.services.overview_desk import OverviewDesk
@@ -112,7 +116,9 @@ class World(Struct, frozen=True):
     line_reason: LineReason | None = None
     """Why this start opens a new line whatever the store says; None: the store decides (restored, replaced)."""
     driver_options: Callable[[Device], DriverOptions] = field(default=lambda _: {})
-    """What a driver needs that is not in the journal: its terminal's password. Asked at every start of a driver."""
+    """What the configuration says of a device; what people have set counts more. Asked at every start of a driver."""
+    device_key: bytes = b""
+    """Seals the secrets of devices. Empty: what is set of them ends with this start."""
     sources: Sequence[EndpointSource] = ()
     """Where devices are looked for."""
     trace_limits: TraceLimits = DEFAULT_LIMITS
@@ -153,19 +159,23 @@ async def _make_driver(
     world: World,
     changed: Callable[[str, TerminalStatus], None],
     moved: OnMoved,
+    learnt: OnLearnt,
     stands_at: Callable[[str, str], bool],
+    keeper: OptionKeeper,
     device: Device,
     currency: str,
 ) -> RunningDevice:
+    said = (await keeper.of(device)).in_force
+
     async def open_where_it_is(url: str) -> ByteStream:
         if not stands_at(device.identity, url):
             raise OSError("it is not plugged in here")
-        return await world.open_transport(url)
+        return await world.open_transport(with_line(url, said))
 
     if not world.registry.loaded(device.driver):
         await asyncio.to_thread(world.registry.load, device.driver)
     factory = world.registry.factory(device.driver)
-    options = {**world.driver_options(device), **({CURRENCY: currency} if currency else {})}
+    options = {**said, **({CURRENCY: currency} if currency else {})}
     runner = Runner(
         device.id,
         factory,
@@ -177,6 +187,7 @@ async def _make_driver(
         moved,
         world.accept_lines,
         world.trace_limits,
+        learnt,
     )
     return RunningDevice(runner)
 
@@ -208,6 +219,12 @@ class _DriverBook:
 
     def candidates(self, seen: Endpoint) -> tuple[Claimed, ...]:
         return tuple(_claimed(manifest) for manifest in self._registry.candidates(seen))
+
+    def options(self, driver: str, address: str) -> tuple[Option, ...]:
+        try:
+            return (*self._registry.manifest(driver).options, *line_options(address))
+        except DeviceError:
+            return ()
 
 
 def _claimed(manifest: Manifest) -> Claimed:
@@ -243,6 +260,9 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
     staff = StaffDesk(db, runtime, access, world.pins, RecoveryDesk(db, runtime, problems))
     payments = PaymentDesk(db, runtime, dialogues, terminals, tills, view, world.room_for_sales)
     discovery: DiscoveryDesk
+    options: OptionDesk
+    box = SecretBox(world.device_key, runtime.ids.token_bytes)
+    keeper = OptionKeeper(db, box, world.driver_options, dialogues.make_document)
 
     def device_changed(device_id: str, status: TerminalStatus) -> None:
         _note_change(problems, terminals, peripherals, device_id, status)
@@ -252,10 +272,17 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
     def device_moved(device_id: str, address: str) -> None:
         jobs.start(f"device.moved:{device_id}:{address}", discovery.moved(device_id, address))
 
-    make_driver = partial(_make_driver, world, device_changed, device_moved, lambda *it: discovery.stands_at(*it))
+    def stands_at(identity: str, url: str) -> bool:
+        return discovery.stands_at(identity, url)
+
+    def device_learnt(device_id: str, values: DriverOptions) -> None:
+        options.learnt(device_id, values)
+
+    make_driver = partial(_make_driver, world, device_changed, device_moved, device_learnt, stands_at, keeper)
     devices = DeviceDesk(db, terminals, peripherals, make_driver, _DriverWorkers(supervisor), dialogues.make_document)
     printing = _printing(db, runtime, peripherals, jobs, problems, dialogues)
-    roles = RoleDesk(db, runtime.clock, devices, dialogues.make_document, printing.replaced)
+    roles = RoleDesk(db, runtime.clock, devices, dialogues.make_document, printing.replaced, keeper)
+    options = OptionDesk(db, runtime.clock, keeper, devices, _DriverBook(world.registry), jobs)
     discovery = _discovery(world, devices, staff, terminals, problems, roles)
     flusher = Flusher(db, runtime, terminals, jobs, lambda: outages.snapshot().mode is Mode.ONLINE)
     return _wired(
@@ -279,6 +306,7 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
             orders=OrderDesk(db, tills),
             receipts=ReceiptDesk(db, world.archives),
             devices=devices,
+            options=options,
             life=TerminalLife(db, terminals, devices, problems),
             weighing=WeighingDesk(peripherals, partial(_tell_weight, feed)),
             printing=printing,

@@ -34,7 +34,7 @@ from hubd.cloud_ports import CloudLink
 from hubd.config import Config
 from hubd.config_sections import TerminalConfig
 from hubd.errors import ConfigError
-from hubd.identity import KeySigner, load_or_create_key
+from hubd.identity import KeySigner, load_or_create_key, load_or_create_secret
 from hubd.loading import load
 from hubd.model.device import Endpoint, EndpointKind
 from hubd.model.mode import Hop
@@ -85,6 +85,8 @@ ADDRESS_CHECK_S = 15.0
 WARM_UP_AFTER_S = 2.0
 LOOPBACK = "127.0.0.1"
 HUB_KEY = "hub.key"
+DEVICE_KEY = "devices.key"
+"""Seals the passwords of devices; a restored hub can open them, the cloud cannot."""
 CA_FILES = ("ca.pem", "ca.key")
 MACHINE_ID_FILE = Path("/etc/machine-id")
 
@@ -281,6 +283,9 @@ async def running_hub(
         room_for_sales=lambda: room.for_sales,
         archives=config.paths.archive,
         driver_options=partial(configured_options, config.terminals),
+        device_key=await asyncio.to_thread(
+            load_or_create_secret, config.paths.keys / DEVICE_KEY, runtime.ids.token_bytes
+        ),
         sources=await asyncio.to_thread(_sources, config, runtime, drivers),
         trace_limits=TraceLimits(config.devices.trace_kib * 1024, config.devices.trace_minutes * 60.0),
         machine_id=await asyncio.to_thread(_machine_id),
@@ -466,7 +471,7 @@ class _Parts(Struct):
     def _backups(self) -> BackupDesk:
         paths, services = self.config.paths, self.hub.services
         places = Places(paths.backups, [Path(target) for target in self.config.backup.targets], paths.archive)
-        extra = {f"keys/{name}": paths.keys / name for name in CA_FILES}
+        extra = {f"keys/{name}": paths.keys / name for name in (*CA_FILES, DEVICE_KEY)}
         contents = Contents(paths.archive, extra, frozenset({paths.keys / HUB_KEY}))
         interval_s = self.config.backup.interval_h * 3600.0
         return BackupDesk(services.db, self.runtime, services.problems, places, contents, interval_s)

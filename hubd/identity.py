@@ -73,6 +73,11 @@ def load_or_create_key(path: Path, token_bytes: Callable[[int], bytes]) -> KeySi
     Raises `identity.unreadable` for a file that is not a key: a damaged key is never replaced in silence, because the
     cloud knows the hub by it.
     """
+    return KeySigner(load_or_create_secret(path, token_bytes))
+
+
+def load_or_create_secret(path: Path, token_bytes: Callable[[int], bytes]) -> bytes:
+    """The 32 bytes in `path`, made and kept as `load_or_create_key` does; raises `identity.unreadable`."""
     try:
         seed = path.read_bytes()
     except FileNotFoundError:
@@ -86,7 +91,7 @@ def load_or_create_key(path: Path, token_bytes: Callable[[int], bytes]) -> KeySi
         )
     if path.stat().st_mode & 0o077:
         path.chmod(KEY_FILE_MODE)
-    return KeySigner(seed)
+    return seed
 
 
 def load_key(path: Path) -> KeySigner:

@@ -14,6 +14,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from hubd.model.device import Capability, DeviceKind, DeviceState, Endpoint, EndpointKind
+from hubd.model.device_options import Option
 from hubd.model.money import Money
 from hubd.model.printing import PrintDocument
 from hubd.model.sms import IncomingSms, ModemCondition, SmsOutcome, SmsReport
@@ -567,6 +568,10 @@ class DriverBook(Protocol):
 
     def candidates(self, seen: Endpoint) -> tuple[Claimed, ...]:
         """Drivers that may be the right one for an endpoint that none claims: a person knows what hangs there."""
+        ...
+
+    def options(self, driver: str, address: str) -> tuple[Option, ...]:
+        """What a person may set of a device of this driver at this address; none where the driver is not known."""
         ...
 
 

@@ -58,6 +58,7 @@ KINDS: dict[str, int] = {
     "device.removed": 1,
     "device.replaced": 1,
     "device.closed": 1,
+    "device.configured": 1,
     "staff.added": 1,
     "staff.changed": 1,
     "staff.removed": 1,

@@ -7,6 +7,7 @@ from msgspec import Struct
 from hubd.health import Problems
 from hubd.runtime import Runtime
 from hubd.services.access import AccessDesk
+from hubd.services.device_options import OptionDesk
 from hubd.services.devices import DeviceDesk
 from hubd.services.dialogue import Dialogues
 from hubd.services.discovery import DiscoveryDesk
@@ -60,6 +61,7 @@ class Services(Struct, frozen=True):
     orders: OrderDesk
     receipts: ReceiptDesk
     devices: DeviceDesk
+    options: OptionDesk
     life: TerminalLife
     printing: PrintDesk
     roles: RoleDesk

@@ -7,7 +7,7 @@ from msgspec import Struct
 from hubd.errors import DeviceError, InvalidValueError, NotFoundError, Retry
 from hubd.model.device import DeviceKind
 from hubd.model.entry import Json
-from hubd.model.payment import Mode, Payment
+from hubd.model.payment import Mode, Payment, PaymentState
 from hubd.model.permissions import Permission
 from hubd.services.access import Caller
 from hubd.services.calendar import business_date
@@ -15,6 +15,8 @@ from hubd.services.settings import effective
 from hubd.store import devices, payments, people
 from hubd.store.devices import Device
 from hubd.store.tx import Connection, Tx
+
+UNDER_WAY = frozenset({PaymentState.REQUESTED, PaymentState.IN_PROGRESS})
 
 
 class NewDevice(Struct, frozen=True):
@@ -123,6 +125,17 @@ def unheard_error(outages_count: int) -> DeviceError:
     )
 
 
+def paying_error() -> DeviceError:
+    """`device.busy`: the terminal works on a payment."""
+    return DeviceError(
+        "device.busy",
+        "The terminal is taking a payment.",
+        remedy="Wait for it.",
+        retry=Retry.SAME_REQUEST,
+        retry_after_s=10,
+    )
+
+
 def unknown_device() -> NotFoundError:
     """`device_unknown`."""
     return NotFoundError("device_unknown", "No device of this id is known to this hub.", remedy="Read the list.")
@@ -138,6 +151,12 @@ def pending_of_till(tx: Tx, device_id: str) -> list[Payment]:
     return [
         one for one in [*payments.running(tx.connection), *payments.unknown(tx.connection)] if one.till == device_id
     ]
+
+
+def refuse_under_way(tx: Tx, device_id: str) -> None:
+    """Raise `device.busy` while the terminal works on a payment: nobody takes its place in the middle of one."""
+    if any(payment.state in UNDER_WAY for payment in pending_on(tx, device_id)):
+        raise paying_error()
 
 
 def refuse_while_pending(pending: list[Payment]) -> None:

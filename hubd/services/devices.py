@@ -25,6 +25,7 @@ from hubd.services.device_rules import (
     end_of_day_body,
     need,
     need_for,
+    paying_error,
     pending_on,
     refuse_known_by_plug,
     refuse_place_of_terminal,
@@ -228,8 +229,11 @@ class DeviceDesk:
         await self.attach_named(device_id)
         return await self.get(device_id)
 
-    async def attach_named(self, device_id: str) -> None:
-        """Run the driver of a device that is in use, or on its way there; nothing happens if it runs already."""
+    async def attach_named(self, device_id: str, number: str = "") -> None:
+        """Run the driver of a device that is in use, or on its way there; nothing happens if it runs already.
+
+        `number` is the one by which it named itself when its driver ran last.
+        """
 
         def look(connection: Connection) -> tuple[Device | None, str, bool]:
             device = devices.get(connection, device_id)
@@ -241,7 +245,7 @@ class DeviceDesk:
         if device is None or not (device.active and device.driver):
             return
         if self._terminals.get(device_id) is None and self._peripherals.get(device_id) is None:
-            await self._attach(device, currency, in_use=in_use or device.kind is not DeviceKind.TERMINAL)
+            await self._attach(device, currency, number, in_use=in_use or device.kind is not DeviceKind.TERMINAL)
 
     async def sync(self, device_id: str) -> None:
         """Take the last two steps of a terminal that answers: each is on disk before the next (D01).
@@ -310,6 +314,40 @@ class DeviceDesk:
         """Run its driver anew, with what the journal says of it now."""
         await self.stop(device_id)
         await self.attach_named(device_id)
+
+    def refuse_while_paying(self, device_id: str) -> None:
+        """Raise `device.busy` while a terminal is taken by a payment, also one whose intent is just being written."""
+        attached = self._terminals.get(device_id)
+        if attached is not None and attached.payment_id:
+            raise paying_error()
+
+    async def renew(self, device_id: str) -> bool:
+        """Run a device's driver anew, with its options of now; False, and nothing happens, while it does something.
+
+        That is a payment, a print job, an enquiry: whatever holds it. What waits its turn finds it gone and waits, or
+        is told that nothing was sent.
+        """
+        attached = self._terminals.get(device_id)
+        holder = attached or self._peripherals.get(device_id)
+        if holder is None:  # it does not run: perhaps it could not, with the options that it had
+            await self.attach_named(device_id)
+            return True
+        if holder.lock.locked() or (attached is not None and attached.payment_id):
+            return False
+        async with holder.lock:
+            if attached is not None and attached.payment_id:
+                return False
+            status = self._status_of_face(holder)
+            await self.stop(device_id)
+        if attached is not None and attached.leaving:
+            await self.apply(device_id)
+        else:
+            await self.attach_named(device_id, status.terminal_id)
+        return True
+
+    @staticmethod
+    def _status_of_face(holder: Attached | Peripheral) -> TerminalStatus:
+        return holder.terminal.status if isinstance(holder, Attached) else holder.face.status
 
     async def assign(self, device_id: str, name: str, role: str, address: str | None, caller: Caller) -> DeviceView:
         """Give a device its name, its role (`till:ID` or none) and, after a move, its new address.
@@ -442,14 +480,7 @@ class DeviceDesk:
                 retry=Retry.SAME_REQUEST,
                 retry_after_s=10,
             )
-        if attached.payment_id:
-            raise DeviceError(
-                "device.busy",
-                "The terminal is taking a payment.",
-                remedy="Wait for it.",
-                retry=Retry.SAME_REQUEST,
-                retry_after_s=10,
-            )
+        self.refuse_while_paying(device_id)
         return attached
 
     async def _attach(self, device: Device, currency: str, number: str = "", *, in_use: bool = True) -> None:

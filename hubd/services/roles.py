@@ -14,16 +14,16 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from hubd.errors import DeviceError, InvalidValueError, NotFoundError, Retry
+from hubd.errors import DeviceError, InvalidValueError, NotFoundError
 from hubd.model.device import DeviceKind, DeviceState
 from hubd.model.entry import Document, Draft
-from hubd.model.payment import PaymentState
 from hubd.model.permissions import Permission
 from hubd.model.statement import TERMINAL_CLOSED
 from hubd.runtime import Clock
 from hubd.services.access import Caller
-from hubd.services.device_rules import NewDevice, claim_body, pending_on
+from hubd.services.device_rules import NewDevice, claim_body, need, pending_on, refuse_under_way
 from hubd.services.devices import REASON_MAX, REASON_MIN, DeviceDesk, DeviceView
+from hubd.services.option_keeper import OptionKeeper
 from hubd.services.outcomes import MakeDocument
 from hubd.services.printing import move_waiting
 from hubd.store import devices, journal, outages
@@ -33,7 +33,6 @@ from hubd.store.tx import Connection, Tx
 
 LOOK_S = 5.0
 """How often it is seen whether the money of a device that leaves is out."""
-UNDER_WAY = frozenset({PaymentState.REQUESTED, PaymentState.IN_PROGRESS})
 NOT_WELL = frozenset({DeviceState.GONE, DeviceState.SILENT, DeviceState.FAULTY})
 """States of a device whose place is offered to another one."""
 WITHOUT_DRIVER = frozenset({DeviceKind.TILL, DeviceKind.VIEWER})
@@ -49,12 +48,14 @@ class RoleDesk:
         desk: DeviceDesk,
         make_document: MakeDocument,
         printer_replaced: Callable[[str, str], Coroutine[Any, Any, None]],
+        options: OptionKeeper,
     ) -> None:
         self._db = db
         self._clock = clock
         self._desk = desk
         self._make_document = make_document
         self._printer_replaced = printer_replaced
+        self._options = options
         self._leaving = asyncio.Event()
         self._leaving.set()
 
@@ -102,6 +103,7 @@ class RoleDesk:
                 "settings_of": (old.settings_of or old.address) if mine.driver == old.driver else "",
             }
             journal.append(tx, Draft("device.replaced", old.id, caller.actor, body))
+            self._options.carry(tx, old, need(tx, taker), caller.actor)
             if new.kind is not DeviceKind.TERMINAL:
                 journal.append(tx, Draft("device.activated", taker, caller.actor, {"address": mine.address}))
             if new.kind is DeviceKind.PRINTER:
@@ -174,18 +176,6 @@ class RoleDesk:
 
 def _leaving(connection: Connection) -> list[str]:
     return [device.id for device in devices.all_devices(connection) if device.leaving]
-
-
-def refuse_under_way(tx: Tx, device_id: str) -> None:
-    """Raise `device.busy` while the terminal works on a payment: nobody takes its place in the middle of one."""
-    if any(payment.state in UNDER_WAY for payment in pending_on(tx, device_id)):
-        raise DeviceError(
-            "device.busy",
-            "The terminal is taking a payment.",
-            remedy="Wait for it.",
-            retry=Retry.SAME_REQUEST,
-            retry_after_s=10,
-        )
 
 
 def _refuse_unfit(old: Device, new: NewDevice, known: Device | None) -> None:

@@ -11,7 +11,7 @@ from importlib import resources
 
 from hubd.errors import StoreError
 
-SCHEMA = 5
+SCHEMA = 6
 COMPAT = 1
 """Oldest schema number whose program can still open a file of this one."""
 

@@ -8,6 +8,7 @@ from hubd.model.entry import Entry, Json
 from hubd.model.kinds import KINDS, is_known
 from hubd.model.upcast import upcast
 from hubd.store import (
+    device_options,
     devices,
     documents,
     lines,
@@ -29,6 +30,7 @@ _PROJECTORS: dict[str, Projector] = {
     **payments.PROJECTORS,
     **orders.PROJECTORS,
     **devices.PROJECTORS,
+    **device_options.PROJECTORS,
     **people.PROJECTORS,
     **settings.PROJECTORS,
     **outages.PROJECTORS,
@@ -58,6 +60,7 @@ PROJECTED_TABLES = (
     "replacements",
     "print_jobs",
     "terminal_life",
+    "device_options",
 )
 """Every table whose rows follow from the entries alone."""
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from drivers.opi import DEVICE_PORT, OpiTerminal
+from drivers.opi import OpiTerminal
+from drivers.opi_options import DEVICE_PORT
 from hubd.model.device import DeviceState
 from hubd.model.money import Money
 from hubd.ports import (

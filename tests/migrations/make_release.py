@@ -99,6 +99,9 @@ def drafts() -> list[Draft]:
     add("device.activated", TERMINAL, {}, f"staff:{MANAGER}")
     said = {"model": "A920", "providers": ["CCV", "Other"], "default_password": True}
     add("device.declared", TERMINAL, said, f"staff:{MANAGER}")
+    secret = journals.document(rng, b"sealed", "device_secrets")
+    options = {"driver": "zvt", "options": {"baud": "9600"}, "secrets": ["password"], "document": secret.id.hex()}
+    add("device.configured", TERMINAL, options, f"staff:{MANAGER}", documents=(secret,))
     add("device.needs", TERMINAL, {"needs": "parameter_session_needed"})
     fetched = {"by": "person", "done": True, "reason": "", "fetched": ["CCV"], "left": ["Other"]}
     add("device.parameters_fetched", TERMINAL, fetched | {"needs": "parameter_session_needed"}, f"staff:{MANAGER}")

@@ -1,4 +1,4 @@
--- Schema 5, compat 1. Written by tests/migrations.
+-- Schema 6, compat 1. Written by tests/migrations.
 
 CREATE TABLE cloud_keys(
   key_id     TEXT PRIMARY KEY,
@@ -31,6 +31,14 @@ CREATE TABLE dead_letters(
   at_us   INTEGER NOT NULL,
   done    INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+
+CREATE TABLE device_options(
+  device   TEXT PRIMARY KEY,
+  seq      INTEGER NOT NULL,
+  options  TEXT NOT NULL,
+  secrets  TEXT NOT NULL DEFAULT '[]',
+  document BLOB
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE devices(
   id           TEXT PRIMARY KEY,

@@ -30,6 +30,8 @@ from drivers.keyboard_scanner_codec import (
     NotEvdevError,
     decode_event,
     encode_event,
+    layout_of_text,
+    layout_text,
     learn,
     read_line,
     text_of,
@@ -125,6 +127,12 @@ def test_a_layout_that_nobody_listed_is_learned_from_the_test_code() -> None:
     assert name == "learned"
     assert text_of(keys_of("AZ17", swapped), layout) == "AZ17"
     assert text_of(keys_of("Xy", swapped), layout) is None
+    assert layout_of_text(layout_text(layout)) == layout, "it is kept as text, and known again"
+
+
+@pytest.mark.parametrize("text", ["", "zz", "1e0", "1e0" * len(TEST_CODE), "1e4" * len(TEST_CODE)])
+def test_a_text_that_is_no_layout_is_none(text: str) -> None:
+    assert layout_of_text(text) is None
 
 
 def test_what_is_not_the_test_code_teaches_nothing() -> None:

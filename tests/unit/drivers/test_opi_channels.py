@@ -15,7 +15,7 @@ from drivers.base import Lines
 from drivers.kit.memory_line import MemoryStream, memory_pipe
 from drivers.kit.virtual_time import VirtualClock, run
 from drivers.link import LineLostError
-from drivers.opi import DEVICE_PORT, DEVICE_PORT_DEFAULT, OpiTerminal
+from drivers.opi import OpiTerminal
 from drivers.opi_codec import frame
 from drivers.opi_devices import REQUESTS_MAX, Heard, TillDevices, answer_to, step_of
 from drivers.opi_link import MESSAGES_WAITING_MAX, OpiLink
@@ -36,6 +36,7 @@ from drivers.opi_messages import (
     encode,
     request_id_of,
 )
+from drivers.opi_options import DEVICE_PORT, DEVICE_PORT_DEFAULT
 from drivers.sim.opi import OpiSimulator
 from hubd.errors import DeviceError
 from hubd.model.device import DeviceState

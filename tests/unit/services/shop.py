@@ -238,6 +238,7 @@ async def shop(
         fingerprint=fingerprint,
         line_reason=reason,
         driver_options=partial(configured_options, configured),
+        device_key=bytes(range(32)),
         open_thread=open_thread,
         archives=archives,
     )
