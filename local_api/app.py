@@ -24,6 +24,7 @@ from local_api.openapi import as_bytes, describe, docs_page
 from local_api.routes import (
     backups,
     browser,
+    device_options,
     devices,
     endpoints,
     orders,
@@ -57,6 +58,7 @@ def api_rows(events: Events | None) -> tuple[RouteSpec, ...]:
     of_store = (
         *store.ROUTES,
         *devices.ROUTES,
+        *device_options.ROUTES,
         *printing.ROUTES,
         *endpoints.ROUTES,
         *terminal_life.ROUTES,

@@ -66,9 +66,10 @@ class Client:
         *,
         query: dict[str, Any] | None = None,
         timeout_s: float = ANSWER_TIMEOUT_S,
+        headers: dict[str, str] | None = None,
     ) -> Any:
         """The answer as JSON, None where it has no body. Raises HubUnreachableError, RefusedError."""
-        response = self._send(method, path, body, query or {}, timeout_s)
+        response = self._send(method, path, body, query or {}, timeout_s, headers)
         document = _document(response)
         if response.status_code >= 400:
             raise RefusedError(response.status_code, document if isinstance(document, dict) else {})
@@ -124,12 +125,20 @@ class Client:
         transport = httpx2.HTTPTransport(uds=str(self.socket))
         return httpx2.Client(transport=transport, base_url="http://hubd", timeout=timeout)
 
-    def _send(self, method: str, path: str, body: Any, query: dict[str, Any], timeout_s: float) -> Any:
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        query: dict[str, Any],
+        timeout_s: float,
+        headers: dict[str, str] | None = None,
+    ) -> Any:
         import httpx2
 
         try:
             with self._http(timeout_s) as http:
-                return http.request(method, path, json=body, params=query)
+                return http.request(method, path, json=body, params=query, headers=headers)
         except httpx2.TimeoutException as exc:
             raise HubUnreachableError(
                 "hub.silent",

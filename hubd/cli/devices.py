@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hubd.cli import device_options
 from hubd.cli.client import Client
 from hubd.cli.common import JsonFlag, client_of, items_of
 from hubd.cli.device_trials import device_named
@@ -139,3 +140,4 @@ def _without_state(item: dict[str, Any]) -> str:
 
 
 register(app)
+device_options.register(app)
