@@ -9,7 +9,6 @@ from drivers.base import DriverOptions, Identity, Keyboard, Lines, Manifest
 from drivers.keyboard_layouts import LAYOUTS, Layout, Press
 from drivers.keyboard_scanner_codec import (
     RECORD,
-    TEST_CODE,
     Keys,
     NotEvdevError,
     layout_of_text,
@@ -22,6 +21,7 @@ from drivers.scan_text import Refused
 from hubd.errors import DeviceError
 from hubd.model.device import Capability, DeviceKind
 from hubd.model.device_options import Option, OptionKind
+from hubd.model.scanner_test import TEST_CODE
 from hubd.ports import ByteStream, Scan
 from hubd.runtime import Runtime
 

@@ -17,6 +17,7 @@ from types import MappingProxyType
 
 from drivers.keyboard_layouts import LAYOUTS, Layout, Press
 from drivers.scan_text import TEXT_MAX, Refused, holds_a_card, judge, split_identifier
+from hubd.model.scanner_test import TEST_CODE
 from hubd.ports import Scan
 
 RECORD = struct.Struct("@llHHi")
@@ -36,8 +37,6 @@ MACHINE_KEYS = 3
 QUIET_S = 0.5
 """Keys without an end are forgotten when nothing arrived for this long; a file that was just opened must be quiet for
 as long, or it was opened in the middle of a code."""
-TEST_CODE = "HUBD-TEST/0123456789.AQWZYM+$%:;]-HUBD"
-"""What the code on the set-up page holds: its keys tell the layouts of our countries apart."""
 
 
 class NotEvdevError(ValueError):

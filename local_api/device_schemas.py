@@ -64,7 +64,7 @@ class TraceOut(Answer, frozen=True):
 
 
 class ShownItselfOut(Answer, frozen=True):
-    """How a device shows which one it is."""
+    """How a device shows which one it is, or how the test code of a scanner is shown."""
 
     how: str
     """`printed`, or `shown` on its own display."""

@@ -12,10 +12,11 @@ from typing import cast
 
 from msgspec import Struct
 
-from hubd.errors import DeviceError, NotFoundError, Retry
+from hubd.errors import DeviceError, NotFoundError, PrintError, Retry
 from hubd.model.device import Capability, DeviceKind
 from hubd.model.permissions import Permission
 from hubd.model.printing import Align, Cut, PrintDocument, Qr, Row, Rule, Space, Text
+from hubd.model.scanner_test import sheet
 from hubd.ports import Scale, Scan, Serviced, Showing, TraceLine, Weight
 from hubd.runtime import Runtime
 from hubd.services.access import Caller
@@ -126,6 +127,27 @@ class TrialDesk:
                 shown = Serviced(done=False, reason="no_answer")
         if not shown.done:
             raise _not_shown(shown.reason)
+
+    async def print_test_code(self, device_id: str, caller: Caller) -> str:
+        """Print the test code for a scanner that types, on the printer of its till or place; returns the print job.
+
+        Raises `device.no_test_code` for anything but a scanner, and `no_printer`.
+        """
+        device = await self._device(device_id, caller)
+        if device.kind is not DeviceKind.SCANNER:
+            raise DeviceError(
+                "device.no_test_code", "Only scanners read the test code.", remedy="Choose a scanner that types."
+            )
+        printer = self._peripherals.choose(DeviceKind.PRINTER, device.role.removeprefix("till:"), device.location)
+        if printer is None:
+            raise PrintError(
+                "no_printer",
+                "This location has no printer in use.",
+                remedy="Let the scanner read the code from the screen of its page.",
+            )
+        job = self._ids.new_id()
+        await self._printing.submit(PrintRequest(job, sheet(caller.language[:2]), printer.id), caller)
+        return job
 
     async def test(self, device_id: str, caller: Caller) -> Trial:
         """Try what the device is for, without moving money. Waits up to 30 seconds for a scan.

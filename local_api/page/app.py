@@ -16,7 +16,7 @@ from hubd.services.recovery import OWNER_ONLY
 from local_api.app import Pages
 from local_api.context import HubFacts
 from local_api.gate import App, Receive, Scope, Send
-from local_api.page import check, device, devices, home, money, people
+from local_api.page import check, device, device_options, devices, home, money, people
 from local_api.page.render import templates
 from local_api.page.screen import PAGE_HEADERS, Answer, Screen, Tools, redirect
 from local_api.problems import method_not_allowed, not_found, problem_of, status_of
@@ -66,6 +66,9 @@ _ROWS: tuple[tuple[str, str, Permission | None, View], ...] = (
     ("GET", "/devices/{id}", _P.DEVICES_READ, device.device),
     ("GET", "/devices/{id}/trace", _P.DEVICES_OPERATE, device.trace),
     ("POST", "/devices/{id}/test", _P.DEVICES_OPERATE, device.test),
+    ("POST", "/devices/{id}/options", _P.DEVICES_MANAGE, device_options.set_options),
+    ("POST", "/devices/{id}/grab", _P.DEVICES_MANAGE, device_options.grab),
+    ("POST", "/devices/{id}/test-code", _P.DEVICES_OPERATE, device_options.test_code),
     ("POST", "/devices/{id}/identify", _P.DEVICES_OPERATE, device.identify),
     ("POST", "/devices/{id}/activate", _P.TERMINALS_ACTIVATE, devices.activate),
     ("POST", "/endpoints/{id}/use", _P.DEVICES_MANAGE, devices.use_found),

@@ -26,6 +26,11 @@ async def identify(call: Call) -> Reply:
     return Reply(ShownItselfOut(shown.how, shown.print_job or None))
 
 
+async def print_test_code(call: Call) -> Reply:
+    """Print the code by which a scanner that types shows for which keyboard it is set."""
+    return Reply(ShownItselfOut(await call.context.services.trials.print_test_code(call.id(), call.caller)))
+
+
 async def test(call: Call) -> Reply:
     """Try what a device is for, without moving money; a scanner is waited for up to 30 seconds."""
     tried = await call.context.services.trials.test(call.id(), call.caller)
@@ -60,6 +65,15 @@ ROUTES = (
         _OPERATE,
         identify,
         "Let a device show which one it is",
+        reply=ShownItselfOut,
+        tag=TAG,
+    ),
+    RouteSpec(
+        "POST",
+        "/v1/devices/{id}/test-code",
+        _OPERATE,
+        print_test_code,
+        "Print the test code of a scanner",
         reply=ShownItselfOut,
         tag=TAG,
     ),

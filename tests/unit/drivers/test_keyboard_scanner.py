@@ -23,7 +23,6 @@ from drivers.keyboard_scanner_codec import (
     RECORD,
     SYN_DROPPED,
     TAB,
-    TEST_CODE,
     UP,
     KeyEvent,
     Keys,
@@ -42,6 +41,7 @@ from drivers.scan_text import TEXT_MAX, Refused
 from drivers.sim.scanner import KeyboardScannerSimulator
 from hubd.errors import DeviceError
 from hubd.model.device import DeviceState
+from hubd.model.scanner_test import TEST_CODE
 from hubd.ports import Scan
 from hubd.runtime import Runtime, system_runtime
 

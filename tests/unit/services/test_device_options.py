@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from drivers.keyboard_scanner_codec import QUIET_S, TEST_CODE
+from drivers.keyboard_scanner_codec import QUIET_S
 from drivers.line_options import GRAB
 from drivers.sim.escpos import EscposSimulator
 from drivers.sim.escpos.engine import PrinterOptions
@@ -19,6 +19,7 @@ from hubd.errors import AccessError, HubError
 from hubd.model.device import DeviceKind
 from hubd.model.permissions import TILL_PERMISSIONS
 from hubd.model.print_job import PrintState
+from hubd.model.scanner_test import TEST_CODE
 from hubd.services.access import Caller
 from hubd.services.device_options import Source
 from hubd.services.device_rules import NewDevice
