@@ -63,9 +63,9 @@ class Printers:
 class Hub:
     """The hub as a process that sees the bus, and its administrator."""
 
-    def __init__(self, bus: UsbBus, folder: Path) -> None:
+    def __init__(self, bus: UsbBus, folder: Path, text: str = CONFIG) -> None:
         config = folder / "hubd.toml"
-        config.write_text(CONFIG.format(place=folder, port=free_port()))
+        config.write_text(text.format(place=folder, port=free_port()))
         command = bus.command(sys.executable, "-m", "hubd", "run", "--config", str(config))
         self.child = Child(command, env=dict(bus.environ), stop_timeout_s=TIMEOUT_S)
         self.client = Client(folder / "run/hubd.sock", folder / "data")

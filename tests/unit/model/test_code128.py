@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -16,9 +17,7 @@ from hubd.model.printing import CODE128_LENGTH_MAX, COLUMNS_MIN, Logo, PrintDocu
 from hubd.model.scanner_test import BAR_DOTS, MODULE_DOTS, TEST_CODE, sheet
 from hubd.paper.html import render_html
 
-SYMBOLS = {
-    "".join("abcd"["ABCD".index(one.upper())] for one in text): value for value, text in theirs._patterns.items()
-}
+SYMBOLS = {text.lower(): value for value, text in theirs._patterns.items()}
 CHECK_MODULO, START_B, STOP = 103, 104, 106
 
 
@@ -50,7 +49,7 @@ def test_bars_on_the_screen_are_those_of_the_code() -> None:
     assert bars[0][0] == code128.QUIET_MODULES
     assert across - sum(bars[-1]) == code128.QUIET_MODULES
     widths = [bars[0][1]]
-    for (left, width), (start, wide) in zip(bars, bars[1:], strict=False):
+    for (left, width), (start, wide) in pairwise(bars):
         widths += [start - left - width, wide]
     assert read(widths) == TEST_CODE
 
@@ -59,7 +58,7 @@ def runs(picture: Logo) -> list[int]:
     """How many rows in turn are white and black."""
     across = picture.width // 8
     rows = [picture.rows[at : at + across] for at in range(0, len(picture.rows), across)]
-    assert {row for row in rows} == {b"\xff" * across, bytes(across)}, "each row is all black or all white"
+    assert set(rows) == {b"\xff" * across, bytes(across)}, "each row is all black or all white"
     found, before = [0], rows[0]
     for row in rows:
         if row != before:
