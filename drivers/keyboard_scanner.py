@@ -49,7 +49,7 @@ MANIFEST = Manifest(
     ),
 )
 
-KEYS = Appetite(burst_bytes=256 * 1024, bytes_per_s=8 * 1024)
+TYPING = Appetite(burst_bytes=256 * 1024, bytes_per_s=8 * 1024)
 """A key that goes down and up is six records, and a person who types on the wrong keyboard is no babble."""
 LAYOUT = "layout"
 """Option: for which keyboard the scanner is set; absent: learned from the test code."""

@@ -22,7 +22,7 @@ from drivers.faces import RunningDevice
 from drivers.line_options import line_options, with_line
 from drivers.probing import find_out
 from drivers.registry import Registry
-from drivers.runner import OnLearnt, OnMoved, Runner
+from drivers.runner import Runner
 from drivers.trace import DEFAULT_LIMITS, TraceLimits
 from hubd.cloud_ports import Signer
 from hubd.errors import DeviceError, StoreError
@@ -155,41 +155,53 @@ class _DriverWorkers:
             await self._supervisor.forget(worker)
 
 
-async def _make_driver(
-    world: World,
-    changed: Callable[[str, TerminalStatus], None],
-    moved: OnMoved,
-    learnt: OnLearnt,
-    stands_at: Callable[[str, str], bool],
-    keeper: OptionKeeper,
-    device: Device,
-    currency: str,
-) -> RunningDevice:
-    said = (await keeper.of(device)).in_force
+class _Drivers(Struct):
+    """Makes the drivers of devices, and passes on what they say; the desks that hear it are made after this."""
 
-    async def open_where_it_is(url: str) -> ByteStream:
-        if not stands_at(device.identity, url):
-            raise OSError("it is not plugged in here")
-        return await world.open_transport(with_line(url, said))
+    world: World
+    keeper: OptionKeeper
+    jobs: Jobs
+    changed: Callable[[str, TerminalStatus], None]
+    discovery: DiscoveryDesk | None = None
+    options: OptionDesk | None = None
 
-    if not world.registry.loaded(device.driver):
-        await asyncio.to_thread(world.registry.load, device.driver)
-    factory = world.registry.factory(device.driver)
-    options = {**said, **({CURRENCY: currency} if currency else {})}
-    runner = Runner(
-        device.id,
-        factory,
-        device.address,
-        open_where_it_is,
-        world.runtime,
-        changed,
-        options,
-        moved,
-        world.accept_lines,
-        world.trace_limits,
-        learnt,
-    )
-    return RunningDevice(runner)
+    async def make(self, device: Device, currency: str) -> RunningDevice:
+        """See `hubd.services.devices.MakeDriver`."""
+        world = self.world
+        said = (await self.keeper.of(device)).in_force
+
+        async def open_where_it_is(url: str) -> ByteStream:
+            assert self.discovery is not None, "no driver runs before all desks are made"
+            if not self.discovery.stands_at(device.identity, url):
+                raise OSError("it is not plugged in here")
+            return await world.open_transport(with_line(url, said))
+
+        if not world.registry.loaded(device.driver):
+            await asyncio.to_thread(world.registry.load, device.driver)
+        factory = world.registry.factory(device.driver)
+        options = {**said, **({CURRENCY: currency} if currency else {})}
+        runner = Runner(
+            device.id,
+            factory,
+            device.address,
+            open_where_it_is,
+            world.runtime,
+            self.changed,
+            options,
+            self._moved,
+            world.accept_lines,
+            world.trace_limits,
+            self._learnt,
+        )
+        return RunningDevice(runner)
+
+    def _moved(self, device_id: str, address: str) -> None:
+        assert self.discovery is not None, "no driver runs before all desks are made"
+        self.jobs.start(f"device.moved:{device_id}:{address}", self.discovery.moved(device_id, address))
+
+    def _learnt(self, device_id: str, values: DriverOptions) -> None:
+        assert self.options is not None, "no driver runs before all desks are made"
+        self.options.learnt(device_id, values)
 
 
 def _discovery(
@@ -259,31 +271,20 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
     dialogues, view = Dialogues(db, runtime, terminals, jobs, world.signer.hub_id), partial(_outage_view, outages)
     staff = StaffDesk(db, runtime, access, world.pins, RecoveryDesk(db, runtime, problems))
     payments = PaymentDesk(db, runtime, dialogues, terminals, tills, view, world.room_for_sales)
-    discovery: DiscoveryDesk
-    options: OptionDesk
-    box = SecretBox(world.device_key, runtime.ids.token_bytes)
-    keeper = OptionKeeper(db, box, world.driver_options, dialogues.make_document)
 
     def device_changed(device_id: str, status: TerminalStatus) -> None:
         _note_change(problems, terminals, peripherals, device_id, status)
         if status.state in READY and outages.snapshot().mode is Mode.ONLINE:
             jobs.start("flush.wake", flusher.wake())
 
-    def device_moved(device_id: str, address: str) -> None:
-        jobs.start(f"device.moved:{device_id}:{address}", discovery.moved(device_id, address))
-
-    def stands_at(identity: str, url: str) -> bool:
-        return discovery.stands_at(identity, url)
-
-    def device_learnt(device_id: str, values: DriverOptions) -> None:
-        options.learnt(device_id, values)
-
-    make_driver = partial(_make_driver, world, device_changed, device_moved, device_learnt, stands_at, keeper)
-    devices = DeviceDesk(db, terminals, peripherals, make_driver, _DriverWorkers(supervisor), dialogues.make_document)
+    box = SecretBox(world.device_key, runtime.ids.token_bytes)
+    keeper = OptionKeeper(db, box, world.driver_options, dialogues.make_document)
+    drivers = _Drivers(world, keeper, jobs, device_changed)
+    devices = DeviceDesk(db, terminals, peripherals, drivers.make, _DriverWorkers(supervisor), dialogues.make_document)
     printing = _printing(db, runtime, peripherals, jobs, problems, dialogues)
     roles = RoleDesk(db, runtime.clock, devices, dialogues.make_document, printing.replaced, keeper)
-    options = OptionDesk(db, runtime.clock, keeper, devices, _DriverBook(world.registry), jobs)
-    discovery = _discovery(world, devices, staff, terminals, problems, roles)
+    options = drivers.options = OptionDesk(db, runtime.clock, keeper, devices, _DriverBook(world.registry), jobs)
+    discovery = drivers.discovery = _discovery(world, devices, staff, terminals, problems, roles)
     flusher = Flusher(db, runtime, terminals, jobs, lambda: outages.snapshot().mode is Mode.ONLINE)
     return _wired(
         Services(

@@ -28,6 +28,8 @@ app = typer.Typer(
 )
 MAKING_TIMEOUT_S = 600.0
 HUB_KEY = "hub.key"
+DEVICE_KEY = "devices.key"
+"""What seals the passwords of devices: a restored hub has to open them."""
 SERVICE_USER = "hubd"
 FETCHED_SUFFIX = ".from-cloud"
 """Beside the data directory: where a backup lies that is being fetched."""
@@ -41,7 +43,8 @@ def contents_of(config: Config, config_file: Path | None) -> Contents:
     from hubd.store.backup import Contents
 
     keys = config.paths.keys
-    extra = {f"keys/{path.name}": path for path in sorted(keys.glob("ca*")) if path.is_file()} if keys.exists() else {}
+    found = sorted([*keys.glob("ca*"), keys / DEVICE_KEY]) if keys.exists() else []
+    extra = {f"keys/{path.name}": path for path in found if path.is_file()}
     if config_file is not None and config_file.exists():
         extra["config/hubd.toml"] = config_file
     return Contents(config.paths.archive, extra, frozenset({keys / HUB_KEY}))

@@ -28,7 +28,7 @@ async def identify(call: Call) -> Reply:
 
 async def print_test_code(call: Call) -> Reply:
     """Print the code by which a scanner that types shows for which keyboard it is set."""
-    return Reply(ShownItselfOut(await call.context.services.trials.print_test_code(call.id(), call.caller)))
+    return Reply(ShownItselfOut("printed", await call.context.services.trials.print_test_code(call.id(), call.caller)))
 
 
 async def test(call: Call) -> Reply:

@@ -91,7 +91,7 @@ def until_learnt(hub: Hub, counter: Counter, scanner: str) -> None:
 
     def kept() -> bool:
         counter.scanner.tell(cmd="scan", text=TEST_CODE, symbology="code128")
-        return options_of(hub, scanner)["layout"]["value"] == "fr"
+        return bool(options_of(hub, scanner)["layout"]["value"] == "fr")
 
     wait_for(kept, TIMEOUT_S, "the layout", interval_s=1.0)
 

@@ -17,7 +17,7 @@ from hubd.model.printing import CODE128_LENGTH_MAX, COLUMNS_MIN, Logo, PrintDocu
 from hubd.model.scanner_test import BAR_DOTS, MODULE_DOTS, TEST_CODE, sheet
 from hubd.paper.html import render_html
 
-SYMBOLS = {text.lower(): value for value, text in theirs._patterns.items()}
+SYMBOLS = {text.lower(): value for value, text in vars(theirs)["_patterns"].items()}
 CHECK_MODULO, START_B, STOP = 103, 104, 106
 
 
