@@ -117,9 +117,10 @@ class OptionDesk:
             refuse_under_way(tx, device_id)
             declared = self._drivers.options(device.driver, device.address)
             options, secrets = _wanted(declared, kept, values)
-            if (options, secrets) == (dict(kept.stored.options), dict(kept.secrets)) and not kept.lost:
+            other_secrets = secrets != kept.secrets or not kept.lost.isdisjoint(values)
+            if options == kept.stored.options and not other_secrets:
                 return False, []
-            return True, self._keeper.write(tx, device, options, secrets, caller.actor)
+            return True, self._keeper.write(tx, device, options, secrets if other_secrets else None, caller.actor)
 
         async with self._change:
             self._desk.refuse_while_paying(device_id)
@@ -154,7 +155,7 @@ class OptionDesk:
             options = {**kept.stored.options, **values}
             options = {name: value for name, value in options.items() if value}
             if options != dict(kept.stored.options):
-                self._keeper.write(tx, device, options, kept.secrets, "hub")
+                self._keeper.write(tx, device, options, None, "hub")
 
         try:
             await self._db.write("device.learnt", work)

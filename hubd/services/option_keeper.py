@@ -114,20 +114,24 @@ class OptionKeeper:
         return Kept(stored, self._configuration(device), secrets or {}, lost)
 
     def write(
-        self, tx: Tx, device: Device, options: Mapping[str, str], secrets: Mapping[str, str], actor: str
+        self, tx: Tx, device: Device, options: Mapping[str, str], secrets: Mapping[str, str] | None, actor: str
     ) -> list[bytes]:
-        """Append what is set from now on; returns the document whose bytes are to go, if there is one."""
+        """Append what is set from now on; returns the document whose bytes are to go, if there is one.
+
+        Without `secrets` those stay that are set, also where they cannot be opened.
+        """
         before = device_options.get(tx.connection, device.id)
         document = self._make_document(DOCUMENT_CLASS, self._box.seal(device.id, secrets)) if secrets else None
+        kept = before.document if secrets is None else document.id if document else None
         body = {
-            "document": document.id.hex() if document else "",
+            "document": kept.hex() if kept else "",
             "driver": device.driver,
             "options": dict(sorted(options.items())),
-            "secrets": sorted(secrets),
+            "secrets": sorted(before.secrets if secrets is None else secrets),
         }
         made = (document,) if document else ()
         journal.append(tx, Draft("device.configured", device.id, actor, body, documents=made))
-        if before.document is None or not documents.erase(tx, before.document):
+        if secrets is None or before.document is None or not documents.erase(tx, before.document):
             return []
         journal.append(tx, documents.erasure(before.document, "device_configured", actor))
         return [before.document]

@@ -142,5 +142,6 @@ def trouble(screen: Screen, code: str) -> str:
         "cover_open": words("Its cover was open."),
         "terminal_busy": words("It was busy with something else."),
         "babble": words("It sent what nobody can read."),
+        "layout_unknown": words("It has not read the test code yet."),
         "card_data_refused": words("It read a payment card, which was refused."),
     }.get(code, code)

@@ -213,6 +213,7 @@ async def shop(
     transport: OpenTransport | None = None,
     open_thread: OpenDbThread = AioSqliteThread.open,
     archives: Path | None = None,
+    device_key: bytes = bytes(range(32)),
 ) -> AsyncIterator[Shop]:
     """Open the shop on the database in `folder`; the second time it goes on with what it has."""
     runtime = runtime or shop_runtime()
@@ -238,7 +239,7 @@ async def shop(
         fingerprint=fingerprint,
         line_reason=reason,
         driver_options=partial(configured_options, configured),
-        device_key=bytes(range(32)),
+        device_key=device_key,
         open_thread=open_thread,
         archives=archives,
     )

@@ -167,6 +167,9 @@ async def test_a_terminal_that_takes_a_payment_is_left_alone(tmp_path: Path) -> 
         assert (await opened.until(taken.payment.id, "approved")).money.amount_minor == 1250
         assert await bodies(opened, device) == []
         assert len(terminal.ledger.transactions) == 1
+        opened.services.terminals.reserve(device, "a payment whose intent is just being written")
+        with pytest.raises(HubError, match="busy"):
+            await opened.services.options.put(device, {"password": "123456"}, MANAGER)
 
 
 async def test_a_password_is_set_reaches_the_terminal_and_is_nowhere_to_be_read(tmp_path: Path) -> None:
@@ -199,6 +202,29 @@ async def test_a_password_is_set_reaches_the_terminal_and_is_nowhere_to_be_read(
         assert back.options[0].source is Source.DEFAULT
         gone = await opened.services.db.read("gone", lambda c: device_options.get(c, device))
         assert (gone.secrets, gone.document) == ((), None)
+
+
+async def test_a_secret_that_cannot_be_opened_is_said_to_be_lost_until_it_is_typed_again(tmp_path: Path) -> None:
+    counter = Terminals(shop_runtime())
+    line = "serial:///dev/ttyS0"
+    async with shop(tmp_path, counter) as opened:
+        device = opened.services.runtime.ids.new_id()
+        await opened.services.devices.claim(device, NewDevice(line, "zvt", "T", "terminal", LOCATION), "hub")
+        await opened.services.options.put(device, {"password": "739164"}, MANAGER)
+        before = await opened.services.db.read("kept", lambda c: device_options.get(c, device))
+    async with shop(tmp_path, counter, device_key=b"\1" * 32) as opened:
+        desk = opened.services.options
+
+        async def source() -> Source:
+            return {one.option.name: one.source for one in (await desk.of(device)).options}["password"]
+
+        assert await source() is Source.LOST
+        assert (await desk.put(device, {"baud": "9600"}, MANAGER)).value("baud") == "9600"
+        assert await source() is Source.LOST, "nobody has typed it again"
+        after = await opened.services.db.read("kept", lambda c: device_options.get(c, device))
+        assert (after.document, after.secrets) == (before.document, before.secrets)
+        await desk.put(device, {"baud": "9600", "password": "580312"}, MANAGER)
+        assert await source() is Source.SET
 
 
 def test_what_is_sealed_opens_for_its_device_and_under_its_key_alone() -> None:
