@@ -1,4 +1,4 @@
-"""`hubctl devices options|set`: what is set of one device, and the change of it."""
+"""`hubctl devices options|set|test-code`: what is set of one device, its change, and the code of scanners."""
 
 from __future__ import annotations
 
@@ -57,6 +57,17 @@ def set_(
         print_line(f"{device['name']} is busy; this counts once it has ended what it does.")
 
 
+def print_test_code(context: typer.Context, name: NameArgument, as_json: JsonFlag = False) -> None:
+    """Print the code by which a scanner that types shows for which keyboard it is set; it has to read it once."""
+    client = client_of(context)
+    device = device_named(client, name, "scanner")
+    answer = client.call("POST", f"/v1/devices/{device['id']}/test-code")
+    if as_json:
+        print_json(device=device["id"], test_code=answer)
+        return
+    print_line(f"The test code is being printed. Let {device['name']} read it once.")
+
+
 def _rows(found: Mapping[str, Any]) -> Iterable[tuple[object, ...]]:
     for one in found["options"]:
         hidden = "(secret)" if one["kind"] == "secret" and one["source"] == SET else ""
@@ -85,3 +96,4 @@ def register(app: typer.Typer) -> None:
     """Add these commands to `hubctl devices`."""
     app.command("options")(options)
     app.command("set")(set_)
+    app.command("test-code")(print_test_code)
