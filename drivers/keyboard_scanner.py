@@ -73,7 +73,7 @@ class KeyboardScanner(LineScanner):
     """Reads, and never writes. Until the layout is known, only the test code means anything."""
 
     capabilities = MANIFEST.capabilities
-    noise = KEYS
+    noise = TYPING
 
     def __init__(self, runtime: Runtime, options: DriverOptions | None = None) -> None:
         super().__init__(runtime.clock)

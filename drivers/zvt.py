@@ -28,29 +28,23 @@ from drivers.zvt_codec import CURRENCY_NUMBERS, Apdu, SerialReader, TcpReader, d
 from drivers.zvt_link import ZvtLink
 from drivers.zvt_messages import (
     ABORT_COMMAND,
-    APPROVED_TAKE_GOODS,
     CONFIG_BYTE,
     DIAGNOSIS,
     END_OF_DAY,
     EXTENDED_DIAGNOSIS,
     INITIALISATION,
-    OFFLINE_TRANSACTION,
     POSITIVE_ACK,
-    PROGRESS_TEXT,
     REPEAT_RECEIPT,
     RESULT_TEXT,
     SEND_OFFLINE,
     STATUS_ENQUIRY,
     Abort,
     Ack,
-    Answer,
     Authorization,
     Command,
     Completion,
     DisplayText,
-    IntermediateStatus,
     Plain,
-    PrintText,
     Refusal,
     Registration,
     Reversal,
@@ -163,7 +157,6 @@ SERIAL_SETTLE_TIMEOUT_S = 3.0
 """A serial line has no connections: what an old dialogue still sends is read and dropped before a new one begins."""
 REFUSAL_ECHO_S = 0.3
 """After a refusal the line is left alone this long; what comes then is dropped."""
-RECEIPT_LINES_MAX = 1000
 
 _FOREIGN = frozenset({"not_zvt", "babble", "length_beyond_limit"})
 """Reasons for which a line is lost because something else than a ZVT terminal talks there."""
@@ -303,7 +296,7 @@ class ZvtTerminal(TerminalDriver):
             if isinstance(answer, (Ack, Refusal)):
                 continue  # the answer to an abort command, or a doubled one to ours
             await link.send(Apdu(0x8483) if isinstance(answer, Unsupported) else POSITIVE_ACK)
-            _note(transcript, answer, progress)
+            transcript.note(answer, progress)
         return transcript
 
     # -- Terminal ------------------------------------------------------------------------------------------------------
@@ -559,24 +552,6 @@ class ZvtTerminal(TerminalDriver):
             case _Lost(reason):
                 raise _line_error(reason, what)
         return result
-
-
-def _note(transcript: Transcript, answer: Answer, progress: ProgressSink) -> None:
-    match answer:
-        case StatusInformation():
-            transcript.earlier_codes = transcript.codes
-            transcript.status = answer
-        case IntermediateStatus(code, text):
-            transcript.offline_seen |= code == OFFLINE_TRANSACTION
-            if code == APPROVED_TAKE_GOODS:
-                transcript.earlier_codes.add(0)
-            progress(Progress(PROGRESS_TEXT.get(code, f"step_{code:02x}"), text))
-        case PrintText(lines):
-            transcript.lines.extend(lines[: RECEIPT_LINES_MAX - len(transcript.lines)])
-        case Completion() | Abort():
-            transcript.end = answer
-        case _:
-            pass
 
 
 def _line_error(reason: str, what: str) -> DeviceError:

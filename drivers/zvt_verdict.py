@@ -11,7 +11,18 @@ import re
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from drivers.zvt_messages import RESULT_TEXT, Abort, Completion, StatusInformation
+from drivers.zvt_messages import (
+    APPROVED_TAKE_GOODS,
+    OFFLINE_TRANSACTION,
+    PROGRESS_TEXT,
+    RESULT_TEXT,
+    Abort,
+    Answer,
+    Completion,
+    IntermediateStatus,
+    PrintText,
+    StatusInformation,
+)
 from hubd.model.money import Money
 from hubd.ports import (
     Approved,
@@ -24,11 +35,14 @@ from hubd.ports import (
     Inconclusive,
     NotTaken,
     Outcome,
+    Progress,
+    ProgressSink,
     ReverseRequest,
     Stored,
     Unknown,
 )
 
+RECEIPT_LINES_MAX = 1000
 NO_RECEIPT = "0000"
 """Stands for "the terminal says that it has no transaction yet"; ZVT receipt numbers begin with 0001."""
 _REVERSAL_MARK = "r"
@@ -61,6 +75,24 @@ class Transcript(Struct):
     def failure(self) -> int:
         """A result code that is none of success, or 0."""
         return max(self.codes, default=0)
+
+    def note(self, answer: Answer, progress: ProgressSink) -> None:
+        """Take in what the terminal has said; what a customer sees of it goes to `progress` as well."""
+        match answer:
+            case StatusInformation():
+                self.earlier_codes = self.codes
+                self.status = answer
+            case IntermediateStatus(code, text):
+                self.offline_seen |= code == OFFLINE_TRANSACTION
+                if code == APPROVED_TAKE_GOODS:
+                    self.earlier_codes.add(0)
+                progress(Progress(PROGRESS_TEXT.get(code, f"step_{code:02x}"), text))
+            case PrintText(lines):
+                self.lines.extend(lines[: RECEIPT_LINES_MAX - len(self.lines)])
+            case Completion() | Abort():
+                self.end = answer
+            case _:
+                pass
 
 
 def baseline_of(status: StatusInformation) -> str:
