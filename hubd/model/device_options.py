@@ -45,7 +45,7 @@ class Option(Struct, frozen=True):
     form: str = ""
     """The pattern in words, "six digits"."""
     after: tuple[str, ...] = ()
-    """Options of which one has to be known before this one may be another than its default."""
+    """Options of which one has to be known before this one may be another than its first choice."""
 
     @property
     def allowed(self) -> str:

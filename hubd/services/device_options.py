@@ -198,7 +198,7 @@ def _wanted(
         (secrets if kinds[name] is OptionKind.SECRET else options)[name] = value
     in_force = {**kept.configuration, **options}
     for option in declared:
-        if option.after and option.name in options and options[option.name] != option.default:
+        if option.after and options.get(option.name, option.choices[0]) != option.choices[0]:
             _refuse_too_early(option, in_force)
     return options, secrets
 

@@ -93,7 +93,7 @@ async def set_options(screen: Screen) -> Answer:
 async def grab(screen: Screen) -> Answer:
     """Take a scanner that types from the console, or give it back: only ever because a person says so."""
     form, found = screen.form(), await screen.services.options.of(screen.id())
-    said = {**_set_now(found), GRAB: "1" if form.get("value") == "1" else None}
+    said = {**_set_now(found), GRAB: "1" if form.get("value") == "1" else "0"}
     return await _put(screen, said, str(found.version))
 
 

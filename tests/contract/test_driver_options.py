@@ -98,6 +98,7 @@ def test_declarations_can_be_read_by_people(driver: str) -> None:
         assert option.title, option.name
         assert option.why.endswith((".", "…")), option.name
         assert not option.pattern or option.form, f"{option.name} has a pattern that nobody can read"
+        assert not option.after or option.choices, f"{option.name} has no first choice to stay with"
 
 
 def test_settings_of_a_line_are_laid_over_its_address() -> None:

@@ -305,6 +305,19 @@ async def until_learnt(opened: Shop, device: str) -> int:
     return version
 
 
+async def test_a_scanner_that_its_address_takes_from_the_console_is_given_back(tmp_path: Path) -> None:
+    counter = Terminals(shop_runtime())
+    async with shop(tmp_path, counter) as opened:
+        device = opened.services.runtime.ids.new_id()
+        new = NewDevice(f"{SCANNER}?grab=1", "keyboard_scanner", "S", "", LOCATION, kind=DeviceKind.SCANNER)
+        await opened.services.devices.claim(device, new, "hub")
+        counter.others[f"{SCANNER}?grab=0"] = KeyboardScannerSimulator(counter.runtime, "fr")
+        assert (await opened.services.options.of(device)).value(GRAB) == "1"
+        assert (await opened.services.options.put(device, {GRAB: "0"}, MANAGER)).value(GRAB) == "0"
+        await opened.services.devices.activate(device, MANAGER)
+        assert await problem(opened, device) == "layout_unknown", "it is read, and the console has it too"
+
+
 async def test_a_layout_that_was_learnt_once_is_known_after_a_restart(tmp_path: Path) -> None:
     counter = Terminals(shop_runtime())
     scanner = counter.others[SCANNER] = KeyboardScannerSimulator(counter.runtime, "fr")
