@@ -25,7 +25,7 @@ async def test_a_form_can_be_made_of_what_is_told_and_a_change_names_its_version
         told = await administrator.get(path)
         assert (told.status_code, told.headers["etag"], told.json()["version"]) == (200, '"0"', 0)
         columns, *others = told.json()["options"]
-        assert [one["name"] for one in others] == ["drawer_pin", "drawer_open", "status"]
+        assert [one["name"] for one in others] == ["drawer_pin", "drawer_open", "status", "display"]
         assert (columns["kind"], columns["least"], columns["most"]) == ("number", 16, 96)
         assert (columns["default"], columns["value"], columns["source"]) == ("42", "42", "default")
         assert all(one["title"] and one["why"] and one["allowed"] for one in told.json()["options"])
@@ -50,7 +50,7 @@ async def test_what_cannot_be_is_refused_with_a_code_and_what_would_be_right(tmp
             ({"columns": "9"}, "device.option_invalid", "It is a number from 16 to 96."),
             ({"columns": ""}, "device.option_invalid", "It is a number from 16 to 96."),
             ({"drawer_open": "ajar"}, "device.option_invalid", "It is one of high, low, none."),
-            ({"password": "123456"}, "device.option_unknown", "Name one of: columns, drawer_pin, drawer_open, status."),
+            ({"password": "123456"}, "device.option_unknown", "Name one of: columns, drawer_pin, drawer_open, status, display."),
             ({"columns": "4111 1111 1111 1111"}, "card_data_refused", ""),
         ):
             refused = await administrator.put(path, json={"options": options}, headers={"if-match": '"0"'})

@@ -34,7 +34,7 @@ async def test_a_manager_leads_a_terminal_through_its_life(tmp_path: Path) -> No
         assert (ran["ran"], ran["done"], ran["left"]) == (True, True, [])
         simulator.faults.says = "Configuration échouée"
         ran = (await till.post(f"{at}/tms-contact", headers=manager)).json()
-        assert (ran["done"], ran["before"]) == (False, "unknown")
+        assert (ran["done"], ran["before"]) == (False, "Simulator sim_1")
         assert ran["steps"]
         setting = await till.get("/v1/settings/vendor.support_contact", headers=manager)
         changed = {"if-match": setting.headers["etag"]} | manager
