@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from hubd.cli import device_options
+from hubd.cli import device_options, device_places
 from hubd.cli.client import Client
 from hubd.cli.common import JsonFlag, client_of, items_of
+from hubd.cli.device_places import LocationOption, PlaceOption, TillOption, location_wanted, role_wanted
 from hubd.cli.device_trials import device_named
 from hubd.cli.output import money_text, print_json, print_line, print_table
 from hubd.cli.terminal_life import register
@@ -70,12 +71,17 @@ def use(
     endpoint: Annotated[str, typer.Argument(help="Id of what was found, from `hubctl devices`.")],
     driver: Annotated[str, typer.Option(help="Its driver, where that cannot be seen from here.")] = "",
     name: Annotated[str, typer.Option(help="What people will call it.")] = "",
+    till: TillOption = "",
+    place: PlaceOption = "",
+    location: LocationOption = "",
     replaces: Annotated[str, typer.Option(help="Id of the device whose place it takes, with name and role.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Make what was found a device of the store and use it."""
     client = client_of(context)
-    wanted = {key: value for key, value in (("driver", driver), ("name", name), ("replaces", replaces)) if value}
+    said = {"driver": driver, "name": name, "replaces": replaces, "role": role_wanted(client, till, place)}
+    said["location"] = location_wanted(client, location)
+    wanted = {key: value for key, value in said.items() if value}
     device = client.call("POST", f"/v1/endpoints/{endpoint}/claim", wanted)
     device = client.call("POST", f"/v1/devices/{device['id']}/activate")
     if as_json:
@@ -141,3 +147,4 @@ def _without_state(item: dict[str, Any]) -> str:
 
 register(app)
 device_options.register(app)
+device_places.add_to(app)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from enum import StrEnum
 
 from msgspec import Struct
+
+from hubd.errors import InvalidValueError
 
 
 class DeviceKind(StrEnum):
@@ -155,3 +159,23 @@ def plain(text: str, length_max: int) -> str:
     shown = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text[: 2 * length_max])
     shown = " ".join(shown.split())
     return shown if len(shown) <= length_max else shown[: length_max - 1] + "…"
+
+
+PLACE_NAME_MAX = 40
+_NOT_IN_A_PLACE = re.compile(r"[^a-z0-9_-]+")
+
+
+def place_role(name: str) -> str:
+    """The role of a place that people call so: `place:kitchen` for “Kitchen”. Raises `invalid_place`.
+
+    Programs name it too, so it is plain lower-case letters, whatever language the shop speaks.
+    """
+    letters = unicodedata.normalize("NFKD", name.casefold())
+    short = _NOT_IN_A_PLACE.sub("-", "".join(one for one in letters if not unicodedata.combining(one))).strip("-")
+    if not 1 <= len(short) <= PLACE_NAME_MAX:
+        raise InvalidValueError(
+            "invalid_place",
+            f"The name of a place has 1 to {PLACE_NAME_MAX} letters, digits and hyphens.",
+            remedy="Send a short name, such as kitchen.",
+        )
+    return f"place:{short}"

@@ -341,15 +341,23 @@ class DiscoveryDesk:
         self._probed[found_id] = probed
 
     async def claim(
-        self, found_id: str, name: str, role: str, caller: Caller, driver: str = "", replaces: str = ""
+        self,
+        found_id: str,
+        name: str,
+        role: str,
+        caller: Caller,
+        driver: str = "",
+        replaces: str = "",
+        location: str = "",
     ) -> Device:
         """Make an offered endpoint a device of the store; a terminal takes no payments before it is activated.
 
-        Where a person has to choose, `driver` is one of `Found.drivers`: else `device.driver_not_chosen`. With
-        `replaces` it takes the place of that device, see `RoleDesk.replace`, and `role` is that one's. Raises
-        `endpoint_unknown`, and `device.not_offered` with the reason. One that is a device already: that device.
+        It stands at `location`, else where the caller is. Where a person has to choose, `driver` is one of
+        `Found.drivers`: else `device.driver_not_chosen`. With `replaces` it takes the place of that device, see
+        `RoleDesk.replace`, and `role` and `location` are that one's. Raises `endpoint_unknown`, and
+        `device.not_offered` with the reason. One that is a device already: that device.
         """
-        caller.need(Permission.DEVICES_MANAGE)
+        caller.need_at(Permission.DEVICES_MANAGE, location or caller.location)
         await self.consider()
         found = self.one(found_id)
         if found.standing is Standing.UNUSABLE:
@@ -366,7 +374,7 @@ class DiscoveryDesk:
             driver=chosen.driver,
             name=name or (old.name if old else shown_name(found)[:NAME_MAX]),
             device_class=_class_of(chosen.kind),
-            location=await self._location(caller),
+            location=location or await self._location(caller),
             role=role,
             identity=found.endpoint.identity,
             kind=chosen.kind,

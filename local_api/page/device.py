@@ -12,7 +12,7 @@ from hubd.model.permissions import Permission
 from hubd.ports import TraceLine
 from hubd.services.calendar import rfc3339
 from hubd.services.devices import DeviceView
-from local_api.page import device_options
+from local_api.page import device_options, place
 from local_api.page.devices import able, kinds, rungs, software
 from local_api.page.screen import Answer, Screen, redirect
 
@@ -42,6 +42,9 @@ async def device(screen: Screen) -> Answer:
         how=how_it_is_tried(screen, view.device.kind),
         tried=tried(screen),
         **await device_options.values(screen, view),
+        where=await place.place_of(screen, view),
+        refused=place.refused(screen),
+        told=place.told(screen),
     )
 
 

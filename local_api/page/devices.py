@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
+from urllib.parse import urlencode
 
+from hubd.errors import DeviceError, InvalidValueError
 from hubd.model.device import Capability
+from hubd.model.ids import parse_id
 from hubd.model.money import Money
 from hubd.model.permissions import Permission
 from hubd.model.runbooks import steps_of
@@ -13,6 +16,7 @@ from hubd.services.devices import DeviceView
 from hubd.services.discovery import Found, Standing, places_for, shown_name
 from hubd.services.end_of_day import Row
 from hubd.services.terminal_life import UNKNOWN_SOFTWARE, Life
+from local_api.page import place
 from local_api.page.screen import Answer, Screen, redirect
 
 
@@ -20,9 +24,15 @@ async def devices(screen: Screen) -> Answer:
     """Every device, with what it holds and how it is."""
     shop = await screen.tools.overview.shop(screen.who.location)
     every = await screen.services.devices.all()
+    locations = await place.managed_locations(screen)
     return screen.show(
         "devices.html",
         shop,
+        refused=place.refused(screen),
+        locations=locations,
+        here_location=screen.who.location,
+        roles=place.roles_at(screen, every, screen.who.location),
+        new_id=screen.services.runtime.ids.new_id(),
         devices=[view for view in every if view.device.leaving or not view.device.replaced_by],
         names={view.device.id: view.device.name for view in every},
         before=_before(every),
@@ -52,12 +62,21 @@ async def activate(screen: Screen) -> Answer:
 
 
 async def use_found(screen: Screen) -> Answer:
-    """Make what was found a device of the store and use it: in the place of another one, or under its own name."""
+    """Make what was found a device of the store and use it: in the place of another one, or in one of its own."""
     form = screen.form()
-    device = await screen.services.discovery.claim(
-        screen.id(), "", "", screen.who, form.get("driver", ""), form.get("replaces", "")
-    )
-    await screen.services.devices.activate(device.id, screen.who)
+    try:
+        device = await screen.services.discovery.claim(
+            screen.id(),
+            form.get("name", "").strip(),
+            place.role_in(form),
+            screen.who,
+            form.get("driver", ""),
+            form.get("replaces", ""),
+            parse_id(form["location"], "location") if form.get("location") else "",
+        )
+        await screen.services.devices.activate(device.id, screen.who)
+    except (DeviceError, InvalidValueError) as error:
+        return redirect(f"/devices?{urlencode({'refused': error.code})}")
     await screen.services.discovery.consider()  # what is in use is not among what was found any more
     return redirect("/devices")
 

@@ -7,8 +7,9 @@ from hubd.model.permissions import Permission
 from hubd.services.devices import DeviceView
 from hubd.services.discovery import Found, places_for, shown_name
 from local_api.call import Call, Reply
+from local_api.endpoint_schemas import ClaimIn, EndpointOut, PlaceOut
 from local_api.routes.store import device_out
-from local_api.schemas import ClaimIn, DeviceOut, EndpointOut, Items, PlaceOut
+from local_api.schemas import DeviceOut, Items
 from local_api.table import RouteSpec
 
 
@@ -55,7 +56,13 @@ async def claim_endpoint(call: Call) -> Reply:
         parse_id(wanted.role.removeprefix("till:"), "role")
     services = call.context.services
     device = await services.discovery.claim(
-        call.id(), wanted.name or "", wanted.role, call.caller, wanted.driver or "", wanted.replaces
+        call.id(),
+        wanted.name or "",
+        wanted.role,
+        call.caller,
+        wanted.driver or "",
+        wanted.replaces,
+        wanted.location or "",
     )
     return Reply(device_out(await services.devices.get(device.id)))
 

@@ -12,6 +12,13 @@
       const twin = after.querySelector(`details#${open.id}`);
       if (twin) twin.open = true;
     }
+    // What a person has typed or chosen and not sent yet stays.
+    for (const field of before.querySelectorAll("input[id], select[id]")) {
+      const twin = after.querySelector(`#${CSS.escape(field.id)}`);
+      const chosenAtFirst = field.options && Math.max(0, [...field.options].findIndex((one) => one.defaultSelected));
+      const changed = field.options ? field.selectedIndex !== chosenAtFirst : field.value !== field.defaultValue;
+      if (twin && changed) twin.value = field.value;
+    }
     const focused = before.contains(document.activeElement) ? document.activeElement : null;
     const home = focused && focused.closest("[id]");
     if (!home) return () => {};
