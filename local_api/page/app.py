@@ -16,7 +16,7 @@ from hubd.services.recovery import OWNER_ONLY
 from local_api.app import Pages
 from local_api.context import HubFacts
 from local_api.gate import App, Receive, Scope, Send
-from local_api.page import check, device, device_options, devices, home, money, people, place
+from local_api.page import calls, check, device, device_options, devices, home, money, people, place
 from local_api.page.render import templates
 from local_api.page.screen import PAGE_HEADERS, Answer, Screen, Tools, redirect
 from local_api.problems import method_not_allowed, not_found, problem_of, status_of
@@ -75,6 +75,9 @@ _ROWS: tuple[tuple[str, str, Permission | None, View], ...] = (
     ("POST", "/devices/{id}/assign", _P.DEVICES_MANAGE, place.assign),
     ("POST", "/devices/{id}/location", _P.DEVICES_MANAGE, place.move),
     ("POST", "/devices/{id}/deactivate", _P.DEVICES_MANAGE, place.deactivate),
+    ("POST", "/devices/{id}/parameter-session", _P.DEVICES_OPERATE, calls.parameter_session),
+    ("POST", "/devices/{id}/tms-contact", _P.DEVICES_OPERATE, calls.tms_contact),
+    ("POST", "/devices/{id}/declaration", _P.DEVICES_MANAGE, calls.declare),
     ("POST", "/soft-terminals", _P.DEVICES_MANAGE, place.register_soft),
     ("POST", "/endpoints/{id}/use", _P.DEVICES_MANAGE, devices.use_found),
     ("POST", "/endpoints/{id}/find-out", _P.DEVICES_MANAGE, devices.find_out),

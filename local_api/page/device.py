@@ -12,7 +12,7 @@ from hubd.model.permissions import Permission
 from hubd.ports import TraceLine
 from hubd.services.calendar import rfc3339
 from hubd.services.devices import DeviceView
-from local_api.page import device_options, place
+from local_api.page import calls, device_options, place
 from local_api.page.devices import able, kinds, rungs, software
 from local_api.page.screen import Answer, Screen, redirect
 
@@ -45,6 +45,7 @@ async def device(screen: Screen) -> Answer:
         where=await place.place_of(screen, view),
         refused=place.refused(screen),
         told=place.told(screen),
+        calls=await calls.calls_of(screen, view),
     )
 
 
