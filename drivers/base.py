@@ -187,6 +187,8 @@ class Probe(Struct, frozen=True):
     """What is sent in the end, whatever was answered."""
     lines: tuple[str, ...] = ()
     """Settings of the line at which it is tried; empty: the manifest's own."""
+    serial_only: bool = False
+    """Whether its questions are framed otherwise over a network."""
 
     @property
     def listens(self) -> bool:

@@ -27,6 +27,8 @@ LISTEN_S = 1.0
 QUIET_S = 0.15
 QUIET_WITHIN_S = 2.0
 """After an answer the line must fall silent: a device that goes on is asked nothing more."""
+CONNECT_WITHIN_S = 5.0
+"""For an address in the shop's own network."""
 HEARD_MAX = 512
 """Bytes of an answer; no device that is looked for says more."""
 READ_BYTES_MAX = 256
@@ -68,6 +70,33 @@ async def find_out(url: str, manifests: Iterable[Manifest], open_transport: Open
         if answered or talks:
             return _recognised(None if talks else way)
     return Probed(ProbeOutcome.SILENT)
+
+
+async def look_at(url: str, manifest: Manifest, open_transport: OpenTransport, clock: Clock) -> Probed | None:
+    """Ask at a network address as the driver that a person has named asks; None where it has no harmless question.
+
+    Then the line was opened and closed. Bounded: about ten seconds. Raises OSError when nobody can be reached.
+    """
+
+    async def opened(at: str) -> ByteStream:
+        async with clock.timeout(CONNECT_WITHIN_S):
+            return await open_transport(at)
+
+    probes = sorted((one for one in manifest.probes if not one.serial_only), key=lambda one: one.order)
+    if not probes:
+        await (await opened(url)).close()
+        return None
+    talks = False
+    for probe in probes:
+        if probe.listens:
+            heard = await _listen(url, opened, clock)
+            answered, talks = _matches(probe.steps[0].expect, heard), talks or bool(heard)
+        else:
+            answered, noise = await _ask(url, probe, opened, clock)
+            talks = talks or noise
+        if answered:
+            return _recognised(Candidate(manifest.id, probe, ""))
+    return _recognised(None) if talks else Probed(ProbeOutcome.SILENT)
 
 
 def _recognised(way: Candidate | None) -> Probed:

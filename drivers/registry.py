@@ -175,6 +175,16 @@ class Registry:
             and any(_is_choice(match, seen) for match in entry.manifest.matches)
         ]
 
+    def at_addresses(self) -> list[Manifest]:
+        """The drivers that can be used and whose devices may stand at a TCP address."""
+        return [
+            entry.manifest
+            for entry in self.entries
+            if entry.manifest is not None
+            and entry.usable
+            and any(isinstance(match, Tcp | Serial) for match in entry.manifest.matches)
+        ]
+
     @staticmethod
     def _best(entries: Iterable[Entry], seen: Endpoint) -> list[Manifest]:
         claims: list[tuple[int, Manifest]] = []

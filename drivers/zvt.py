@@ -129,6 +129,7 @@ MANIFEST = Manifest(
             ),
             thanks=(b"\x06\x10\x02\x80\x00\x00\x10\x03\xf5\x1f", b"\x06\x10\x02\x80\x00\x00\x10\x03\xf5\x1f"),
             lines=("baud=9600&stop_bits=2", "baud=115200&stop_bits=2"),
+            serial_only=True,
         ),
     ),
     recovers_within_s=240.0,

@@ -17,10 +17,10 @@ from typing import TypeVar
 
 from msgspec import Struct, field
 
-from drivers.base import CURRENCY, DriverOptions, Manifest
+from drivers.base import CURRENCY, DriverOptions, Manifest, Tcp
 from drivers.faces import RunningDevice
 from drivers.line_options import line_options, with_line
-from drivers.probing import find_out
+from drivers.probing import find_out, look_at
 from drivers.registry import Registry
 from drivers.runner import Runner
 from drivers.trace import DEFAULT_LIMITS, TraceLimits
@@ -44,6 +44,7 @@ from hubd.ports import (
 )
 from hubd.runtime import Clock, Runtime
 from hubd.services.access import AccessDesk
+from hubd.services.addresses import AddressDesk, is_loopback
 from hubd.services.automatic_receipts import AutomaticReceipts
 from hubd.services.bundle import Services
 from hubd.services.device_options import OptionDesk
@@ -216,6 +217,16 @@ async def _find_out(world: World, url: str) -> Probed:
     return await find_out(url, manifests, world.open_transport, world.runtime.clock)
 
 
+async def _look_at(world: World, url: str, driver: str) -> Probed | None:
+    return await look_at(url, world.registry.manifest(driver), world.open_transport, world.runtime.clock)
+
+
+def _addresses(world: World, discovery: DiscoveryDesk, devices: DeviceDesk) -> AddressDesk:
+    """Devices on the hub's own machine are for a demo, or for whoever has named one in the configuration."""
+    loopback = any(is_loopback(one.url) for source in world.sources for one in source.present())
+    return AddressDesk(discovery, devices, _DriverBook(world.registry), partial(_look_at, world), loopback=loopback)
+
+
 class _DriverBook:
     """`hubd.ports.DriverBook` of the registry."""
 
@@ -238,9 +249,13 @@ class _DriverBook:
         except DeviceError:
             return ()
 
+    def at_addresses(self) -> tuple[Claimed, ...]:
+        return tuple(_claimed(manifest) for manifest in self._registry.at_addresses())
+
 
 def _claimed(manifest: Manifest) -> Claimed:
-    return Claimed(manifest.id, manifest.kind, manifest.name, manifest.capabilities, manifest.line)
+    port = next((match.port for match in manifest.matches if isinstance(match, Tcp)), 0)
+    return Claimed(manifest.id, manifest.kind, manifest.name, manifest.capabilities, manifest.line, port)
 
 
 def _outage_view(outages: OutageDesk) -> OutageView:
@@ -264,9 +279,8 @@ def _flush_what_was_stored(runtime: Runtime, jobs: Jobs, flusher: Flusher, outag
 
 def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> Services:
     runtime = world.runtime
-    feed, problems = Feed(db, runtime), Problems(runtime.clock)
+    feed, problems, terminals, peripherals = Feed(db, runtime), Problems(runtime.clock), Terminals(), Peripherals()
     access = AccessDesk(db, runtime, world.pins, feed)
-    terminals, peripherals = Terminals(), Peripherals()
     tills, outages = TillLines(db, runtime, world.signer), OutageDesk(db, runtime)
     dialogues, view = Dialogues(db, runtime, terminals, jobs, world.signer.hub_id), partial(_outage_view, outages)
     staff = StaffDesk(db, runtime, access, world.pins, RecoveryDesk(db, runtime, problems))
@@ -315,6 +329,7 @@ def _compose(world: World, db: Database, supervisor: Supervisor, jobs: Jobs) -> 
             roles=roles,
             discovery=discovery,
             probing=ProbeDesk(discovery, partial(_find_out, world)),
+            addresses=_addresses(world, discovery, devices),
             flusher=flusher,
             outages=outages,
             hearing=Hearing(db, runtime, terminals, outages),

@@ -529,6 +529,8 @@ class Claimed(Struct, frozen=True):
     capabilities: frozenset[Capability] = frozenset()
     line: str = ""
     """How a serial line to its devices is set, as the query of an address."""
+    port: int = 0
+    """Their usual TCP port; 0: they have none."""
 
 
 class ProbeOutcome(StrEnum):
@@ -572,6 +574,10 @@ class DriverBook(Protocol):
 
     def options(self, driver: str, address: str) -> tuple[Option, ...]:
         """What a person may set of a device of this driver at this address; none where the driver is not known."""
+        ...
+
+    def at_addresses(self) -> tuple[Claimed, ...]:
+        """Drivers whose devices may stand at a TCP address, a serial line behind a device server included."""
         ...
 
 

@@ -29,6 +29,21 @@ class ClaimIn(Request, frozen=True):
             check_free_text(self.name, "name")
 
 
+class AddressIn(Request, frozen=True):
+    """Where a device stands that announces itself nowhere: `host`, `host:port` or `tcp://host:port`."""
+
+    address: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    driver: Annotated[str, msgspec.Meta(pattern="^[a-z0-9_]{1,40}$")] | None = None
+    """Absent: the one whose usual port it is."""
+    name: ShortText | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse card data."""
+        check_free_text(self.address, "address")
+        if self.name:
+            check_free_text(self.name, "name")
+
+
 class PlaceOut(Answer, frozen=True):
     """A place in the shop that wants a device: that of `device`, with its name and role."""
 
@@ -40,10 +55,11 @@ class PlaceOut(Answer, frozen=True):
 
 
 class EndpointOut(Answer, frozen=True):
-    """Something that was seen in the configuration, at a plug or on the network, and what it is to the store.
+    """Something that was seen in the configuration, at a plug, on the network or where a person has typed.
 
-    `standing` is `offered` (a person may claim it), `choose` (and name one of `drivers`), `known` (it is `device`) or
-    `unusable`; `reason` is a stable code, `why` a sentence; `position` is where it is plugged in.
+    What it is to the store: `standing` is `offered` (a person may claim it), `choose` (and name one of `drivers`),
+    `known` (it is `device`) or `unusable`; `reason` is a stable code, `why` a sentence; `position` is where it is
+    plugged in.
     """
 
     id: str

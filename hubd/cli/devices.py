@@ -13,6 +13,7 @@ from hubd.cli.device_places import LocationOption, PlaceOption, TillOption, loca
 from hubd.cli.device_trials import device_named
 from hubd.cli.output import money_text, print_json, print_line, print_table
 from hubd.cli.terminal_life import register
+from hubd.errors import DeviceError
 
 app = typer.Typer(help="Devices, how they are, and what money they hold.", invoke_without_command=True)
 PROBE_TIMEOUT_S = 60.0
@@ -83,6 +84,44 @@ def use(
     said["location"] = location_wanted(client, location)
     wanted = {key: value for key, value in said.items() if value}
     device = client.call("POST", f"/v1/endpoints/{endpoint}/claim", wanted)
+    device = client.call("POST", f"/v1/devices/{device['id']}/activate")
+    if as_json:
+        print_json(device=device)
+        return
+    print_line(f"{device['name']} is in use ({device['driver']}).")
+
+
+@app.command()
+def add(
+    context: typer.Context,
+    address: Annotated[str, typer.Argument(help="Where it stands: host, host:port or tcp://host:port.")],
+    driver: Annotated[str, typer.Option(help="Its driver; may be left out where its port tells it.")] = "",
+    name: Annotated[str, typer.Option(help="What people will call it.")] = "",
+    till: TillOption = "",
+    place: PlaceOption = "",
+    location: LocationOption = "",
+    replaces: Annotated[str, typer.Option(help="Id of the device whose place it takes, with name and role.")] = "",
+    anyway: Annotated[bool, typer.Option("--anyway", help="Also when it does not answer as it should.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Use a device of the shop's network that announces itself nowhere. It is asked once before."""
+    client = client_of(context)
+    said = {"name": name, "replaces": replaces, "role": role_wanted(client, till, place)}
+    said["location"] = location_wanted(client, location)
+    asked = {key: value for key, value in (("address", address), ("driver", driver), ("name", name)) if value}
+    found = client.call("POST", "/v1/endpoints", asked, timeout_s=PROBE_TIMEOUT_S)
+    if found["probed"] in ("silent", "talks") and not anyway:
+        heard = "says something else than it should" if found["probed"] == "talks" else "does not answer as it should"
+        raise DeviceError(
+            "device.other_answer",
+            f"What stands at {found['address']} {heard}.",
+            remedy="Compare address and driver. To use it all the same: --anyway.",
+        )
+    wanted = {key: value for key, value in said.items() if value}
+    device = client.call("POST", f"/v1/endpoints/{found['id']}/claim", wanted)
+    if found["device"] and (name or said["role"]):  # it was here before, and keeps what it had unless a person says so
+        kept = {"name": name or device["name"], "role": said["role"] or device["role"]}
+        client.call("POST", f"/v1/devices/{device['id']}/assign", kept)
     device = client.call("POST", f"/v1/devices/{device['id']}/activate")
     if as_json:
         print_json(device=device)

@@ -72,6 +72,8 @@ class EndpointKind(StrEnum):
     MDNS = "mdns"
     USB = "usb"
     SERIAL = "serial"
+    TYPED = "typed"
+    """A person has typed its address."""
 
 
 class IdentitySource(StrEnum):

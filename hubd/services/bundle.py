@@ -7,6 +7,7 @@ from msgspec import Struct
 from hubd.health import Problems
 from hubd.runtime import Runtime
 from hubd.services.access import AccessDesk
+from hubd.services.addresses import AddressDesk
 from hubd.services.device_options import OptionDesk
 from hubd.services.devices import DeviceDesk
 from hubd.services.dialogue import Dialogues
@@ -69,6 +70,7 @@ class Services(Struct, frozen=True):
     trials: TrialDesk
     discovery: DiscoveryDesk
     probing: ProbeDesk
+    addresses: AddressDesk
     flusher: Flusher
     outages: OutageDesk
     hearing: Hearing

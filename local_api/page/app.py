@@ -79,6 +79,7 @@ _ROWS: tuple[tuple[str, str, Permission | None, View], ...] = (
     ("POST", "/devices/{id}/tms-contact", _P.DEVICES_OPERATE, calls.tms_contact),
     ("POST", "/devices/{id}/declaration", _P.DEVICES_MANAGE, calls.declare),
     ("POST", "/soft-terminals", _P.DEVICES_MANAGE, place.register_soft),
+    ("POST", "/endpoints", _P.DEVICES_MANAGE, devices.add),
     ("POST", "/endpoints/{id}/use", _P.DEVICES_MANAGE, devices.use_found),
     ("POST", "/endpoints/{id}/find-out", _P.DEVICES_MANAGE, devices.find_out),
     ("POST", "/devices/{id}/close", _P.DEVICES_MANAGE, devices.close),

@@ -32,6 +32,7 @@ async def devices(screen: Screen) -> Answer:
         locations=locations,
         here_location=screen.who.location,
         roles=place.roles_at(screen, every, screen.who.location),
+        at_addresses=screen.services.addresses.choices(),
         new_id=screen.services.runtime.ids.new_id(),
         devices=[view for view in every if view.device.leaving or not view.device.replaced_by],
         names={view.device.id: view.device.name for view in every},
@@ -81,6 +82,25 @@ async def use_found(screen: Screen) -> Answer:
     return redirect("/devices")
 
 
+async def add(screen: Screen) -> Answer:
+    """Use a device at an address that a person has typed; one that does not answer as it should is only shown."""
+    form, services = screen.form(), screen.services
+    address, driver, name = (form.get(key, "").strip() for key in ("address", "driver", "name"))
+    location = parse_id(form["location"], "location") if form.get("location") else ""
+    try:
+        role = place.role_in(form)
+        found = await services.addresses.add(address, driver, name, screen.who)
+        if found.standing is Standing.OFFERED and found.probed and found.probed.outcome is not ProbeOutcome.RECOGNISED:
+            return redirect(f"/devices?refused=device.other_answer#found-{found.id}")
+        device = await services.discovery.claim(found.id, name, role, screen.who, location=location)
+        if found.device_id and (name or role):  # it was here before, and keeps what it had unless a person says so
+            await services.devices.assign(device.id, name or device.name, role or device.role, None, screen.who)
+        await services.devices.activate(device.id, screen.who)
+    except (DeviceError, InvalidValueError) as error:
+        return redirect(f"/devices?{urlencode({'refused': error.code})}")
+    return redirect(f"/devices/{device.id}?told=in_use#place")
+
+
 async def find_out(screen: Screen) -> Answer:
     """Ask what hangs on a line; the page then shows what it looks like."""
     await screen.services.probing.probe(screen.id(), screen.who)
@@ -92,6 +112,8 @@ def outcome_of(screen: Screen, found: Found) -> str:
     words = screen.words
     if found.probed is None:
         return ""
+    if found.probed.outcome is ProbeOutcome.RECOGNISED and found.looks_like is None:
+        return words("It answers as it should.")
     return {
         ProbeOutcome.RECOGNISED: words("It answers like a device of this kind:"),
         ProbeOutcome.TALKS: words("Something is there, and the hub does not know it."),
@@ -187,6 +209,7 @@ def sources(screen: Screen) -> dict[str, str]:
         "mdns": words("Found on the network"),
         "usb": words("Plugged in"),
         "serial": words("Plugged in, with a serial line"),
+        "typed": words("At an address that was typed"),
     }
 
 

@@ -166,6 +166,11 @@ def refused(screen: Screen) -> str:
         "device.step_skipped": words("Use this device first."),
         "location_unknown": words("This hub knows no such location."),
         "device.driver_not_chosen": words("Say which device it is."),
+        "device.unreachable": words("Nothing answers at this address. Switch the device on, and compare the address."),
+        "device.other_answer": words("What is there does not answer as it should. It is in the list below."),
+        "device.address_invalid": words("This is not an address, such as 192.168.1.50 or 192.168.1.50:9100."),
+        "device.address_refused": words("This address is not in the shop's network."),
+        "device.address_taken": words("Another device at this address is in use. Take that one out of use first."),
     }
     return known.get(code) or sentence(screen, HubError(code, ""))
 

@@ -7,7 +7,7 @@ from hubd.model.permissions import Permission
 from hubd.services.devices import DeviceView
 from hubd.services.discovery import Found, places_for, shown_name
 from local_api.call import Call, Reply
-from local_api.endpoint_schemas import ClaimIn, EndpointOut, PlaceOut
+from local_api.endpoint_schemas import AddressIn, ClaimIn, EndpointOut, PlaceOut
 from local_api.routes.store import device_out
 from local_api.schemas import DeviceOut, Items
 from local_api.table import RouteSpec
@@ -67,6 +67,15 @@ async def claim_endpoint(call: Call) -> Reply:
     return Reply(device_out(await services.devices.get(device.id)))
 
 
+async def add_endpoint(call: Call) -> Reply:
+    """Ask once at an address that a person has typed, and let what is there be claimed; repeating it asks again."""
+    wanted = call.body
+    assert isinstance(wanted, AddressIn), "the table names the type of the body"
+    services = call.context.services
+    found = await services.addresses.add(wanted.address, wanted.driver or "", wanted.name or "", call.caller)
+    return Reply(endpoint_out(found, await services.roles.vacant(call.caller)))
+
+
 async def probe_endpoint(call: Call) -> Reply:
     """Find out what hangs on a serial line, by questions that nothing there can take for a command; takes seconds."""
     services = call.context.services
@@ -81,6 +90,16 @@ ROUTES = (
         Permission.DEVICES_MANAGE,
         probe_endpoint,
         "Find out what hangs on a line",
+        reply=EndpointOut,
+        tag="devices",
+    ),
+    RouteSpec(
+        "POST",
+        "/v1/endpoints",
+        Permission.DEVICES_MANAGE,
+        add_endpoint,
+        "Add a device by its address",
+        body=AddressIn,
         reply=EndpointOut,
         tag="devices",
     ),

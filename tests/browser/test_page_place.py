@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from drivers.sim.escpos import EscposSimulator
+from drivers.sim.scale.engine import ToledoSimulator
 from hubd.model.device import DeviceKind
 from hubd.model.payment import Tender
 from hubd.model.permissions import Role
@@ -202,3 +203,37 @@ async def test_a_terminal_moves_a_phone_is_registered_and_who_may_not_sees_no_fo
         assert await page.locator("main form").count() == 0
         await page.goto(f"{shop.url}/devices")
         assert await page.locator("main form").count() == 0
+
+
+async def test_a_printer_is_added_by_its_address_for_a_till_and_a_wrong_address_is_said(
+    shop: Stage, browser: Browser
+) -> None:
+    await shop.open_shop()
+    await shop.online()
+    services, counter = shop.shop.services, shop.counter
+    counter.others[LEFT] = EscposSimulator(counter.runtime)
+    counter.others["tcp://scale:9100"] = ToledoSimulator(counter.runtime)
+    async with browser.page(PHONE, language="fr-FR", trust_any_certificate=True) as page:
+
+        async def add(address: str) -> None:
+            await look(page, shop, "/devices")
+            await page.click("text=Ajouter un appareil par son adresse")
+            await page.fill("#add-address", address)
+            await page.select_option("#add-driver", value="escpos")
+            await page.fill("#add-name", "Imprimante")
+            await page.select_option("#role-add", label="Caisse 1")
+            assert await accessibility_violations(page) == []
+            assert await overflowing_elements(page) == []
+            await page.click("button:has-text('Y demander et l\\'utiliser')")
+
+        for address, why in (("127.0.0.1", "pas dans le réseau du magasin"), ("nobody", "Rien ne répond")):
+            await add(address)
+            await page.wait_for_selector(f"#refused:has-text('{why}')")
+        await add("scale")
+        await page.wait_for_selector("#refused:has-text('ne répond pas comme il faut')")
+        assert [one for one in await services.devices.all() if one.device.driver] == [], "it is shown and not used"
+        await add("left")
+        await page.wait_for_selector("#place:has-text('Il est utilisé.')")
+        assert await page.inner_text("h1") == "Imprimante"
+    (printer,) = [one.device for one in await services.devices.all() if one.device.driver]
+    assert (printer.address, printer.role, printer.active) == (LEFT, f"till:{TILL_1}", True)
