@@ -60,6 +60,14 @@ def location_wanted(client: Client, location: str) -> str:
     return str(one_named(items_of(client.get("/v1/locations")), location, "locations")["id"]) if location else ""
 
 
+def place_wanted(client: Client, till: str, place: str, location: str) -> dict[str, str]:
+    """Role and location of a new device as the options name them: without --location it stands where its till is."""
+    role = role_wanted(client, till, place)
+    if role.startswith("till:") and not location:
+        return {"role": role, "location": str(client.get(f"/v1/devices/{role.removeprefix('till:')}")["location"])}
+    return {"role": role, "location": location_wanted(client, location)}
+
+
 def role_text(client: Client, role: str) -> str:
     """For whom a device is, in words."""
     kind, _, name = role.partition(":")

@@ -9,7 +9,7 @@ import typer
 from hubd.cli import device_options, device_places
 from hubd.cli.client import Client
 from hubd.cli.common import JsonFlag, client_of, items_of
-from hubd.cli.device_places import LocationOption, PlaceOption, TillOption, location_wanted, role_wanted
+from hubd.cli.device_places import LocationOption, PlaceOption, TillOption, place_wanted
 from hubd.cli.device_trials import device_named
 from hubd.cli.output import money_text, print_json, print_line, print_table
 from hubd.cli.terminal_life import register
@@ -80,8 +80,7 @@ def use(
 ) -> None:
     """Make what was found a device of the store and use it."""
     client = client_of(context)
-    said = {"driver": driver, "name": name, "replaces": replaces, "role": role_wanted(client, till, place)}
-    said["location"] = location_wanted(client, location)
+    said = {"driver": driver, "name": name, "replaces": replaces, **place_wanted(client, till, place, location)}
     wanted = {key: value for key, value in said.items() if value}
     device = client.call("POST", f"/v1/endpoints/{endpoint}/claim", wanted)
     device = client.call("POST", f"/v1/devices/{device['id']}/activate")
@@ -106,8 +105,7 @@ def add(
 ) -> None:
     """Use a device of the shop's network that announces itself nowhere. It is asked once before."""
     client = client_of(context)
-    said = {"name": name, "replaces": replaces, "role": role_wanted(client, till, place)}
-    said["location"] = location_wanted(client, location)
+    said = {"name": name, "replaces": replaces, **place_wanted(client, till, place, location)}
     asked = {key: value for key, value in (("address", address), ("driver", driver), ("name", name)) if value}
     found = client.call("POST", "/v1/endpoints", asked, timeout_s=PROBE_TIMEOUT_S)
     if found["probed"] in ("silent", "talks") and not anyway:

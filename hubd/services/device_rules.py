@@ -43,6 +43,18 @@ def refuse_place_of_terminal(kind: DeviceKind, role: str) -> None:
         )
 
 
+def refuse_till_elsewhere(tx: Tx, role: str, location: str) -> None:
+    """Raise `till_elsewhere` for the role of a till of another location: nobody would ever use the device."""
+    till = devices.get(tx.connection, role.removeprefix("till:")) if role.startswith("till:") else None
+    if till is not None and till.location != location:
+        raise InvalidValueError(
+            "till_elsewhere",
+            "The till is at another location than the device.",
+            remedy="Choose a till of its location, or take the device to the till's.",
+            params={"location": till.location},
+        )
+
+
 def refuse_known_by_plug(device: Device, address: str) -> None:
     """What tells a number, or is known by its plug, is followed by that; a typed node would be another device's."""
     plugged = device.identity.startswith(("serial:", "port:")) and "://" not in device.identity

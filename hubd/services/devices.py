@@ -29,6 +29,7 @@ from hubd.services.device_rules import (
     pending_on,
     refuse_known_by_plug,
     refuse_place_of_terminal,
+    refuse_till_elsewhere,
     refuse_while_pending,
     unheard_error,
     unknown_device,
@@ -196,6 +197,7 @@ class DeviceDesk:
                     return known
             if people.location(tx.connection, new.location) is None:
                 raise NotFoundError("location_unknown", "The location is not known.", remedy="Read the locations.")
+            refuse_till_elsewhere(tx, new.role, new.location)
             journal.append(tx, Draft("device.claimed", device_id, actor, claim_body(new)))
             return need(tx, device_id)
 
@@ -361,6 +363,7 @@ class DeviceDesk:
         def work(tx: Tx) -> tuple[Device, Device]:
             device = need_for(tx, device_id, caller)
             refuse_place_of_terminal(device.kind, role)
+            refuse_till_elsewhere(tx, role, device.location)
             if address and address != device.address:
                 refuse_known_by_plug(device, address)
                 refuse_while_pending(pending_on(tx, device_id))

@@ -107,7 +107,10 @@ class TerminalLife:
         return await self._desk.get(device_id)
 
     async def move(self, device_id: str, location: str, caller: Caller) -> DeviceView:
-        """Take a terminal to another location (D10). Raises `pending_offline_payments` while it holds money."""
+        """Take a terminal to another location (D10), where it is for every till until a person says for which one.
+
+        Raises `pending_offline_payments` while it holds money.
+        """
 
         def work(tx: Tx) -> None:
             device = self._changeable(tx, device_id, caller)
@@ -115,6 +118,9 @@ class TerminalLife:
             refuse_while_pending(pending_on(tx, device_id))
             if device.location != location:
                 move(tx, device, location, caller)
+                if device.role:  # its till has stayed behind
+                    body = {"address": device.address, "name": device.name, "role": ""}
+                    journal.append(tx, Draft("device.assigned", device_id, caller.actor, body))
 
         await self._db.write("life.move", work)
         await self._desk.attach_again(device_id)

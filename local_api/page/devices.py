@@ -7,7 +7,6 @@ from urllib.parse import urlencode
 
 from hubd.errors import DeviceError, InvalidValueError
 from hubd.model.device import Capability
-from hubd.model.ids import parse_id
 from hubd.model.money import Money
 from hubd.model.permissions import Permission
 from hubd.model.runbooks import steps_of
@@ -31,7 +30,7 @@ async def devices(screen: Screen) -> Answer:
         refused=place.refused(screen),
         locations=locations,
         here_location=screen.who.location,
-        roles=place.roles_at(screen, every, screen.who.location),
+        roles=place.roles_anywhere(screen, every, locations),
         at_addresses=screen.services.addresses.choices(),
         new_id=screen.services.runtime.ids.new_id(),
         devices=[view for view in every if view.device.leaving or not view.device.replaced_by],
@@ -66,14 +65,15 @@ async def use_found(screen: Screen) -> Answer:
     """Make what was found a device of the store and use it: in the place of another one, or in one of its own."""
     form = screen.form()
     try:
+        role = place.role_in(form)
         device = await screen.services.discovery.claim(
             screen.id(),
             form.get("name", "").strip(),
-            place.role_in(form),
+            role,
             screen.who,
             form.get("driver", ""),
             form.get("replaces", ""),
-            parse_id(form["location"], "location") if form.get("location") else "",
+            await place.location_in(screen, form, role),
         )
         await screen.services.devices.activate(device.id, screen.who)
     except (DeviceError, InvalidValueError) as error:
@@ -86,9 +86,9 @@ async def add(screen: Screen) -> Answer:
     """Use a device at an address that a person has typed; one that does not answer as it should is only shown."""
     form, services = screen.form(), screen.services
     address, driver, name = (form.get(key, "").strip() for key in ("address", "driver", "name"))
-    location = parse_id(form["location"], "location") if form.get("location") else ""
     try:
         role = place.role_in(form)
+        location = await place.location_in(screen, form, role)
         found = await services.addresses.add(address, driver, name, screen.who)
         if found.standing is Standing.OFFERED and found.probed and found.probed.outcome is not ProbeOutcome.RECOGNISED:
             return redirect(f"/devices?refused=device.other_answer#found-{found.id}")

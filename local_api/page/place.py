@@ -55,6 +55,27 @@ async def managed_locations(screen: Screen) -> list[Choice]:
     return [(one.id, one.name) for one in found if screen.who.may_at(Permission.DEVICES_MANAGE, one.id)]
 
 
+def roles_anywhere(screen: Screen, every: Sequence[DeviceView], locations: Sequence[Choice]) -> tuple[Choice, ...]:
+    """The same of a device that is not anywhere yet: the tills of all these locations, told apart where they are more.
+
+    Which location follows from the till; see `location_in`.
+    """
+    if len(locations) == 1:
+        return roles_at(screen, every, locations[0][0])
+    found: dict[str, str] = {}
+    for location, name in locations:
+        for role, label in roles_at(screen, every, location):
+            found[role] = f"{name} · {label}" if role.startswith("till:") else label
+    return tuple(found.items())
+
+
+async def location_in(screen: Screen, form: dict[str, str], role: str) -> str:
+    """Where a new device stands: where its till is, else what was chosen; "" for where the person is."""
+    if role.startswith("till:"):
+        return (await screen.services.devices.known(role.removeprefix("till:"))).location
+    return parse_id(form["location"], "location") if form.get("location") else ""
+
+
 def roles_at(
     screen: Screen, every: Sequence[DeviceView], location: str, now: str = "", *, places: bool = True
 ) -> tuple[Choice, ...]:
@@ -161,6 +182,7 @@ def refused(screen: Screen) -> str:
     known = {
         "name_in_use": words("Another terminal in use has this name. Take that one out of use, or choose another."),
         "role_not_for_terminals": words("A card terminal is for a till, or for all of them. Nobody pays at a place."),
+        "till_elsewhere": words("This till is at another location than the device."),
         "invalid_place": words("A place has a short name, such as kitchen."),
         "device.busy": words("The terminal is working on a payment. Wait until it is over."),
         "device.step_skipped": words("Use this device first."),

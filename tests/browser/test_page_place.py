@@ -224,7 +224,7 @@ async def test_a_printer_is_added_by_its_address_for_a_till_and_a_wrong_address_
             await page.select_option("#role-add", label="Caisse 1")
             assert await accessibility_violations(page) == []
             assert await overflowing_elements(page) == []
-            await page.click("button:has-text('Y demander et l\\'utiliser')")
+            await page.click("button:has-text('Vérifier et utiliser')")
 
         for address, why in (("127.0.0.1", "pas dans le réseau du magasin"), ("nobody", "Rien ne répond")):
             await add(address)

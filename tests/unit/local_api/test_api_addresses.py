@@ -48,6 +48,9 @@ async def test_a_manager_adds_a_printer_by_its_address_for_a_till_of_another_loc
         claim = f"/v1/endpoints/{seen['id']}/claim"
         nowhere = await till.post(claim, json={"location": held.new_id()}, headers=manager)
         assert (nowhere.status_code, nowhere.json()["code"]) == (404, "location_unknown")
+        there = {"location": ELSEWHERE, "role": f"till:{(await held.pair('Till 2'))['device']}"}
+        far = await till.post(claim, json=there, headers=manager)
+        assert (far.status_code, far.json()["code"]) == (422, "till_elsewhere")
         claimed = (await till.post(claim, json={"location": ELSEWHERE, "role": "place:bar"}, headers=manager)).json()
         assert (claimed["name"], claimed["location"], claimed["role"], claimed["address"]) == (
             "Bon",
