@@ -16,8 +16,9 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from drivers.base import Manifest, Probe
+from hubd.discovery_ports import Probed, ProbeOutcome
 from hubd.errors import DeviceError
-from hubd.ports import ByteStream, OpenTransport, Probed, ProbeOutcome
+from hubd.ports import ByteStream, OpenTransport
 from hubd.runtime import Clock
 
 log = logging.getLogger(__name__)

@@ -25,23 +25,14 @@ from drivers.registry import Registry
 from drivers.runner import Runner
 from drivers.trace import DEFAULT_LIMITS, TraceLimits
 from hubd.cloud_ports import Signer
+from hubd.discovery_ports import Claimed, EndpointSource, Probed
 from hubd.errors import DeviceError, StoreError
 from hubd.health import Problems
 from hubd.model.device import DeviceState, Endpoint, EndpointKind
 from hubd.model.device_options import Option
 from hubd.model.mode import Mode, ModeSnapshot
 from hubd.model.terminal_life import needs_of
-from hubd.ports import (
-    AcceptLines,
-    ByteStream,
-    Claimed,
-    EndpointSource,
-    OpenTransport,
-    Probed,
-    Scan,
-    TerminalStatus,
-    Weight,
-)
+from hubd.ports import AcceptLines, ByteStream, OpenTransport, Scan, TerminalStatus, Weight
 from hubd.runtime import Clock, Runtime
 from hubd.services.access import AccessDesk
 from hubd.services.addresses import AddressDesk, is_loopback

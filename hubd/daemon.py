@@ -33,12 +33,12 @@ from hubd.app import Hub, World, trading_hub
 from hubd.cloud_ports import CloudLink
 from hubd.config import Config
 from hubd.config_sections import TerminalConfig
+from hubd.discovery_ports import EndpointSink, EndpointSource
 from hubd.errors import ConfigError
 from hubd.identity import KeySigner, load_or_create_key, load_or_create_secret
 from hubd.loading import load
 from hubd.model.device import Endpoint, EndpointKind
 from hubd.model.mode import Hop
-from hubd.ports import EndpointSink, EndpointSource
 from hubd.runtime import Clock, Runtime, SystemClock
 from hubd.sdnotify import ServiceManager, feed_watchdog
 from hubd.services.access import Caller

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from hubd.discovery_ports import EndpointSink
 from hubd.model.device import Endpoint, EndpointKind, IdentitySource
-from hubd.ports import EndpointSink
 
 
 def configured(address: str, driver: str, name: str, device_class: str) -> Endpoint:

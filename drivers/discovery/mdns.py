@@ -15,8 +15,8 @@ from zeroconf import BadTypeInNameException, IPVersion, ServiceStateChange, Zero
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from drivers.discovery.announcement import endpoint_of
+from hubd.discovery_ports import EndpointSink
 from hubd.model.device import Endpoint, EndpointKind
-from hubd.ports import EndpointSink
 from hubd.runtime import Clock
 
 log = logging.getLogger(__name__)

@@ -19,8 +19,8 @@ import usb.util
 
 from drivers.discovery.hid_descriptor import DESCRIPTOR_MAX, applications
 from drivers.discovery.plugged import Node, Plugged, SerialPort, endpoints_of
+from hubd.discovery_ports import EndpointSink
 from hubd.model.device import Endpoint, EndpointKind
-from hubd.ports import EndpointSink
 from hubd.runtime import Clock
 
 log = logging.getLogger(__name__)

@@ -11,10 +11,10 @@ import re
 from collections.abc import Awaitable, Callable
 from urllib.parse import SplitResult, urlsplit
 
+from hubd.discovery_ports import Claimed, DriverBook, Probed
 from hubd.errors import DeviceError, HubError, InvalidValueError, Retry
 from hubd.model.device import Endpoint, EndpointKind, IdentitySource
 from hubd.model.permissions import Permission
-from hubd.ports import Claimed, DriverBook, Probed
 from hubd.services.access import Caller
 from hubd.services.devices import DeviceDesk
 from hubd.services.discovery import DiscoveryDesk, Found

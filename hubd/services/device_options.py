@@ -13,10 +13,10 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from hubd.discovery_ports import DriverBook
 from hubd.errors import HubError, InvalidValueError, Retry, StoreError
 from hubd.model.device_options import Option, OptionKind, check_options
 from hubd.model.permissions import Permission
-from hubd.ports import DriverBook
 from hubd.runtime import Clock
 from hubd.services.access import Caller
 from hubd.services.device_rules import need_for, refuse_under_way

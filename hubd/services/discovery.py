@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 from msgspec.structs import replace
 
+from hubd.discovery_ports import Claimed, DriverBook, Probed
 from hubd.errors import DeviceError, NotFoundError
 from hubd.health import Problems
 from hubd.model.device import DeviceKind, Endpoint, EndpointKind, Flaw, IdentitySource
 from hubd.model.permissions import Permission
-from hubd.ports import Claimed, DriverBook, Probed
 from hubd.runtime import Runtime
 from hubd.services.access import Caller
 from hubd.services.device_rules import NewDevice

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from hubd.discovery_ports import FindOut
 from hubd.errors import DeviceError, Retry
 from hubd.model.permissions import Permission
-from hubd.ports import FindOut
 from hubd.services.access import Caller
 from hubd.services.discovery import DiscoveryDesk, Found, Standing
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import partial
 from urllib.parse import urlencode
 
+from hubd.discovery_ports import ProbeOutcome
 from hubd.errors import DeviceError, InvalidValueError
 from hubd.model.device import Capability
 from hubd.model.money import Money
 from hubd.model.permissions import Permission
 from hubd.model.runbooks import steps_of
-from hubd.ports import ProbeOutcome
 from hubd.services.devices import DeviceView
 from hubd.services.discovery import Found, Standing, places_for, shown_name
 from hubd.services.end_of_day import Row

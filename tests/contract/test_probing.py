@@ -31,8 +31,9 @@ from drivers.sim.scale.engine import CasSimulator, ToledoSimulator
 from drivers.sim.scanner.engine import SerialScannerSimulator
 from drivers.sim.terminal import TerminalSimulator
 from drivers.sim.zvt import ZvtSimulator
+from hubd.discovery_ports import Probed, ProbeOutcome
 from hubd.errors import DeviceError
-from hubd.ports import ByteStream, Probed, ProbeOutcome
+from hubd.ports import ByteStream
 from hubd.runtime import Runtime, SystemIds
 from tests.contract.terminal_bench import REGISTRY
 

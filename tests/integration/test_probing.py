@@ -14,7 +14,8 @@ from drivers.probing import find_out
 from drivers.registry import load
 from drivers.transport import open_transport
 from drivers.zvt import ZvtTerminal
-from hubd.ports import Approved, ByteStream, Probed, ProbeOutcome
+from hubd.discovery_ports import Probed, ProbeOutcome
+from hubd.ports import Approved, ByteStream
 from hubd.runtime import system_runtime
 from tests.integration.test_scales_and_scanners import Simulator
 from tests.rigs.process import wait_until

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 
 from drivers.discovery.announcement import endpoint_of
+from hubd.discovery_ports import EndpointSink
 from hubd.model.device import Endpoint, EndpointKind
-from hubd.ports import EndpointSink
 
 SERVICE = "_zvt._tcp.local."
 

@@ -50,7 +50,11 @@ async def test_what_cannot_be_is_refused_with_a_code_and_what_would_be_right(tmp
             ({"columns": "9"}, "device.option_invalid", "It is a number from 16 to 96."),
             ({"columns": ""}, "device.option_invalid", "It is a number from 16 to 96."),
             ({"drawer_open": "ajar"}, "device.option_invalid", "It is one of high, low, none."),
-            ({"password": "123456"}, "device.option_unknown", "Name one of: columns, drawer_pin, drawer_open, status, display."),
+            (
+                {"password": "123456"},
+                "device.option_unknown",
+                "Name one of: columns, drawer_pin, drawer_open, status, display.",
+            ),
             ({"columns": "4111 1111 1111 1111"}, "card_data_refused", ""),
         ):
             refused = await administrator.put(path, json={"options": options}, headers={"if-match": '"0"'})

@@ -19,6 +19,7 @@ from drivers.sim.zvt import SimulatorOptions, ZvtSimulator
 from hubd.app import Hub, World, trading_hub
 from hubd.config_sections import TerminalConfig
 from hubd.daemon import configured_options
+from hubd.discovery_ports import EndpointSource
 from hubd.identity import KeySigner
 from hubd.model.device import DeviceKind
 from hubd.model.entry import Draft
@@ -26,7 +27,7 @@ from hubd.model.money import Money
 from hubd.model.payment import CustodyEvent, Method, Payment, PaymentState, Tender, contradicts
 from hubd.model.permissions import ADMINISTRATOR_PERMISSIONS, TILL_PERMISSIONS
 from hubd.model.problem import Problem
-from hubd.ports import ByteStream, EndpointSource, OpenTransport
+from hubd.ports import ByteStream, OpenTransport
 from hubd.runtime import Clock, Runtime, SystemClock, SystemIds, read_boot_id
 from hubd.services.access import EVERYWHERE, Caller
 from hubd.services.bundle import Services

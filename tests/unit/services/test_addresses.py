@@ -9,9 +9,9 @@ import pytest
 from drivers.discovery.configured import ConfiguredSource, configured
 from drivers.sim.escpos import EscposSimulator
 from drivers.sim.scale.engine import CasSimulator, ToledoSimulator
+from hubd.discovery_ports import ProbeOutcome
 from hubd.errors import HubError
 from hubd.model.device import DeviceKind
-from hubd.ports import ProbeOutcome
 from hubd.services.addresses import TYPED_MAX, checked_address
 from hubd.services.discovery import Standing
 from tests.unit.services.shop import LOCATION, MANAGER, TILL_1, Shop, Terminals, shop, shop_runtime, till
