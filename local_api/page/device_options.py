@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -145,7 +146,7 @@ def _kept_aside(found: OptionsView) -> dict[str, str | None]:
 
 def _row(screen: Screen, one: OptionView) -> Row:
     option = one.option
-    title, why = told(screen, option.name) or (option.title, option.why)
+    title, why = told(screen.words, option.name) or (option.title, option.why)
     shown = [(value, choice(screen, value)) for value in option.choices]
     if option.choices and not option.default:
         shown.insert(0, ("", screen.words("found out by itself")))
@@ -226,9 +227,8 @@ def _kept(screen: Screen) -> str:
     }.get(screen.query.get("set", ""), "")
 
 
-def told(screen: Screen, name: str) -> tuple[str, str] | None:
+def told(words: Callable[[str], str], name: str) -> tuple[str, str] | None:
     """What an option of the built-in drivers is called, and what it is for; None: as its driver says."""
-    words = screen.words
     return {
         "columns": (words("Characters in a line"), words("32 for paper of 58 mm, 42 or 48 for 80 mm.")),
         "drawer_pin": (words("Pin of the drawer"), words("Try the other one if the drawer does not open.")),
@@ -239,6 +239,10 @@ def told(screen: Screen, name: str) -> tuple[str, str] | None:
         "status": (
             words("Does the printer answer?"),
             words("Choose none for one that never answers: a receipt then counts as printed when the line took it."),
+        ),
+        "display": (
+            words("Line display at the printer"),
+            words("Two rows for the customer. Whether one hangs there cannot be seen from here."),
         ),
         "layout": (
             words("Keyboard that the scanner imitates"),

@@ -12,6 +12,9 @@ import pytest
 from babel.messages.extract import extract
 from babel.messages.pofile import read_po
 
+from drivers.registry import load
+from hubd.model.device_options import OptionKind
+from local_api.page.device_options import told
 from local_api.page.words import LANGUAGES, LOCALE_DIRECTORY, catalogue, parse_po
 
 PAGE = LOCALE_DIRECTORY.parent
@@ -83,3 +86,10 @@ def test_nothing_is_singular_in_french_only() -> None:
     assert catalogue("nl").ngettext(*forms, 0) == "%(num)s kaartbetalingen"
     assert catalogue("en").ngettext(*forms, 1) == "%(num)s card payment"
     assert catalogue("xx").gettext("Cash") == "Cash"
+
+
+def test_every_option_of_a_built_in_driver_is_told_in_the_readers_language() -> None:
+    manifests = [entry.manifest for entry in load().entries if entry.manifest]
+    named = {option.name for one in manifests for option in one.options if option.kind is not OptionKind.LEARNT}
+    assert "columns" in named
+    assert sorted(name for name in named if told(str, name) is None) == []

@@ -125,6 +125,7 @@ async def test_an_option_that_is_not_named_counts_as_before_a_person_set_it(tmp_
             "drawer_pin": ("5", Source.CONFIGURATION),
             "drawer_open": ("low", Source.SET),
             "status": ("auto", Source.DEFAULT),
+            "display": ("none", Source.DEFAULT),
         }
         back = await opened.services.options.put(device, {"drawer_open": None}, MANAGER)
         assert (back.value("columns"), back.value("drawer_open")) == ("48", "high")
