@@ -95,9 +95,10 @@ def test_a_payment_whose_terminal_is_pulled_in_mid_frame_is_unknown_and_never_ta
 
 
 def test_a_print_job_cut_off_by_the_plug_is_unknown_and_the_queue_goes_on_after_it(hub: MachineHub) -> None:
-    hub.make("printer", "04b8:0e15", ["printer"], "EPSON", "TM-T88V", "P1")
-    printer = hub.play("printer", "drivers.sim.escpos", 0, "--line-s", "0")
-    device = meet(hub, printer, "P1", "escpos")
+    # Its virtual serial line: the device's side of the kernel's printer gadget does not always survive such a pull.
+    hub.make("till", "04b8:0202", ["serial"], "EPSON", "TM-m30", "P2")
+    printer = hub.play("till", "drivers.sim.escpos", 0, "--line-s", "0")
+    device = meet(hub, printer, "P2", "escpos")
 
     def ask_for(title: str) -> str:
         path = f"/v1/print-jobs/{hub.new_id()}"
