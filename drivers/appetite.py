@@ -14,8 +14,6 @@ from msgspec import Struct
 from hubd.ports import ByteStream
 from hubd.runtime import Clock
 
-PIECE_BYTES = 512
-
 
 class Appetite(Struct, frozen=True):
     """What may come of one kind of device: so much at once, and so much for ever."""
@@ -23,10 +21,12 @@ class Appetite(Struct, frozen=True):
     burst_bytes: int = 64 * 1024
     bytes_per_s: int = 16 * 1024
     """Above a serial line's 115,200 baud: a device that always talks and means it is heard."""
+    piece_bytes: int = 512
+    """So much is read in one go. An answer that comes in one piece is not cut: its end says whether the line stays."""
 
 
 TALK = Appetite()
-PAGES = Appetite(burst_bytes=2 * 1024 * 1024, bytes_per_s=256 * 1024)
+PAGES = Appetite(burst_bytes=2 * 1024 * 1024, bytes_per_s=256 * 1024, piece_bytes=16 * 1024)
 """Of a device that answers in documents."""
 
 
@@ -56,6 +56,11 @@ class Budget:
         self._left = self._left - count if enough else 0.0
         return enough
 
+    @property
+    def piece_bytes(self) -> int:
+        """How much of it is read in one go."""
+        return self._appetite.piece_bytes
+
     def refill(self) -> None:
         """Begin anew: what came was good."""
         self._left = float(self._appetite.burst_bytes)
@@ -73,11 +78,11 @@ class MeteredStream:
         """See `ByteStream.read`. Raises `BabbleError` once too much has come."""
         if self._babbles:
             raise BabbleError
-        if self._since_turn >= PIECE_BYTES:
+        if self._since_turn >= self._budget.piece_bytes:
             # What has come already is read without waiting: nobody else would have a turn.
             self._since_turn = 0
             await self._clock.sleep(0)
-        data = await self._stream.read(min(max_bytes, PIECE_BYTES))
+        data = await self._stream.read(min(max_bytes, self._budget.piece_bytes))
         self._since_turn += len(data)
         if not self._budget.spend(len(data)):
             self._babbles = True

@@ -49,8 +49,10 @@ MANIFEST = Manifest(
     ),
 )
 
-TYPING = Appetite(burst_bytes=256 * 1024, bytes_per_s=8 * 1024)
-"""A key that goes down and up is six records, and a person who types on the wrong keyboard is no babble."""
+TYPED = Appetite(burst_bytes=1024 * 1024, bytes_per_s=64 * 1024)
+"""A key that goes down and up is six records, as many again where shift is held: the longest code is 300 KiB."""
+TYPING = Appetite(burst_bytes=512 * 1024, bytes_per_s=8 * 1024)
+"""Of what makes no code: a person who types on the wrong keyboard is no babble."""
 LAYOUT = "layout"
 """Option: for which keyboard the scanner is set; absent: learned from the test code."""
 KEYS = "keys"
@@ -73,6 +75,7 @@ class KeyboardScanner(LineScanner):
     """Reads, and never writes. Until the layout is known, only the test code means anything."""
 
     capabilities = MANIFEST.capabilities
+    appetite = TYPED
     noise = TYPING
 
     def __init__(self, runtime: Runtime, options: DriverOptions | None = None) -> None:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from drivers.appetite import PIECE_BYTES, Budget, MeteredStream
+from drivers.appetite import Budget, MeteredStream
 from drivers.base import (
     Driver,
     DriverFactory,
@@ -226,7 +226,9 @@ class Runner:
     def _accept(self, url: str, port: int, serve: ServeLine) -> AbstractAsyncContextManager[None]:
         async def traced(stream: ByteStream) -> None:
             self.trace.note(Way.LINE, [f"accepted at port {port}"])
-            if self._budget.spend(PIECE_BYTES):  # a line costs something too: one that calls without end babbles
+            if self._budget.spend(
+                self._budget.piece_bytes
+            ):  # a line costs something too: one that calls without end babbles
                 await serve(self._traced(stream, url))
 
         return self._accept_lines(port, urlsplit(url).hostname or "", traced)

@@ -48,7 +48,7 @@ async def test_a_printer_that_announces_itself_takes_the_place_of_a_dead_one(tmp
             (tmp_path / name).mkdir()
             printers[name] = Simulator(tmp_path / name)
             stack.callback(printers[name].close)
-            printers[name].start("escpos", "tcp", "--mdns", name, "--line-s", "0")
+            printers[name].start("escpos", "tcp", "--mdns", name, "--line-s", "0", "--model", "")
 
         source = MdnsSource(SystemClock(), [PRINTER], lambda: ["127.0.0.1"])
         async with shop(tmp_path, sources=[source], transport=open_transport) as opened:

@@ -24,6 +24,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add_lines(parser)
     parser.add_argument("--control", type=Path, metavar="SOCKET", help="unix socket for commands, one JSON line each")
     parser.add_argument("--mdns", default="", metavar="NAME", help=f"announce it as {SERVICE} under this name")
+    parser.add_argument("--model", default=MODEL, metavar="TEXT", help="what the announcement calls it; may be empty")
     parser.add_argument("--serial-number", default="", metavar="TEXT", help="what the announcement tells as its id")
     parser.add_argument("--columns", type=int, default=42, help="characters a line")
     parser.add_argument("--paper-lines", type=int, default=4000, help="lines of paper on the roll")
@@ -60,7 +61,8 @@ async def run(arguments: argparse.Namespace, stop: asyncio.Event | None = None) 
         device=arguments.device,
         control=arguments.control,
         mdns=f"{SERVICE}.local/{arguments.mdns}" if arguments.mdns else "",
-        txt={"ty": MODEL} | ({"id": arguments.serial_number} if arguments.serial_number else {}),
+        txt=({"ty": arguments.model} if arguments.model else {})
+        | ({"id": arguments.serial_number} if arguments.serial_number else {}),
         stop=stop,
     )
 
