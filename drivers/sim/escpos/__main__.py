@@ -61,8 +61,7 @@ async def run(arguments: argparse.Namespace, stop: asyncio.Event | None = None) 
         device=arguments.device,
         control=arguments.control,
         mdns=f"{SERVICE}.local/{arguments.mdns}" if arguments.mdns else "",
-        txt=({"ty": arguments.model} if arguments.model else {})
-        | ({"id": arguments.serial_number} if arguments.serial_number else {}),
+        txt={name: told for name, told in (("ty", arguments.model), ("id", arguments.serial_number)) if told},
         stop=stop,
     )
 

@@ -6,10 +6,11 @@ import asyncio
 
 import pytest
 
-from drivers.appetite import PIECE_BYTES, Appetite, BabbleError, Budget, MeteredStream
+from drivers.appetite import Appetite, BabbleError, Budget, MeteredStream
 from drivers.kit.memory_line import memory_pipe
 from drivers.kit.virtual_time import VirtualClock, run
 
+PIECE_BYTES = Appetite().piece_bytes
 SMALL = Appetite(burst_bytes=4 * PIECE_BYTES, bytes_per_s=100)
 
 
