@@ -226,9 +226,8 @@ class Runner:
     def _accept(self, url: str, port: int, serve: ServeLine) -> AbstractAsyncContextManager[None]:
         async def traced(stream: ByteStream) -> None:
             self.trace.note(Way.LINE, [f"accepted at port {port}"])
-            if self._budget.spend(
-                self._budget.piece_bytes
-            ):  # a line costs something too: one that calls without end babbles
+            # A line costs something too: one that calls without end babbles.
+            if self._budget.spend(self._budget.piece_bytes):
                 await serve(self._traced(stream, url))
 
         return self._accept_lines(port, urlsplit(url).hostname or "", traced)

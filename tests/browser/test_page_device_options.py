@@ -45,10 +45,10 @@ async def test_the_width_of_a_printer_and_the_password_of_a_terminal_are_set(sho
         await page.wait_for_selector("#kept:has-text('Quelqu\\'un d\\'autre')")
         assert (await services.options.of(printer)).value("columns") == "48"
         await page.goto(page.url.partition("/devices")[0] + f"/devices/{terminal}")
-        await page.fill("#option-password", "000000")
+        await page.fill("#option-password", "739164")
         await page.click("text=Garder ces réglages")
         await page.wait_for_selector("#kept:has-text('Enregistré')")
-        assert "000000" not in await page.content()
+        assert "739164" not in await page.content()
         await page.check("text=L'oublier")
         await page.click("text=Garder ces réglages")
         await page.wait_for_selector("text=L'oublier", state="detached")

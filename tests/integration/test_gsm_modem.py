@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 
 from gsmmodem.modem import GsmModem, ReceivedSms, StatusReport
 
@@ -10,7 +11,7 @@ from drivers.faces import RunnerModem
 from hubd.model.device import DeviceState
 from hubd.model.sms import IncomingSms, SmsReport, SmsSent
 from tests.integration.test_scales_and_scanners import TIMEOUT_S, Simulator, running, simulator
-from tests.rigs.process import wait_until
+from tests.rigs.process import wait_for, wait_until
 
 __all__ = ["simulator"]
 NUMBER = "+33612345678"
@@ -43,6 +44,10 @@ async def test_messages_on_a_real_line(simulator: Simulator) -> None:
         await wait_until(lambda: modem.status.state is DeviceState.GONE, TIMEOUT_S, "a modem that is gone")
 
 
+def _takes_a_message(thread: threading.Thread) -> bool:
+    return "HandleModemNotification" in thread.name
+
+
 def test_an_independent_client_sends_and_receives_by_our_simulator(simulator: Simulator) -> None:
     path = simulator.start("modem", "pty").partition("?")[0].removeprefix("serial://")
     messages: queue.Queue[ReceivedSms] = queue.Queue()
@@ -65,7 +70,10 @@ def test_an_independent_client_sends_and_receives_by_our_simulator(simulator: Si
         simulator.tell(cmd="incoming", number="+33700000001", text="Merci, à bientôt")
         got = messages.get(timeout=TIMEOUT_S)
         assert (got.number, got.text) == ("+33700000001", "Merci, à bientôt")
+        # The client takes a message off the card after it has told of it, in a thread of its own.
+        wait_for(lambda: not any(map(_takes_a_message, threading.enumerate())), TIMEOUT_S, "the end of that thread")
         state = simulator.tell(cmd="modem")
+        assert state["stored"] == []
         assert [(one[1][:10], one[2:]) for one in state["sent"]] == [
             ("Cœur à 3 €", [1, 1]), ("x" * 10, [1, 2]), ("x" * 10, [2, 2]),
         ]  # fmt: skip
