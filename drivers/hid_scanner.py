@@ -20,6 +20,7 @@ MANIFEST = Manifest(
     stage="experimental",
     docs="USB HID POS mode, `hidraw:///dev/hidraw0`.",
     driver="HidScanner",
+    recovers_within_s=120.0,
 )
 
 

@@ -47,6 +47,7 @@ MANIFEST = Manifest(
         ),
         Option("keys", OptionKind.LEARNT, "Keys of the test code", "Of a scanner that imitates none of these."),
     ),
+    recovers_within_s=120.0,
 )
 
 TYPED = Appetite(burst_bytes=1024 * 1024, bytes_per_s=64 * 1024)

@@ -31,6 +31,7 @@ MANIFEST = Manifest(
             choices=("cr", "lf", "crlf", "quiet"),
         ),
     ),
+    recovers_within_s=120.0,
 )
 
 END = "end"

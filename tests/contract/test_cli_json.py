@@ -49,6 +49,7 @@ def hubctl(where: Path, *args: str) -> tuple[int, Any]:
         timeout=60,
         check=False,
     )
+    assert done.stdout, f"{done.returncode}: {done.stderr}"
     return done.returncode, json.loads(done.stdout)
 
 

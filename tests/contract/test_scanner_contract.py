@@ -119,7 +119,9 @@ class Bench:
 @asynccontextmanager
 async def bench(kind: ScannerKind) -> AsyncIterator[Bench]:
     """A scanner from which one code was heard already: its habits are known."""
-    async with peripheral_bench(REGISTRY.factory(kind.driver_id), kind.url, kind.make, kind.options) as made:
+    recovers_within_s = REGISTRY.manifest(kind.driver_id).recovers_within_s
+    made_of = (REGISTRY.factory(kind.driver_id), kind.url, kind.make, kind.options)
+    async with peripheral_bench(*made_of, recovers_within_s=recovers_within_s) as made:
         ready = Bench(kind, made)
         await ready.scan(OTHER)
         assert ready.heard == ready.made_scans
