@@ -13,12 +13,12 @@ unset PYTHONDONTWRITEBYTECODE
 fast=""
 if [ "$(stat --file-system --format %T /dev/shm 2>/dev/null)" = tmpfs ] && [ -w /dev/shm ] &&
   [ "$(df --output=avail --block-size=1M /dev/shm | tail -n 1)" -ge 2048 ]; then
-  fast=$(mktemp --directory /dev/shm/hubd-tests-XXXXXXXX)
+  fast=$(mktemp --directory /dev/shm/hubd-XXXXXX)
   trap 'if [ "${ok:-}" = FAILED ]; then echo "kept: $fast"; else rm -rf "$fast"; fi' EXIT
 fi
 
-in_memory() { # runs a command with its temporary files in memory, or where they always are
-  if [ -n "$fast" ]; then TMPDIR=$fast "$@"; else "$@"; fi
+in_memory() { # runs pytest with its temporary files in memory, or where they always are; sockets need short paths
+  if [ -n "$fast" ]; then TMPDIR=$fast "$@" --basetemp="$fast/t"; else "$@"; fi
 }
 
 run_layer() {
