@@ -42,7 +42,8 @@ from hubd.store.tx import Tx
 LOCATION = "01890000-0000-7000-8000-000000000001"
 TILL_1 = "01890000-0000-7000-8000-0000000000a1"
 TILL_2 = "01890000-0000-7000-8000-0000000000a2"
-WAIT_S = 10.0
+WAIT_S = 30.0
+"""The longest that anything may take; a printer that does not answer costs five seconds of it on a quiet machine."""
 BOOT = read_boot_id()
 DRIVERS = load()
 """Read once, outside every event loop: both come from files."""
